@@ -12,7 +12,7 @@ use common::{PATIENCE, Served};
 use coreloop::client::{CallError, Direct};
 use coreloop::codec::Codec;
 use coreloop::message::{OutgoingCall, SendBody, method_hash};
-use coreloop::wire::Native;
+use coreloop::wire::native::request_header;
 use coreloop::wire::native::{HEADER_BYTES, ping};
 
 const CALLERS: usize = 6;
@@ -99,7 +99,7 @@ impl Frames {
     /// Sends a call of `Echo.Sleep`, and returns once the server has taken it.
     fn begin_sleep(&mut self, id: u64, ms: u64) {
         let body = ms.to_string();
-        let header = Native::request_header(&OutgoingCall {
+        let header = request_header(&OutgoingCall {
             name: "",
             id,
             method: method_hash("Echo.Sleep"),

@@ -16,8 +16,8 @@ use common::{PATIENCE, Served, coreloop};
 use coreloop::codec::Codec;
 use coreloop::message::{OutgoingCall, SendBody, method_hash};
 use coreloop::service::Kind;
-use coreloop::wire::Native;
 use coreloop::wire::native::ping;
+use coreloop::wire::native::request_header;
 use coreloop::{Context, Server};
 
 /// Every deadline of the server's connections, in milliseconds: long enough to prepare the connections, even on a
@@ -31,7 +31,7 @@ fn signal(pid: u32, name: &str) {
 
 /// A native request with an argument in JSON.
 fn frame(id: u64, method: &str, body: &str) -> Vec<u8> {
-    let header = Native::request_header(&OutgoingCall {
+    let header = request_header(&OutgoingCall {
         id,
         name: "",
         method: method_hash(method),

@@ -22,9 +22,9 @@ use crate::reactor::{
     UnixSocketAccess,
 };
 use crate::service::builtin::{Health, Meta};
-use crate::service::{Kind, Method, RegisterError, Registry, Service, finish, refuse_argument};
+use crate::service::{Kind, Method, Registry, Service, finish, refuse_argument};
 use crate::status::Status;
-use crate::wire::{ProtocolId, ProtocolSet, ServerContext};
+use crate::wire::{AddedProtocol, AddedProtocols, ProtocolId, ProtocolSet, ServerContext};
 use crate::workers::{Pools, PoolsConfig};
 
 /// The most reactors that a server can have (`cores`).
@@ -41,7 +41,9 @@ pub struct ServerBuilder {
     observers: Vec<Arc<dyn ServerObserver>>,
     /// The reactors that have a handle already, by index.
     reactors: Vec<Option<UnbuiltReactor<Completion>>>,
-    error: Option<RegisterError>,
+    /// Protocols of the program's own.
+    added: AddedProtocols,
+    error: Option<Error>,
 }
 
 impl ServerBuilder {
@@ -55,6 +57,7 @@ impl ServerBuilder {
             meta: Arc::new(Meta::new()),
             observers: Vec::new(),
             reactors: Vec::new(),
+            added: AddedProtocols::default(),
             error: None,
         };
         let (health, meta) = (builder.health.clone(), builder.meta.clone());
@@ -75,7 +78,9 @@ impl ServerBuilder {
                 let methods = methods.into_iter().map(|method| method.missing_fields_or(rule));
                 self = methods.fold(self, ServerBuilder::method_of);
             }
-            Err(error) => self.error = self.error.or(Some(error)),
+            Err(error) => {
+                self.error.get_or_insert(error.into());
+            }
         }
         self
     }
@@ -114,7 +119,9 @@ impl ServerBuilder {
         );
         match method {
             Ok(method) => self = self.method_of(method.kind(kind)),
-            Err(error) => self.error = self.error.or(Some(error)),
+            Err(error) => {
+                self.error.get_or_insert(error.into());
+            }
         }
         self
     }
@@ -215,6 +222,15 @@ impl ServerBuilder {
         self.configure(|config| config.http.openapi = is_served)
     }
 
+    /// Serves a protocol of the program's own beside the others, on each listener that is not restricted to one of
+    /// them; see `examples/own_protocol.rs`. [`ServerBuilder::start`] fails if its first bytes are those of another.
+    pub fn protocol(mut self, protocol: AddedProtocol) -> ServerBuilder {
+        if let Err(text) = self.added.add(protocol) {
+            self.error.get_or_insert(io::Error::new(io::ErrorKind::InvalidInput, text).into());
+        }
+        self
+    }
+
     /// Sets the number of workers; 0 is two, or one for each reactor if that is more.
     pub fn workers(self, workers: usize) -> ServerBuilder {
         self.configure(|config| config.workers = workers)
@@ -234,6 +250,7 @@ impl ServerBuilder {
             health: self.health,
             protocols,
             observers: Observers::default(),
+            added: self.added,
         };
         start(make, self.reactors, self.observers)
     }
@@ -241,7 +258,7 @@ impl ServerBuilder {
     /// Checks the configuration and the methods, and returns both.
     pub(super) fn check(&mut self) -> Result<(ValidConfig, Arc<Registry>), Error> {
         if let Some(error) = self.error.take() {
-            return Err(error.into());
+            return Err(error);
         }
         if !self.listens.is_empty() {
             self.config.listen = std::mem::take(&mut self.listens);
@@ -277,11 +294,10 @@ impl ServerBuilder {
 
 /// Returns the protocols of each listener: the one named before its address, else those from the program, else all.
 fn allowed(listen: &[String], from_program: &[ProtocolSet]) -> Vec<ProtocolSet> {
-    const NAMED: [ProtocolId; 5] =
-        [ProtocolId::Native, ProtocolId::NetRpc, ProtocolId::JsonRpc, ProtocolId::Http, ProtocolId::Grpc];
     let named = |text: &String| {
         let name = split_listen(text).0?;
-        NAMED.into_iter().find(|protocol| protocol.name() == name).map(ProtocolSet::only)
+        let protocol = ProtocolId::ALL.iter().find(|protocol| protocol.name() == name)?;
+        Some(ProtocolSet::only(*protocol))
     };
     let from_program = from_program.iter().copied().chain(std::iter::repeat(ProtocolSet::SERVED));
     listen.iter().zip(from_program).map(|(text, from_program)| named(text).unwrap_or(from_program)).collect()
@@ -357,6 +373,7 @@ pub(super) struct ServerPlan<'a> {
     health: Arc<Health>,
     protocols: Vec<ProtocolSet>,
     observers: Observers,
+    added: AddedProtocols,
 }
 
 #[cfg(feature = "bench-internals")]
@@ -369,6 +386,7 @@ impl<'a> ServerPlan<'a> {
             health: Arc::default(),
             protocols: Vec::new(),
             observers: Observers::default(),
+            added: AddedProtocols::default(),
         }
     }
 }
@@ -392,7 +410,7 @@ fn start(
     // After this only the machine itself can prevent the start, so a file that an observer creates stays.
     make.observers = Observers::start(observers, registry.methods())?;
     let pools = pools(config, &registry)?;
-    let side = side(config, &registry, &make.health);
+    let side = side(config, &registry, &make.health, std::mem::take(&mut make.added));
     let loads = Arc::new(Loads::new(reactors));
     let mut built = Vec::new();
     let mut parts = Vec::new();
@@ -444,10 +462,12 @@ pub(super) fn side(
     config: &ValidConfig,
     registry: &Arc<Registry>,
     health: &Arc<Health>,
+    added: AddedProtocols,
 ) -> Arc<ServerContext> {
     Arc::new(ServerContext {
         limits: config.limits.clone(),
         cors_origins: config.http.cors_origins.clone(),
+        added,
         site: Box::new(RegistryDirectory::new(registry.clone(), health.clone(), &config.http)),
     })
 }

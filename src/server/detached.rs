@@ -31,7 +31,7 @@ impl DetachedServer {
     pub fn new(mut builder: ServerBuilder) -> Result<DetachedServer, Error> {
         let (config, registry) = builder.check()?;
         let pools = pools(&config, &registry)?;
-        let side = side(&config, &registry, &Arc::default());
+        let side = side(&config, &registry, &Arc::default(), Default::default());
         let plan = ServerPlan::alone(&config, registry.clone());
         let (reactor, part) = build(&plan, 0, UnbuiltReactor::new()?, &pools, &side, Vec::new())?;
         Ok(DetachedServer { lone: DetachedConn::new(reactor), registry, _part: part, pools })

@@ -9,7 +9,7 @@ use crate::wire::HttpClient;
 use crate::wire::JsonRpcClient;
 #[cfg(feature = "netrpc")]
 use crate::wire::NetRpcClient;
-use crate::wire::{Native, Out, Protocol, Received};
+use crate::wire::{NativeClient, Out, Protocol, Received};
 
 /// A protocol that clients speak, named by the scheme of an address.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -160,7 +160,7 @@ impl Scheme {
 #[derive(Debug)]
 pub enum ClientProtocol {
     /// The native protocol.
-    Native(Native),
+    Native(NativeClient),
     /// JSON-RPC.
     #[cfg(feature = "jsonrpc")]
     JsonRpc(Box<JsonRpcClient>),
@@ -178,7 +178,7 @@ impl ClientProtocol {
         #[cfg(not(feature = "http"))]
         let _ = authority;
         match scheme {
-            Scheme::Native => ClientProtocol::Native(Native::client(frame_bytes_max)),
+            Scheme::Native => ClientProtocol::Native(NativeClient::new(frame_bytes_max)),
             #[cfg(feature = "jsonrpc")]
             Scheme::JsonRpc => ClientProtocol::JsonRpc(Box::new(JsonRpcClient::new(frame_bytes_max))),
             #[cfg(feature = "http")]

@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use super::added::AddedProtocols;
 use crate::config::Limits;
 #[cfg(any(feature = "jsonrpc", feature = "netrpc"))]
 use crate::method_name::MethodName;
@@ -59,6 +60,8 @@ pub struct ServerContext {
     pub limits: Limits,
     /// Origins of other sites whose pages may call (CORS); `*` allows all, empty allows none.
     pub cors_origins: Vec<String>,
+    /// Protocols beside those of this crate.
+    pub added: AddedProtocols,
     /// The methods and pages.
     pub site: Box<dyn MethodDirectory>,
 }
@@ -94,7 +97,12 @@ impl MethodDirectory for EmptyDirectory {
 impl ServerContext {
     /// Returns a context with limits only: no CORS origins, methods or pages.
     pub fn bare(limits: Limits) -> ServerContext {
-        ServerContext { limits, cors_origins: Vec::new(), site: Box::new(EmptyDirectory) }
+        ServerContext {
+            limits,
+            cors_origins: Vec::new(),
+            added: AddedProtocols::default(),
+            site: Box::new(EmptyDirectory),
+        }
     }
 
     /// The text of Go's server for a call of an unknown method (net/rpc server.go, `readRequestHeader`). `shown` is

@@ -1,10 +1,11 @@
 //! The wire protocols: the trait [`Protocol`], and one file or folder per protocol.
 //!
 //! A protocol turns bytes into values and back. It uses no socket, clock or service; what it reads from the server is
-//! in [`directory`]. To add a protocol: implement `Protocol` here, give [`sniff`] the first bytes that distinguish it
-//! from the others, and add it to [`ServerProtocol`], and to [`ClientProtocol`] for clients. The layers above do not
-//! change.
+//! in [`directory`]. A protocol of this crate is one folder here and one row in `server_protocol.rs`, which names its
+//! first bytes; clients have theirs in [`client_protocol`]. A program adds protocols of its own as [`AddedProtocol`].
+//! The layers above do not change.
 
+mod added;
 pub mod client_protocol;
 pub mod directory;
 pub mod foreign;
@@ -20,16 +21,17 @@ pub mod native;
 #[cfg(feature = "netrpc")]
 pub mod netrpc;
 pub mod order;
+mod server_protocol;
 pub mod sniff;
 
 use std::fmt;
-use std::sync::Arc;
 use std::time::Instant;
 
 use coreloop_bufpool::{Chunk, Pool, WriteQueue};
 
 use crate::config::Limits;
-use crate::message::{Message, Outgoing, SendBody};
+use crate::message::SendBody;
+pub use added::{AddedProtocol, AddedProtocols};
 pub use client_protocol::{ClientProtocol, Scheme};
 pub use directory::{DirectoryEntry, MethodDirectory, Page, ServerContext};
 pub use foreign::ForeignProtocol;
@@ -39,9 +41,10 @@ pub use grpc::GrpcServer;
 pub use http::{Http, HttpClient};
 #[cfg(feature = "jsonrpc")]
 pub use jsonrpc::{JsonRpc, JsonRpcClient};
-pub use native::Native;
+pub use native::{NativeClient, NativeServer};
 #[cfg(feature = "netrpc")]
 pub use netrpc::{NetRpc, NetRpcClient};
+pub use server_protocol::ServerProtocol;
 pub use sniff::{ProtocolId, ProtocolSet};
 
 /// The result of decoding the start of the input.
@@ -338,227 +341,6 @@ pub trait Protocol {
     /// connection ends without waiting for the work of its calls.
     fn has_ended(&self) -> bool {
         false
-    }
-}
-
-/// The protocol of a server's connection: undecided until its first bytes arrive, then fixed.
-#[derive(Debug)]
-pub enum ServerProtocol {
-    /// Too few bytes to recognize the protocol.
-    Sniffing {
-        /// The protocols that the listener allows.
-        allowed: ProtocolSet,
-        /// What all connections of the server share.
-        side: Arc<ServerContext>,
-    },
-    /// The native protocol.
-    Native(Native),
-    /// JSON-RPC.
-    #[cfg(feature = "jsonrpc")]
-    JsonRpc(Box<JsonRpc>),
-    /// HTTP/1.1 with JSON bodies.
-    #[cfg(feature = "http")]
-    Http(Http),
-    /// gRPC over HTTP/2.
-    #[cfg(feature = "grpc")]
-    Grpc(GrpcServer),
-    /// Go's net/rpc over gob.
-    #[cfg(feature = "netrpc")]
-    NetRpc(Box<NetRpc>),
-}
-
-/// Evaluates an expression for the protocol in use; `$undecided` is the result for an undecided connection.
-macro_rules! each {
-    ($protocol:expr, $undecided:expr, $wire:ident => $answer:expr) => {
-        match $protocol {
-            ServerProtocol::Sniffing { .. } => $undecided,
-            ServerProtocol::Native($wire) => $answer,
-            #[cfg(feature = "jsonrpc")]
-            ServerProtocol::JsonRpc($wire) => $answer,
-            #[cfg(feature = "http")]
-            ServerProtocol::Http($wire) => $answer,
-            #[cfg(feature = "grpc")]
-            ServerProtocol::Grpc($wire) => $answer,
-            #[cfg(feature = "netrpc")]
-            ServerProtocol::NetRpc($wire) => $answer,
-        }
-    };
-}
-
-impl ServerProtocol {
-    /// Returns the protocol, once it is known.
-    pub fn id(&self) -> Option<ProtocolId> {
-        match self {
-            ServerProtocol::Sniffing { .. } => None,
-            ServerProtocol::Native(_) => Some(ProtocolId::Native),
-            #[cfg(feature = "jsonrpc")]
-            ServerProtocol::JsonRpc(_) => Some(ProtocolId::JsonRpc),
-            #[cfg(feature = "http")]
-            ServerProtocol::Http(_) => Some(ProtocolId::Http),
-            #[cfg(feature = "grpc")]
-            ServerProtocol::Grpc(_) => Some(ProtocolId::Grpc),
-            #[cfg(feature = "netrpc")]
-            ServerProtocol::NetRpc(_) => Some(ProtocolId::NetRpc),
-        }
-    }
-
-    /// Creates the protocol of a connection that has received no bytes.
-    pub fn undecided(allowed: ProtocolSet, side: Arc<ServerContext>) -> ServerProtocol {
-        ServerProtocol::Sniffing { allowed, side }
-    }
-
-    fn decide(&mut self, input: &[u8]) -> Received<Message> {
-        let ServerProtocol::Sniffing { allowed, side } = self else {
-            unreachable!("only an undecided connection decides")
-        };
-        let protocol = match sniff::sniff(input) {
-            // If only HTTP is expected, bytes of no known protocol are a malformed request, and get an answer.
-            sniff::Sniffed::Unknown if *allowed == ProtocolSet::only(ProtocolId::Http) => ProtocolId::Http,
-            sniff::Sniffed::NeedMore => return Received::NeedMore { bytes_min: input.len() + 1 },
-            sniff::Sniffed::Unknown => return Received::Broken(Broken::UnknownProtocol),
-            // HTTP answers that it does not speak this version.
-            sniff::Sniffed::Is(ProtocolId::Grpc)
-                if !allowed.contains(ProtocolId::Grpc) && allowed.contains(ProtocolId::Http) =>
-            {
-                ProtocolId::Http
-            }
-            sniff::Sniffed::Is(protocol) => protocol,
-        };
-        if !allowed.contains(protocol) {
-            return Received::Broken(Broken::NotSpoken(protocol.name()));
-        }
-        *self = match protocol {
-            ProtocolId::Native => ServerProtocol::Native(Native::server(side.limits.frame_bytes_max)),
-            #[cfg(feature = "jsonrpc")]
-            ProtocolId::JsonRpc => ServerProtocol::JsonRpc(Box::new(JsonRpc::server(side.clone()))),
-            #[cfg(feature = "http")]
-            ProtocolId::Http => {
-                // If gob is not allowed, CONNECT does not grant it either.
-                let grants_go_rpc = cfg!(feature = "netrpc") && allowed.contains(ProtocolId::NetRpc);
-                ServerProtocol::Http(Http::server(side.clone()).granting_go_rpc(grants_go_rpc))
-            }
-            #[cfg(feature = "grpc")]
-            ProtocolId::Grpc => ServerProtocol::Grpc(GrpcServer::server(side.clone())),
-            #[cfg(feature = "netrpc")]
-            ProtocolId::NetRpc => ServerProtocol::NetRpc(Box::new(NetRpc::server(side.clone()))),
-            other => return Received::Broken(Broken::NotSpoken(other.name())),
-        };
-        Received::Skip { consumed: 0 }
-    }
-
-    #[inline(never)]
-    fn send_other(&mut self, outgoing: Outgoing<'_>, out: &mut Out<'_>) {
-        // An undecided connection has received no request, so there is nothing to answer: this is a notice, which has
-        // no form yet.
-        each!(self, (), wire => wire.send(outgoing, out));
-    }
-}
-
-impl Protocol for ServerProtocol {
-    type Message = Message;
-    type Outgoing<'a> = Outgoing<'a>;
-
-    #[inline(always)]
-    fn try_fast_receive(&mut self, input: &[u8]) -> Option<(Message, usize)> {
-        match self {
-            ServerProtocol::Native(native) => native.try_fast_receive(input),
-            _ => None,
-        }
-    }
-
-    fn receive(&mut self, input: &[u8], out: &mut Out<'_>) -> Received<Message> {
-        #[cfg(all(feature = "http", feature = "netrpc"))]
-        if let ServerProtocol::Http(http) = self
-            && http.becomes_go_rpc()
-            && http.held_bytes() == 0
-        {
-            // The answer that grants it is written; this byte is the first of the other protocol.
-            *self = ServerProtocol::NetRpc(Box::new(NetRpc::server(http.side().clone())));
-        }
-        each!(self, self.decide(input), wire => wire.receive(input, out))
-    }
-
-    #[inline(always)]
-    fn send(&mut self, outgoing: Outgoing<'_>, out: &mut Out<'_>) {
-        match self {
-            ServerProtocol::Native(native) => native.send(outgoing, out),
-            other => other.send_other(outgoing, out),
-        }
-    }
-
-    fn send_drain(&mut self, out: &mut Out<'_>) {
-        each!(self, (), wire => wire.send_drain(out));
-    }
-
-    fn send_last(&mut self, out: &mut Out<'_>) {
-        each!(self, (), wire => wire.send_last(out));
-    }
-
-    fn on_time(&mut self, now: Instant, limits: &Limits, out: &mut Out<'_>) {
-        each!(self, (), wire => wire.on_time(now, limits, out));
-    }
-
-    #[inline]
-    fn next_time(&self) -> Option<Instant> {
-        match self {
-            #[cfg(feature = "grpc")]
-            ServerProtocol::Grpc(grpc) => grpc.next_time(),
-            _ => None,
-        }
-    }
-
-    fn send_late(&mut self, out: &mut Out<'_>) {
-        each!(self, (), wire => wire.send_late(out));
-    }
-
-    fn is_inside_message(&self) -> bool {
-        each!(self, false, wire => wire.is_inside_message())
-    }
-
-    fn is_in_head(&self) -> bool {
-        each!(self, false, wire => wire.is_in_head())
-    }
-
-    #[inline]
-    fn scratch(&self) -> &[u8] {
-        each!(self, &[], wire => wire.scratch())
-    }
-
-    #[inline]
-    fn held_bytes(&self) -> usize {
-        match self {
-            #[cfg(feature = "http")]
-            ServerProtocol::Http(http) => http.held_bytes(),
-            _ => 0,
-        }
-    }
-
-    fn on_end(&mut self) -> bool {
-        each!(self, false, wire => wire.on_end())
-    }
-
-    fn is_end_of_reading(&self) -> bool {
-        each!(self, false, wire => wire.is_end_of_reading())
-    }
-
-    fn drain_notice(&self) -> DrainNotice {
-        each!(self, DrainNotice::Message, wire => wire.drain_notice())
-    }
-
-    fn is_lingering(&self) -> bool {
-        each!(self, false, wire => wire.is_lingering())
-    }
-
-    fn is_decided(&self) -> bool {
-        !matches!(self, ServerProtocol::Sniffing { .. })
-    }
-
-    fn stream_support(&self) -> StreamSupport {
-        each!(self, StreamSupport::Unary, wire => wire.stream_support())
-    }
-
-    fn has_ended(&self) -> bool {
-        each!(self, false, wire => wire.has_ended())
     }
 }
 

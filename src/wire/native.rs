@@ -9,12 +9,14 @@
 //! It has no buffer: the caller keeps the bytes until a frame is complete. An unacceptable frame whose end is certain
 //! is answered and skipped; any other closes the connection.
 
+mod encode;
 mod frame;
 
+pub use self::encode::{ping, request_header};
+use self::encode::{reply_words, send_other};
 use self::frame::{Header, kind};
 use crate::message::{
-    BrokenCall, IncomingData, IncomingReply, Message, Metadata, Outgoing, OutgoingCall, OutgoingReply,
-    Refusal, Request, SendBody, Span, method_hash,
+    BrokenCall, IncomingData, IncomingReply, Message, Metadata, Outgoing, Refusal, Request, Span, method_hash,
 };
 use crate::status::Code;
 use crate::wire::{Broken, ForeignProtocol, Out, Protocol, Received, StreamSupport};
@@ -42,10 +44,14 @@ enum FrameSide {
     Client,
 }
 
-/// One side of a native connection.
+/// The server's end of a native connection.
+pub type NativeServer = NativeEnd<true>;
+/// The client's end of a native connection.
+pub type NativeClient = NativeEnd<false>;
+
+/// One end of a native connection.
 #[derive(Debug)]
-pub struct Native {
-    side: FrameSide,
+pub struct NativeEnd<const IS_SERVER: bool> {
     frame_bytes_max: usize,
     /// Remaining bytes of a refused frame, which are skipped.
     skip_bytes: u64,
@@ -57,29 +63,12 @@ pub struct Native {
     is_fresh: bool,
 }
 
-impl Native {
-    /// Creates the server's side. A body over `frame_bytes_max` is refused before any of it is stored.
-    pub fn server(frame_bytes_max: usize) -> Native {
-        Native {
-            side: FrameSide::Server,
-            frame_bytes_max,
-            skip_bytes: 0,
-            broken: None,
-            is_plain: true,
-            is_fresh: true,
-        }
-    }
+impl<const IS_SERVER: bool> NativeEnd<IS_SERVER> {
+    const SIDE: FrameSide = if IS_SERVER { FrameSide::Server } else { FrameSide::Client };
 
-    /// Creates the client's side.
-    pub fn client(frame_bytes_max: usize) -> Native {
-        Native {
-            side: FrameSide::Client,
-            frame_bytes_max,
-            skip_bytes: 0,
-            broken: None,
-            is_plain: false,
-            is_fresh: true,
-        }
+    /// Creates the end. A server refuses a body over `frame_bytes_max` before any of it is stored.
+    pub fn new(frame_bytes_max: usize) -> Self {
+        NativeEnd { frame_bytes_max, skip_bytes: 0, broken: None, is_plain: IS_SERVER, is_fresh: true }
     }
 
     /// Handles an incomplete header, or one that cannot be trusted.
@@ -89,14 +78,14 @@ impl Native {
         let Some(magic) = input.first_chunk::<2>() else { return Received::NeedMore { bytes_min: 2 } };
         if *magic != MAGIC {
             let foreign =
-                ForeignProtocol::of(*magic).filter(|_| self.is_fresh && self.side == FrameSide::Client);
+                ForeignProtocol::of(*magic).filter(|_| self.is_fresh && Self::SIDE == FrameSide::Client);
             return Received::Broken(foreign.map_or(Broken::Magic(*magic), Broken::Foreign));
         }
         if input.len() < HEADER_BYTES {
             return Received::NeedMore { bytes_min: HEADER_BYTES };
         }
         self.broken = Some(Broken::Version(input[2]));
-        if self.side == FrameSide::Client {
+        if Self::SIDE == FrameSide::Client {
             return Received::Broken(Broken::Version(input[2]));
         }
         // The header of another version may have another layout, but an answer to these 8 bytes is the best choice.
@@ -120,7 +109,7 @@ impl Native {
     #[cold]
     fn refuse(&mut self, header: &Header, code: Code, message: String) -> Received<Message> {
         self.skip_bytes = header.metadata_bytes as u64 + header.body_bytes as u64;
-        if self.side == FrameSide::Client && header.kind != kind::REPLY {
+        if Self::SIDE == FrameSide::Client && header.kind != kind::REPLY {
             return Received::Skip { consumed: HEADER_BYTES };
         }
         Received::Message {
@@ -142,7 +131,7 @@ impl Native {
         self.skip_bytes = header.metadata_bytes as u64 + header.body_bytes as u64;
         let frame_bytes = if header.kind == kind::DATA { header.window_bytes() } else { 0 };
         // To a client, a server that breaks a rule is a failure, not a wrong argument.
-        let code = match (self.side, code) {
+        let code = match (Self::SIDE, code) {
             (FrameSide::Client, Code::InvalidArgument) => Code::Internal,
             (_, code) => code,
         };
@@ -155,8 +144,8 @@ impl Native {
         match header.kind {
             kind::DATA => true,
             kind::WINDOW => header.id != 0,
-            kind::END => self.side == FrameSide::Server,
-            kind::HEADERS => self.side == FrameSide::Client,
+            kind::END => Self::SIDE == FrameSide::Server,
+            kind::HEADERS => Self::SIDE == FrameSide::Client,
             _ => false,
         }
     }
@@ -169,12 +158,12 @@ impl Native {
         if header.kind >= kind::OPTIONAL {
             return self.skip_frame(header);
         }
-        let is_worth_skipping = self.side == FrameSide::Client
+        let is_worth_skipping = Self::SIDE == FrameSide::Client
             || header.body_bytes as u64 <= SKIP_FACTOR * self.frame_bytes_max as u64;
         if self.is_part_of_call(header) && is_worth_skipping {
             return self.break_call(header, Code::ResourceExhausted, message);
         }
-        if self.side == FrameSide::Client && header.kind != kind::REPLY {
+        if Self::SIDE == FrameSide::Client && header.kind != kind::REPLY {
             return Received::Broken(why);
         }
         // A client skips any size: the other calls of the connection wait for replies after this one.
@@ -219,7 +208,7 @@ impl Native {
         let refused = self.refuse(header, Code::InvalidArgument, message);
         self.skip_bytes = 0;
         self.broken = Some(why.clone());
-        if self.side == FrameSide::Client { Received::Broken(why) } else { refused }
+        if Self::SIDE == FrameSide::Client { Received::Broken(why) } else { refused }
     }
 
     /// Reads the full name in the metadata, and checks it against the method.
@@ -252,7 +241,7 @@ impl Native {
     #[inline]
     fn whole(&mut self, header: &Header, input: &[u8], is_first: bool) -> Received<Message> {
         let consumed = header.frame_bytes();
-        let message = match (header.kind, self.side) {
+        let message = match (header.kind, Self::SIDE) {
             (kind::REQUEST | kind::ONE_WAY, FrameSide::Server) => {
                 let request = Request {
                     id: header.id,
@@ -336,68 +325,13 @@ impl Native {
         let refused = self.refuse(header, Code::InvalidArgument, message.clone());
         self.skip_bytes = 0;
         self.broken = Some(Broken::Other(message.clone()));
-        if self.side == FrameSide::Client { Received::Broken(Broken::Other(message)) } else { refused }
-    }
-
-    /// Returns the header as four little-endian words.
-    #[inline(always)]
-    fn words(
-        kind: u8,
-        codec: u8,
-        flags: u8,
-        metadata_bytes: usize,
-        id: u64,
-        fields: [u32; 3],
-        body_bytes: usize,
-    ) -> [u64; 4] {
-        let first = PLAIN_REQUEST
-            | u64::from(kind) << 24
-            | u64::from(codec) << 32
-            | u64::from(flags) << 40
-            | (metadata_bytes as u64) << 48;
-        let third = u64::from(fields[0]) | u64::from(fields[1]) << 32;
-        let last = u64::from(fields[2]) | (body_bytes as u64) << 32;
-        [first, id, third, last]
-    }
-
-    /// Returns a frame that consists of its header.
-    fn bare(kind: u8, id: u64) -> [u8; HEADER_BYTES] {
-        to_bytes(Native::words(kind, 0, 0, 0, id, [0; 3], 0))
-    }
-
-    /// Returns the header of a call, for a caller that writes metadata and body itself.
-    ///
-    /// The lengths must fit their fields: at most 65 528 bytes of metadata and `u32::MAX` of body, which
-    /// [`crate::message::MetadataBuf`] and `frame_bytes_max` ensure.
-    pub fn request_header(call: &OutgoingCall<'_>) -> [u8; HEADER_BYTES] {
-        to_bytes(Native::words(
-            if call.one_way { kind::ONE_WAY } else { kind::REQUEST },
-            call.codec,
-            u8::from(call.compressed),
-            call.metadata.len(),
-            call.id,
-            [call.method, call.schema, call.time_left_us],
-            call.body.len(),
-        ))
-    }
-
-    #[inline(always)]
-    fn reply_words(reply: &OutgoingReply<'_>) -> [u64; 4] {
-        Native::words(
-            kind::REPLY,
-            reply.codec,
-            u8::from(reply.compressed),
-            0,
-            reply.id,
-            [reply.code.number(), reply.queue_us, reply.handler_us],
-            reply.body.len(),
-        )
+        if Self::SIDE == FrameSide::Client { Received::Broken(Broken::Other(message)) } else { refused }
     }
 
     /// Reads one frame: [`Protocol::receive`], which never writes for this protocol.
     pub fn receive_frame(&mut self, input: &[u8]) -> Received<Message> {
         let received = self.receive_any(input);
-        self.is_plain = self.side == FrameSide::Server && self.skip_bytes == 0 && self.broken.is_none();
+        self.is_plain = Self::SIDE == FrameSide::Server && self.skip_bytes == 0 && self.broken.is_none();
         self.is_fresh &= matches!(received, Received::NeedMore { .. } | Received::Broken(_));
         received
     }
@@ -431,13 +365,13 @@ impl Native {
             }
             return self.refuse(&header, Code::Unimplemented, message);
         }
-        if self.side == FrameSide::Server
+        if Self::SIDE == FrameSide::Server
             && header.flags & FLAG_STREAMS != 0
             && let Some(why) = streams_refusal(&header)
         {
             return self.refuse(&header, Code::InvalidArgument, why.to_owned());
         }
-        if header.kind == kind::END && header.body_bytes > 0 && self.side == FrameSide::Server {
+        if header.kind == kind::END && header.body_bytes > 0 && Self::SIDE == FrameSide::Server {
             let message = format!("an end frame has no body; this one has {} bytes", header.body_bytes);
             return self.break_call(&header, Code::InvalidArgument, message);
         }
@@ -452,50 +386,6 @@ impl Native {
             return Received::NeedMore { bytes_min: header.frame_bytes() };
         }
         self.whole(&header, input, is_first)
-    }
-
-    /// The slow path: every message but a reply.
-    #[inline(never)]
-    fn send_other(outgoing: Outgoing<'_>, out: &mut Out<'_>) {
-        match outgoing {
-            Outgoing::Reply(reply) => out.words_frame(Native::reply_words(&reply), reply.body),
-            Outgoing::Request(call) => {
-                let header = Native::request_header(&call);
-                out.frame(&header, SendBody::Bytes(call.metadata));
-                match call.body {
-                    SendBody::Bytes(bytes) => out.put(bytes),
-                    SendBody::Chunk(chunk) => out.link(chunk),
-                }
-            }
-            Outgoing::Pong { id } => out.put(&Native::bare(kind::PONG, id)),
-            Outgoing::Ping { id } => out.put(&Native::bare(kind::PING, id)),
-            Outgoing::Cancel { id } => out.put(&Native::bare(kind::CANCEL, id)),
-            Outgoing::Drain => out.put(&Native::bare(kind::DRAIN, 0)),
-            Outgoing::Open(call) => {
-                debug_assert!(call.body.is_empty() && !call.one_way && call.id != 0);
-                let mut header = Native::request_header(&call);
-                header[5] |= FLAG_STREAMS;
-                out.frame(&header, SendBody::Bytes(call.metadata));
-            }
-            Outgoing::Data(data) => {
-                let (flags, bytes) = (u8::from(data.compressed), data.body.len());
-                let words = Native::words(kind::DATA, data.codec, flags, 0, data.id, [0; 3], bytes);
-                out.words_frame(words, data.body);
-            }
-            Outgoing::End { id } => out.put(&Native::bare(kind::END, id)),
-            Outgoing::Credit { id, bytes } => {
-                let header = to_bytes(Native::words(kind::WINDOW, 0, 0, 0, id, [0; 3], 4));
-                out.frame(&header, SendBody::Bytes(&bytes.to_le_bytes()));
-            }
-            Outgoing::Headers { id, codec, metadata } => {
-                let header = to_bytes(Native::words(kind::HEADERS, codec, 0, metadata.len(), id, [0; 3], 0));
-                out.frame(&header, SendBody::Bytes(metadata));
-            }
-            Outgoing::Hello { metadata } => {
-                let header = to_bytes(Native::words(kind::HELLO, 0, 0, metadata.len(), 0, [0; 3], 0));
-                out.frame(&header, SendBody::Bytes(metadata));
-            }
-        }
     }
 }
 
@@ -517,20 +407,7 @@ fn streams_refusal(header: &Header) -> Option<&'static str> {
     (header.id == 0).then_some("a call whose argument follows in data frames has an id other than 0")
 }
 
-/// Returns a ping frame, for a caller that writes it itself.
-pub fn ping(id: u64) -> [u8; HEADER_BYTES] {
-    Native::bare(kind::PING, id)
-}
-
-fn to_bytes(words: [u64; 4]) -> [u8; HEADER_BYTES] {
-    let mut bytes = [0; HEADER_BYTES];
-    for (room, word) in bytes.as_chunks_mut::<8>().0.iter_mut().zip(words) {
-        *room = word.to_le_bytes();
-    }
-    bytes
-}
-
-impl Protocol for Native {
+impl<const IS_SERVER: bool> Protocol for NativeEnd<IS_SERVER> {
     type Message = Message;
     type Outgoing<'a> = Outgoing<'a>;
 
@@ -570,14 +447,14 @@ impl Protocol for Native {
     #[inline(always)]
     fn send(&mut self, outgoing: Outgoing<'_>, out: &mut Out<'_>) {
         match outgoing {
-            Outgoing::Reply(reply) => out.words_frame(Native::reply_words(&reply), reply.body),
-            other => Native::send_other(other, out),
+            Outgoing::Reply(reply) => out.words_frame(reply_words(&reply), reply.body),
+            other => send_other(other, out),
         }
     }
 
     fn send_drain(&mut self, out: &mut Out<'_>) {
         // A client's notice would be a frame in the wrong direction; a client just sends no more requests.
-        if self.side == FrameSide::Server {
+        if Self::SIDE == FrameSide::Server {
             self.send(Outgoing::Drain, out);
         }
     }
@@ -587,7 +464,7 @@ impl Protocol for Native {
     }
 
     fn is_caller(&self) -> bool {
-        self.side == FrameSide::Client
+        Self::SIDE == FrameSide::Client
     }
 
     fn stream_support(&self) -> StreamSupport {

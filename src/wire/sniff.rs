@@ -4,62 +4,8 @@
 //! length of a message, then the negative id of a type). A protocol that is recognized but not served (TLS) is listed
 //! too, so that the operator sees its name instead of "unknown".
 
-/// A protocol that is recognized by its first bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[repr(u8)]
-pub enum ProtocolId {
-    /// The native frame: `19 96`.
-    Native,
-    /// HTTP/1.1: a method and a space, also after an empty line or with an unknown method.
-    Http,
-    /// JSON-RPC: `{` or `[`.
-    JsonRpc,
-    /// TLS: a handshake record, `16 03`.
-    Tls,
-    /// Go's net/rpc: gob's definition of a type.
-    NetRpc,
-    /// HTTP/2 with prior knowledge: the start of its preface, `PRI * HTTP/2.0`.
-    Grpc,
-}
-
-impl ProtocolId {
-    /// Returns the name used in configuration and counters.
-    pub fn name(self) -> &'static str {
-        match self {
-            ProtocolId::Native => "native",
-            ProtocolId::Http => "http",
-            ProtocolId::JsonRpc => "jsonrpc",
-            ProtocolId::Tls => "tls",
-            ProtocolId::NetRpc => "gob",
-            ProtocolId::Grpc => "grpc",
-        }
-    }
-}
-
-/// A set of protocols.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ProtocolSet(u8);
-
-impl ProtocolSet {
-    /// The protocols that this version serves.
-    pub const SERVED: ProtocolSet = ProtocolSet(
-        1 << ProtocolId::Native as u8
-            | (cfg!(feature = "jsonrpc") as u8) << ProtocolId::JsonRpc as u8
-            | (cfg!(feature = "http") as u8) << ProtocolId::Http as u8
-            | (cfg!(feature = "grpc") as u8) << ProtocolId::Grpc as u8
-            | (cfg!(feature = "netrpc") as u8) << ProtocolId::NetRpc as u8,
-    );
-
-    /// Returns the set of one protocol.
-    pub fn only(protocol: ProtocolId) -> ProtocolSet {
-        ProtocolSet(1 << protocol as u8)
-    }
-
-    /// Whether the protocol is in the set.
-    pub fn contains(self, protocol: ProtocolId) -> bool {
-        self.0 & (1 << protocol as u8) != 0
-    }
-}
+use super::server_protocol::STARTS as TABLE;
+pub use super::server_protocol::{ProtocolId, ProtocolSet};
 
 /// The result of looking at the first bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,26 +17,6 @@ pub enum Sniffed {
     /// The bytes match no protocol.
     Unknown,
 }
-
-/// First bytes, and the protocol they announce. No entry is a prefix of another.
-const TABLE: &[(&[u8], ProtocolId)] = &[
-    (&[0x19, 0x96], ProtocolId::Native),
-    (&[0x16, 0x03], ProtocolId::Tls),
-    (b"GET ", ProtocolId::Http),
-    (b"POST ", ProtocolId::Http),
-    (b"PUT ", ProtocolId::Http),
-    (b"HEAD ", ProtocolId::Http),
-    (b"PATCH ", ProtocolId::Http),
-    (b"TRACE ", ProtocolId::Http),
-    (b"DELETE ", ProtocolId::Http),
-    (b"OPTIONS ", ProtocolId::Http),
-    (b"CONNECT ", ProtocolId::Http),
-    // Without HTTP/2 it is a request of an unknown method, which HTTP answers.
-    #[cfg(feature = "grpc")]
-    (b"PRI * HTTP/2.0", ProtocolId::Grpc),
-    (b"{", ProtocolId::JsonRpc),
-    (b"[", ProtocolId::JsonRpc),
-];
 
 /// White space is examined up to this length.
 const SPACE_MAX: usize = 64;

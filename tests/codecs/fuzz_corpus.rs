@@ -12,7 +12,7 @@ use coreloop::codec::compress::compress;
 use coreloop::codec::{self, Bytes, Codec};
 use coreloop::message::{MetadataBuf, OutgoingCall, SendBody, method_hash};
 use coreloop::wire::http2::{Http2Code, Http2Frame, SettingEntries, StreamPriority};
-use coreloop::wire::{Native, native};
+use coreloop::wire::native;
 
 fn folder(target: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target)
@@ -70,7 +70,7 @@ fn call<'a>(id: u64, metadata: &'a [u8], body: &'a [u8]) -> OutgoingCall<'a> {
 }
 
 fn request(id: u64, metadata: &[u8], body: &[u8]) -> Vec<u8> {
-    [&Native::request_header(&call(id, metadata, body))[..], metadata, body].concat()
+    [&native::request_header(&call(id, metadata, body))[..], metadata, body].concat()
 }
 
 /// Returns the frame with some bytes of its header changed.

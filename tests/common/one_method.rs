@@ -35,7 +35,7 @@ impl MethodDirectory for OneMethod {
 /// Returns a context with the default limits.
 pub fn side() -> Arc<ServerContext> {
     let (limits, cors_origins) = (Limits::default(), Vec::new());
-    Arc::new(ServerContext { limits, cors_origins, site: Box::new(OneMethod) })
+    Arc::new(ServerContext { cors_origins, site: Box::new(OneMethod), ..ServerContext::bare(limits) })
 }
 
 /// Moves the queued bytes to the end of `into`.

@@ -231,6 +231,40 @@ fn readings_of_a_sensor_reach_a_watcher_and_temperatures_are_converted() {
     assert_eq!(lines_of("streams", &[]), expected);
 }
 
+// The example of a protocol.
+
+#[test]
+fn a_protocol_of_the_programs_own_shares_the_port_with_the_others() {
+    let mut running = Running::start("own_protocol", &[]);
+    let address = running.address();
+    let script = b"call 1 Math.Double 21\ncall 2 Math.Double \"x\"\ncall me\ncall 3 Math.Halve 2\n";
+    let answers = [
+        "1 ok 42",
+        "2 invalid_argument malformed json body: ",
+        "0 invalid_argument expected `call ID Service.Method JSON`",
+        "3 unimplemented there is no method with the hash ",
+    ];
+    for pieces in [script.len(), 1, 7] {
+        let mut stream = TcpStream::connect(&address).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_nodelay(true).unwrap();
+        for piece in script.chunks(pieces) {
+            stream.write_all(piece).unwrap();
+        }
+        let lines: Vec<String> =
+            BufReader::new(&stream).lines().take(answers.len()).collect::<Result<_, _>>().unwrap();
+        for (line, answer) in lines.iter().zip(answers) {
+            assert!(line.starts_with(answer), "{line:?} is not {answer:?}");
+        }
+    }
+    for scheme in ["native", "http", "jsonrpc"] {
+        let client = coreloop::client::Client::connect(&format!("{scheme}:{address}")).unwrap();
+        let reply = client.call_bytes("Math.Double", coreloop::codec::Codec::Json, b"4").unwrap();
+        assert_eq!(reply, b"8", "{scheme}");
+    }
+    running.terminate();
+}
+
 // The Redis example.
 
 fn redis() -> (Running, String) {

@@ -6,7 +6,8 @@ use std::collections::{HashMap, HashSet};
 use coreloop::bufpool::{Pool, PoolConfig, RecvBuf, WriteQueue};
 use coreloop::message::{Message, MetadataBuf, Outgoing, OutgoingCall, SendBody};
 use coreloop::status::Code;
-use coreloop::wire::{Native, Out, Protocol, Received};
+use coreloop::wire::native::request_header;
+use coreloop::wire::{NativeClient, Out, Protocol, Received};
 
 use crate::pipe::{Pipe, Read};
 use crate::rng::Rng;
@@ -22,7 +23,7 @@ struct SentRequest {
 }
 
 pub struct Client {
-    protocol: Native,
+    protocol: NativeClient,
     pub pool: Pool,
     recv: RecvBuf,
     out: WriteQueue,
@@ -42,7 +43,7 @@ pub struct Client {
 impl Client {
     pub fn new(frame_bytes_max: usize) -> Client {
         Client {
-            protocol: Native::client(frame_bytes_max),
+            protocol: NativeClient::new(frame_bytes_max),
             pool: Pool::new(PoolConfig::default()),
             recv: RecvBuf::new(),
             out: WriteQueue::new(),
@@ -265,7 +266,7 @@ impl Client {
 }
 
 fn request(id: u64) -> [u8; 32] {
-    Native::request_header(&OutgoingCall {
+    request_header(&OutgoingCall {
         name: "",
         id,
         method: NOW,

@@ -42,8 +42,7 @@ impl MethodDirectory for GrpcFuzzed {
 
 /// Returns what the server has sent, and whether the connection is open.
 fn run<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> (Vec<u8>, bool) {
-    let context =
-        ServerContext { limits: small_limits(), cors_origins: Vec::new(), site: Box::new(GrpcFuzzed) };
+    let context = ServerContext { site: Box::new(GrpcFuzzed), ..ServerContext::bare(small_limits()) };
     let answer = |(message, body): (Message, Vec<u8>)| -> Option<Answer> {
         match message {
             // Metadata and message, or every other time an error that repeats them.

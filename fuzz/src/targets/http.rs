@@ -178,7 +178,11 @@ pub fn http(input: &[u8]) {
     let pieces = || pieces_of(stream, &cuts);
     let limits = Limits { frame_bytes_max: BODY_MAX, http_head_bytes_max: HEAD_MAX, ..Limits::default() };
     let cors_origins = vec!["http://a".to_owned()];
-    let side = Arc::new(ServerContext { limits: limits.clone(), cors_origins, site: Box::new(Fuzzed) });
+    let side = Arc::new(ServerContext {
+        cors_origins,
+        site: Box::new(Fuzzed),
+        ..ServerContext::bare(limits.clone())
+    });
     let whole = server_trace(&side, [stream].into_iter());
     assert_eq!(server_trace(&side, pieces()), whole);
     assert_eq!(server_trace(&side, stream.chunks(1)), whole);

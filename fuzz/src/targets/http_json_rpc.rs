@@ -19,7 +19,7 @@ pub fn http_json_rpc(input: &[u8]) {
     let limits = Limits { http_head_bytes_max: 64 << 10, ..small_limits() };
     let responses = |stream: &[u8], piece_bytes: usize| {
         let (limits, cors_origins) = (limits.clone(), Vec::new());
-        let side = ServerContext { limits, cors_origins, site: Box::new(EchoSite) };
+        let side = ServerContext { cors_origins, site: Box::new(EchoSite), ..ServerContext::bare(limits) };
         connection(Http::server(Arc::new(side)), stream.chunks(piece_bytes), echo).0
     };
     let head = "POST /rpc HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n";

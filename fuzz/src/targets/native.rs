@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use coreloop::message::{Message, Metadata, MetadataBuf};
+use coreloop::wire::native::NativeEnd;
 use coreloop::wire::sniff::{Sniffed, UNDECIDED_BYTES_MAX, sniff as tell};
-use coreloop::wire::{Broken, Native, ProtocolSet, Received, ServerContext, ServerProtocol};
+use coreloop::wire::{Broken, ProtocolSet, Received, ServerContext, ServerProtocol};
 
 use super::connection::{connection, small_limits, spans_of};
 use super::{BODY_MAX, cut, pieces_of};
@@ -17,7 +18,8 @@ struct Story {
     left: usize,
 }
 
-fn story<'a>(mut native: Native, pieces: impl Iterator<Item = &'a [u8]>) -> Story {
+fn story<'a, const S: bool>(pieces: impl Iterator<Item = &'a [u8]>) -> Story {
+    let mut native = NativeEnd::<S>::new(BODY_MAX);
     let (mut story, mut held, mut bytes_min) = (Story::default(), Vec::new(), 0);
     for piece in pieces {
         held.extend_from_slice(piece);
@@ -48,15 +50,18 @@ fn story<'a>(mut native: Native, pieces: impl Iterator<Item = &'a [u8]>) -> Stor
     story
 }
 
+fn same_for_every_split<'a, const S: bool>(stream: &'a [u8], pieces: impl Iterator<Item = &'a [u8]>) {
+    let whole = story::<S>([stream].into_iter());
+    assert_eq!(story::<S>(pieces), whole);
+    assert_eq!(story::<S>(stream.chunks(1)), whole);
+}
+
 /// Passes bytes to a server's and a client's side.
 pub fn frame(input: &[u8]) {
     let Some((stream, cuts)) = cut(input) else { return };
     let pieces = || pieces_of(stream, &cuts);
-    for side in [Native::server, Native::client] {
-        let whole = story(side(BODY_MAX), [stream].into_iter());
-        assert_eq!(story(side(BODY_MAX), pieces()), whole);
-        assert_eq!(story(side(BODY_MAX), stream.chunks(1)), whole);
-    }
+    same_for_every_split::<true>(stream, pieces());
+    same_for_every_split::<false>(stream, pieces());
     let side = Arc::new(ServerContext::bare(small_limits()));
     connection(ServerProtocol::undecided(ProtocolSet::SERVED, side), pieces(), |_| None);
 }

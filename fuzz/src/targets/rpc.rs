@@ -84,7 +84,11 @@ pub fn jsonrpc(input: &[u8]) {
     let Some((stream, cuts)) = cut(input) else { return };
     let server = || {
         let (limits, cors_origins) = (small_limits(), Vec::new());
-        JsonRpc::server(Arc::new(ServerContext { limits, cors_origins, site: Box::new(EchoSite) }))
+        JsonRpc::server(Arc::new(ServerContext {
+            cors_origins,
+            site: Box::new(EchoSite),
+            ..ServerContext::bare(limits)
+        }))
     };
     let whole = connection(server(), [stream].into_iter(), echo);
     assert_eq!(connection(server(), pieces_of(stream, &cuts), echo), whole);
@@ -104,7 +108,7 @@ pub fn netrpc(input: &[u8]) {
     let Some((stream, cuts)) = cut(input) else { return };
     let server = || {
         let limits = Limits { gob_types_max: 16, gob_type_bytes_max: 64, ..small_limits() };
-        NetRpc::server(Arc::new(ServerContext { limits, cors_origins: Vec::new(), site: Box::new(EchoSite) }))
+        NetRpc::server(Arc::new(ServerContext { site: Box::new(EchoSite), ..ServerContext::bare(limits) }))
     };
     let whole = connection(server(), [stream].into_iter(), echo);
     assert_eq!(connection(server(), pieces_of(stream, &cuts), echo), whole);

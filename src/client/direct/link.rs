@@ -14,7 +14,8 @@ use crate::message::{
 };
 use crate::status::Status;
 use crate::transport::{Address, AddressError, BlockingTransport, dial};
-use crate::wire::{Broken, Native, Received, Scheme};
+use crate::wire::native::{NativeClient, request_header};
+use crate::wire::{Broken, Received, Scheme};
 
 /// The least number of bytes that one read requests.
 const READ_BYTES: usize = 16 * 1024;
@@ -29,7 +30,7 @@ pub(super) struct DirectConn {
     stream: BlockingTransport,
     /// The server has sent a message.
     is_heard: bool,
-    protocol: Native,
+    protocol: NativeClient,
     frame_bytes_max: usize,
     /// The bytes read: `start..end` is not decoded yet.
     buffer: Vec<u8>,
@@ -66,7 +67,7 @@ impl DirectConn {
             address: address.strip_prefix("native:").unwrap_or(address).to_owned(),
             stream,
             is_heard: false,
-            protocol: Native::client(frame_bytes_max),
+            protocol: NativeClient::new(frame_bytes_max),
             frame_bytes_max,
             buffer: vec![0; READ_BYTES],
             start: 0,
@@ -260,7 +261,7 @@ impl DirectConn {
             return Err(CallError::TooLarge { bytes: body.len(), bytes_max: self.frame_bytes_max });
         }
         let time_left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-        let header = Native::request_header(&OutgoingCall {
+        let header = request_header(&OutgoingCall {
             id,
             name: "",
             method,
@@ -520,7 +521,7 @@ mod tests {
         let reply = OutgoingReply { id: 1, codec: 0, compressed, code, queue_us, handler_us, body };
         let (mut pool, mut queue) = (Pool::new(PoolConfig::default()), WriteQueue::new());
         let out = &mut Out { queue: &mut queue, pool: &mut pool };
-        Native::server(1 << 20).send(Outgoing::Reply(reply), out);
+        crate::wire::NativeServer::new(1 << 20).send(Outgoing::Reply(reply), out);
         let mut bytes = Vec::new();
         while let Some(first) = queue.first() {
             bytes.extend_from_slice(first);

@@ -17,7 +17,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::message::{Message, Outgoing, OutgoingReply, SendBody};
 use crate::status::Code;
-use crate::wire::{Broken, Native, ProtocolId, ProtocolSet, ServerContext, ServerProtocol};
+use crate::wire::native::request_header;
+use crate::wire::{Broken, NativeServer, ProtocolId, ProtocolSet, ServerContext, ServerProtocol};
 
 /// Lines that end in a line break; a `!` ends the connection, and a line `skip` is skipped as if it were refused.
 #[derive(Default)]

@@ -15,12 +15,12 @@ fn request(id: u64, body: &[u8]) -> Vec<u8> {
         metadata: &[],
         body: SendBody::Bytes(body),
     };
-    [&Native::request_header(&call)[..], body].concat()
+    [&request_header(&call)[..], body].concat()
 }
 
 #[test]
 fn memory_grows_with_received_not_announced_bytes() {
-    let mut bench = ConnBench::new(Native::server(16 << 20));
+    let mut bench = ConnBench::new(NativeServer::new(16 << 20));
     bench.at(1);
     let large = request(1, &vec![7; 8 << 20]);
     bench.hear(&large[..100]);
@@ -41,7 +41,7 @@ fn memory_grows_with_received_not_announced_bytes() {
 
 #[test]
 fn another_version_is_answered_before_the_end() {
-    let mut bench = ConnBench::new(Native::server(100));
+    let mut bench = ConnBench::new(NativeServer::new(100));
     bench.at(1);
     let mut frame = request(5, b"");
     frame[2] = 9;

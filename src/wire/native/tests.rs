@@ -5,6 +5,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::message::{MetadataBuf, OutgoingData};
+use crate::message::{OutgoingCall, OutgoingReply, SendBody};
 use crate::wire::testing::Decode;
 
 /// The largest body of these tests.
@@ -54,13 +55,26 @@ fn received(message: Message, input: &[u8]) -> NativeMessage {
     NativeMessage { message, name, metadata, body }
 }
 
+/// Either end.
+trait TestEnd {
+    fn read(&mut self, input: &[u8]) -> Received<Message>;
+}
+
+impl<const S: bool> TestEnd for NativeEnd<S> {
+    fn read(&mut self, input: &[u8]) -> Received<Message> {
+        self.decode(input)
+    }
+}
+
+const ENDS: [fn() -> Box<dyn TestEnd>; 2] = [|| Box::new(server()), || Box::new(client())];
+
 /// Decodes a stream in pieces. As in a connection, decoding never sees fewer bytes than it requested.
-fn decode_pieces<'a>(native: &mut Native, pieces: impl IntoIterator<Item = &'a [u8]>) -> NativeTrace {
+fn decode_pieces<'a>(native: &mut dyn TestEnd, pieces: impl IntoIterator<Item = &'a [u8]>) -> NativeTrace {
     let (mut trace, mut held, mut bytes_min) = (NativeTrace::default(), Vec::new(), 0);
     for piece in pieces {
         held.extend_from_slice(piece);
         while trace.broken.is_none() && held.len() >= bytes_min {
-            match native.decode(&held) {
+            match native.read(&held) {
                 Received::Message { message, consumed } => {
                     trace.received.push(received(message, &held));
                     held.drain(..consumed);
@@ -86,7 +100,7 @@ fn decode_pieces<'a>(native: &mut Native, pieces: impl IntoIterator<Item = &'a [
     trace
 }
 
-fn decode_whole(native: &mut Native, stream: &[u8]) -> NativeTrace {
+fn decode_whole(native: &mut dyn TestEnd, stream: &[u8]) -> NativeTrace {
     decode_pieces(native, [stream])
 }
 
@@ -148,12 +162,12 @@ fn metadata(entries: &[(&str, &[u8])]) -> Vec<u8> {
     metadata.as_bytes().to_vec()
 }
 
-fn server() -> Native {
-    Native::server(BODY_MAX)
+fn server() -> NativeServer {
+    NativeServer::new(BODY_MAX)
 }
 
-fn client() -> Native {
-    Native::client(BODY_MAX)
+fn client() -> NativeClient {
+    NativeClient::new(BODY_MAX)
 }
 
 fn request_of(trace: &NativeTrace, at: usize) -> Request {
@@ -346,10 +360,10 @@ fn frames_of_every_result() -> Vec<(Vec<u8>, usize)> {
 #[test]
 fn exactly_the_missing_bytes_are_requested() {
     for (frame, enough) in frames_of_every_result() {
-        for side in [server, client] {
+        for side in ENDS {
             let mut requested = Vec::new();
             for cut in 0..enough.min(frame.len()) {
-                match side().decode(&frame[..cut]) {
+                match side().read(&frame[..cut]) {
                     Received::NeedMore { bytes_min } => {
                         assert!(
                             bytes_min > cut && bytes_min <= enough.max(HEADER_BYTES),
@@ -364,14 +378,14 @@ fn exactly_the_missing_bytes_are_requested() {
             // Each requested number changes the result: the request is neither too small nor too large.
             for bytes_min in requested {
                 if bytes_min <= enough && bytes_min < frame.len() {
-                    let now = side().decode(&frame[..bytes_min]);
+                    let now = side().read(&frame[..bytes_min]);
                     assert!(
                         !matches!(now, Received::NeedMore { bytes_min: again } if again == bytes_min),
                         "{frame:x?}: {bytes_min} bytes were requested and decided nothing"
                     );
                 }
             }
-            let decoded = side().decode(&frame[..enough]);
+            let decoded = side().read(&frame[..enough]);
             assert!(!matches!(decoded, Received::NeedMore { .. }), "{frame:x?}: {decoded:?}");
         }
     }
@@ -593,13 +607,13 @@ fn every_frame_decodes_the_same_at_every_split() {
     let after = TestFrame { id: 99, body: vec![1; 4], ..TestFrame::default() }.bytes();
     for (frame, _) in frames_of_every_result() {
         let stream = [&after[..], &frame, &after].concat();
-        for side in [server, client] {
-            let whole = decode_whole(&mut side(), &stream);
+        for side in ENDS {
+            let whole = decode_whole(&mut *side(), &stream);
             for cut in 0..=stream.len() {
                 let (one, other) = stream.split_at(cut);
-                assert_eq!(decode_pieces(&mut side(), [one, other]), whole, "{stream:x?} cut at {cut}");
+                assert_eq!(decode_pieces(&mut *side(), [one, other]), whole, "{stream:x?} cut at {cut}");
             }
-            assert_eq!(decode_pieces(&mut side(), stream.chunks(1)), whole, "{stream:x?} byte by byte");
+            assert_eq!(decode_pieces(&mut *side(), stream.chunks(1)), whole, "{stream:x?} byte by byte");
         }
     }
 }
@@ -613,10 +627,10 @@ proptest! {
         cuts in proptest::collection::vec(any::<usize>(), 0..12),
     ) {
         let stream = frames.concat();
-        for side in [server, client] {
-            let whole = decode_whole(&mut side(), &stream);
-            prop_assert_eq!(&decode_pieces(&mut side(), split_at(&stream, &cuts)), &whole);
-            prop_assert_eq!(&decode_pieces(&mut side(), stream.chunks(1)), &whole);
+        for side in ENDS {
+            let whole = decode_whole(&mut *side(), &stream);
+            prop_assert_eq!(&decode_pieces(&mut *side(), split_at(&stream, &cuts)), &whole);
+            prop_assert_eq!(&decode_pieces(&mut *side(), stream.chunks(1)), &whole);
         }
     }
 
@@ -626,10 +640,10 @@ proptest! {
         if magic && stream.len() > 3 {
             stream[..3].copy_from_slice(&[0x19, 0x96, 1]);
         }
-        for side in [server, client] {
-            let trace = decode_whole(&mut side(), &stream);
+        for side in ENDS {
+            let trace = decode_whole(&mut *side(), &stream);
             prop_assert!(trace.received.len() <= stream.len() / HEADER_BYTES);
-            prop_assert_eq!(&decode_pieces(&mut side(), stream.chunks(1)), &trace);
+            prop_assert_eq!(&decode_pieces(&mut *side(), stream.chunks(1)), &trace);
         }
     }
 
@@ -652,7 +666,7 @@ proptest! {
         if let Some((message, consumed)) = server().try_fast_receive(&input) {
             prop_assert_eq!(server().decode(&input), Received::Message { message, consumed });
         }
-        prop_assert_eq!(Native::client(BODY_MAX).try_fast_receive(&input), None);
+        prop_assert_eq!(NativeClient::new(BODY_MAX).try_fast_receive(&input), None);
     }
 
     #[test]
@@ -709,7 +723,7 @@ proptest! {
 // Streams.
 
 /// The call that a frame breaks, with the bytes that count against the connection's window.
-fn broken_call(native: &mut Native, frame: &TestFrame) -> (u64, Code, String, u32) {
+fn broken_call<const S: bool>(native: &mut NativeEnd<S>, frame: &TestFrame) -> (u64, Code, String, u32) {
     let after = TestFrame { kind: kind::PING, id: 99, ..TestFrame::default() };
     let trace = decode_whole(native, &[frame.bytes(), after.bytes()].concat());
     let [NativeMessage { message: Message::CallBroken(broken), .. }, last] = &trace.received[..] else {
@@ -774,7 +788,7 @@ fn frames_of_streams_round_trip() {
 #[test]
 fn a_frame_of_a_call_that_breaks_a_rule_ends_only_that_call() {
     let data = TestFrame { kind: kind::DATA, body: b"12".to_vec(), ..TestFrame::default() };
-    for (side, invalid) in [(server as fn() -> Native, Code::InvalidArgument), (client, Code::Internal)] {
+    fn check<const S: bool>(side: fn() -> NativeEnd<S>, invalid: Code, data: &TestFrame) {
         let flags = TestFrame { flags: 2, ..data.clone() };
         let text = "unknown flags 0x02 in version 1".to_owned();
         assert_eq!(broken_call(&mut side(), &flags), (7, invalid, text, 34));
@@ -788,6 +802,8 @@ fn a_frame_of_a_call_that_breaks_a_rule_ends_only_that_call() {
         let text = "a window frame has a body of 4 bytes, not 5".to_owned();
         assert_eq!(broken_call(&mut side(), &window), (7, invalid, text, 0));
     }
+    check(server, Code::InvalidArgument, &data);
+    check(client, Code::Internal, &data);
     let end = TestFrame { kind: kind::END, body: vec![0; 3], ..TestFrame::default() };
     let text = "an end frame has no body; this one has 3 bytes".to_owned();
     assert_eq!(broken_call(&mut server(), &end), (7, Code::InvalidArgument, text, 0));
@@ -827,10 +843,10 @@ fn a_request_whose_argument_follows_has_rules_of_its_own() {
 #[test]
 fn a_hello_is_the_first_frame_or_says_nothing() {
     let hello = TestFrame { kind: kind::HELLO, id: 0, ..TestFrame::default() }.bytes();
-    for side in [server, client] {
+    for side in ENDS {
         let stream = [&hello[..], &hello, &TestFrame::of(kind::PING).bytes(), &hello].concat();
         for step in [1, 31, 200] {
-            let trace = decode_pieces(&mut side(), stream.chunks(step));
+            let trace = decode_pieces(&mut *side(), stream.chunks(step));
             let received: Vec<_> = trace.received.iter().map(|received| &received.message).collect();
             assert!(matches!(received[..], [Message::Hello { .. }, Message::Ping { id: 7 }]), "{received:?}");
         }
@@ -844,10 +860,9 @@ fn optional_kinds_are_skipped_whatever_they_hold() {
             TestFrame { kind, flags: 0xff, body: vec![0x19; 10], ..TestFrame::default() },
             TestFrame { kind, body: vec![0x19; BODY_MAX + 1], metadata: vec![1; 9], ..TestFrame::default() },
         ];
-        for (frame, side) in frames.iter().flat_map(|frame| [(frame, server()), (frame, client())]) {
-            let mut side = side;
+        for (frame, mut side) in frames.iter().flat_map(|frame| ENDS.map(|end| (frame, end()))) {
             let stream = [frame.bytes(), TestFrame::of(kind::PING).bytes()].concat();
-            let trace = decode_pieces(&mut side, stream.chunks(3));
+            let trace = decode_pieces(&mut *side, stream.chunks(3));
             assert_eq!(trace.received.len(), 1, "{frame:?}");
             assert_eq!((trace.left, trace.broken), (0, None));
         }

@@ -150,11 +150,8 @@ impl Rig {
     }
 
     fn fresh(limits: Limits) -> Rig {
-        let context = ServerContext {
-            limits: limits.clone(),
-            cors_origins: Vec::new(),
-            site: Box::new(GrpcTestDirectory),
-        };
+        let context =
+            ServerContext { site: Box::new(GrpcTestDirectory), ..ServerContext::bare(limits.clone()) };
         Rig {
             wire: GrpcServer::server(Arc::new(context)),
             limits,

@@ -10,7 +10,7 @@ fn roomy() -> Limits {
 }
 
 fn rig_with(limits: Limits) -> Rig<Http> {
-    let side = ServerContext { limits, cors_origins: Vec::new(), site: Box::new(HttpTestDirectory) };
+    let side = ServerContext { site: Box::new(HttpTestDirectory), ..ServerContext::bare(limits) };
     Rig::new(Http::server(Arc::new(side)))
 }
 

@@ -63,7 +63,11 @@ fn limits() -> Limits {
 
 fn side_with(cors_origins: &[&str]) -> Arc<ServerContext> {
     let cors_origins = cors_origins.iter().map(|origin| (*origin).to_owned()).collect();
-    Arc::new(ServerContext { limits: limits(), cors_origins, site: Box::new(HttpTestDirectory) })
+    Arc::new(ServerContext {
+        cors_origins,
+        site: Box::new(HttpTestDirectory),
+        ..ServerContext::bare(limits())
+    })
 }
 
 /// A message, and the bytes of its spans.

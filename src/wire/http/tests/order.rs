@@ -215,9 +215,8 @@ fn memory_of_one_large_request_is_not_kept() {
     assert_eq!(rig.answers()[0].body.len(), BODY_MAX);
     assert!(rig.wire.0.scratch().is_empty() || rig.wire.0.scratch().len() <= KEEP_BYTES_MAX);
     let mut rig = Rig::new(Http::server(Arc::new(ServerContext {
-        limits: Limits::default(),
-        cors_origins: Vec::new(),
         site: Box::new(HttpTestDirectory),
+        ..ServerContext::bare(Limits::default())
     })));
     rig.feed(post(&format!("X: {}\r\n", "y".repeat(10_000)), &"1".repeat(100)).as_bytes());
     assert_eq!(rig.wire.0.scratch(), b"");

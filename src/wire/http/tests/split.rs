@@ -158,8 +158,7 @@ proptest! {
 #[test]
 fn a_head_in_pieces_is_read_once() {
     let limits = Limits { http_head_bytes_max: 512 * 1024, ..Limits::default() };
-    let side =
-        Arc::new(ServerContext { limits, cors_origins: Vec::new(), site: Box::new(HttpTestDirectory) });
+    let side = Arc::new(ServerContext { site: Box::new(HttpTestDirectory), ..ServerContext::bare(limits) });
     let mut http = Http::server(side);
     let head = format!("GET /page HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n", "x".repeat(60_000)).into_bytes();
     let long = format!("GET /page HTTP/1.1\r\nHost: a\r\n{}\r\n", "X: y\r\n".repeat(50)).into_bytes();

@@ -122,8 +122,7 @@ impl MethodDirectory for GoDirectory {
 }
 
 fn go_server() -> JsonRpcEnd<JsonRpc> {
-    let side =
-        ServerContext { limits: Limits::default(), cors_origins: Vec::new(), site: Box::new(GoDirectory) };
+    let side = ServerContext { site: Box::new(GoDirectory), ..ServerContext::bare(Limits::default()) };
     JsonRpcEnd::of(JsonRpc::server(Arc::new(side)))
 }
 

@@ -46,7 +46,7 @@ impl MethodDirectory for JsonRpcTestDirectory {
 }
 
 fn side(limits: Limits) -> Arc<ServerContext> {
-    Arc::new(ServerContext { limits, cors_origins: Vec::new(), site: Box::new(JsonRpcTestDirectory) })
+    Arc::new(ServerContext { site: Box::new(JsonRpcTestDirectory), ..ServerContext::bare(limits) })
 }
 
 /// A decoded message, with the bytes of its body.

@@ -75,7 +75,7 @@ impl MethodDirectory for NetRpcTestDirectory {
 }
 
 fn side(limits: Limits) -> Arc<ServerContext> {
-    Arc::new(ServerContext { limits, cors_origins: Vec::new(), site: Box::new(NetRpcTestDirectory) })
+    Arc::new(ServerContext { site: Box::new(NetRpcTestDirectory), ..ServerContext::bare(limits) })
 }
 
 /// A decoded message, with the bytes of its body.
