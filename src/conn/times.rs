@@ -50,7 +50,11 @@ impl<W: Protocol> Conn<W> {
             }
             ConnState::Closed(_) => None,
         };
-        [stall, frame, of_state, self.protocol.next_time()].into_iter().flatten().min()
+        let earliest = [stall, frame, of_state].into_iter().flatten().min();
+        match self.protocol.next_time() {
+            None => earliest,
+            Some(at) => Some(earliest.map_or(at, |earliest| earliest.min(at))),
+        }
     }
 
     /// Returns the deadline for a peer whose protocol is unknown. The limit for first bytes counts from the first

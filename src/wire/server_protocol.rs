@@ -244,8 +244,14 @@ impl Protocol for ServerProtocol {
         each!(self, (), wire => wire.send_last(out));
     }
 
+    #[inline(always)]
     fn on_time(&mut self, now: Instant, limits: &Limits, out: &mut Out<'_>) {
-        each!(self, (), wire => wire.on_time(now, limits, out));
+        match self {
+            #[cfg(feature = "grpc")]
+            ServerProtocol::Grpc(grpc) => grpc.on_time(now, limits, out),
+            ServerProtocol::Added(added) => added.on_time(now, limits, out),
+            _ => {}
+        }
     }
 
     #[inline]

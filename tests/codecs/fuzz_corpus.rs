@@ -69,6 +69,13 @@ fn call<'a>(id: u64, metadata: &'a [u8], body: &'a [u8]) -> OutgoingCall<'a> {
     }
 }
 
+/// Returns a ping frame.
+fn ping(id: u8) -> Vec<u8> {
+    let mut frame = vec![0x19, 0x96, 1, 4, 0, 0, 0, 0, id];
+    frame.resize(32, 0);
+    frame
+}
+
 fn request(id: u64, metadata: &[u8], body: &[u8]) -> Vec<u8> {
     [&native::request_header(&call(id, metadata, body))[..], metadata, body].concat()
 }
@@ -225,11 +232,11 @@ fn write_the_corpus() {
         ("named", named),
         ("hashed", hashed),
         ("one-way", request(3, short.as_bytes(), body)),
-        ("pipelined", [plain.clone(), native::ping(4).to_vec(), request(5, &[], &[0; 100])].concat()),
+        ("pipelined", [plain.clone(), ping(4), request(5, &[], &[0; 100])].concat()),
         ("reply", changed(plain.clone(), 3, &[1])),
-        ("cancel", changed(native::ping(1).to_vec(), 3, &[3])),
-        ("pong", changed(native::ping(1).to_vec(), 3, &[5])),
-        ("drain", changed(native::ping(1).to_vec(), 3, &[6])),
+        ("cancel", changed(ping(1), 3, &[3])),
+        ("pong", changed(ping(1), 3, &[5])),
+        ("drain", changed(ping(1), 3, &[6])),
         ("unknown-kind", [changed(plain.clone(), 3, &[9]), plain.clone()].concat()),
         ("unknown-flag", [changed(plain.clone(), 5, &[4]), plain.clone()].concat()),
         ("version-2", changed(plain.clone(), 2, &[2])),

@@ -104,11 +104,6 @@ pub(super) fn send_other(outgoing: Outgoing<'_>, out: &mut Out<'_>) {
     }
 }
 
-/// Returns a ping frame, for a caller that writes it itself.
-pub fn ping(id: u64) -> [u8; HEADER_BYTES] {
-    bare(kind::PING, id)
-}
-
 fn to_bytes(words: [u64; 4]) -> [u8; HEADER_BYTES] {
     let mut bytes = [0; HEADER_BYTES];
     for (room, word) in bytes.as_chunks_mut::<8>().0.iter_mut().zip(words) {

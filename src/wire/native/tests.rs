@@ -307,11 +307,6 @@ fn a_client_decodes_a_servers_frames() {
 }
 
 #[test]
-fn a_separate_ping_equals_the_encoded_one() {
-    assert_eq!(encoded(vec![Outgoing::Ping { id: 3 }]), ping(3));
-}
-
-#[test]
 fn a_wrong_direction_is_answered_and_ends_a_server() {
     for kind in [kind::REPLY, kind::DRAIN, kind::HEADERS] {
         let stream = [TestFrame::of(kind).bytes(), TestFrame::default().bytes()].concat();
