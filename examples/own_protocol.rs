@@ -8,7 +8,7 @@
 //! call 1 Math.Double 21
 //! 1 ok 42
 //! call 2 Math.Double "x"
-//! 2 invalid_argument malformed json body: …
+//! 2 invalid_argument argument of Math.Double: malformed json body: …
 //! ```
 //!
 //! Answers come in the order in which the calls end. Native frames, HTTP and the other protocols are served on the same

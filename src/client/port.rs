@@ -25,10 +25,15 @@ impl ClientPort {
 }
 
 impl StreamPort for ClientPort {
-    fn post(&self, command: StreamCommand) {
-        if self.shared.is_this_thread() {
-            return self.shared.local.push(command);
+    fn post_here(&self, command: StreamCommand) -> Result<(), StreamCommand> {
+        if !self.shared.is_this_thread() {
+            return Err(command);
         }
+        self.shared.local.push(command);
+        Ok(())
+    }
+
+    fn post(&self, command: StreamCommand) {
         // If the reactor has ended, so has the connection.
         let _ = self.remote.mail(ClientCommand::Stream(command));
     }
@@ -42,7 +47,7 @@ impl StreamPort for ClientPort {
     }
 }
 
-/// Commands that callbacks post on the driver's thread. All of them take this way, so they keep their order.
+/// Commands that callbacks post on the driver's thread.
 #[derive(Default)]
 pub(super) struct LocalCommands {
     has_any: AtomicBool,

@@ -73,8 +73,16 @@ pub enum StreamAction {
 
 /// The way from sinks and streams to the reactor of their connection.
 pub trait StreamPort: Send + Sync {
-    /// Passes a command on, without waiting. Commands of one thread keep their order.
+    /// Passes a command on through the mailbox of the reactor, without waiting.
     fn post(&self, command: StreamCommand);
+
+    /// Passes a command on without the mailbox, if this thread is the reactor's and runs a callback. Returns the command
+    /// otherwise.
+    ///
+    /// # Errors
+    ///
+    /// The command.
+    fn post_here(&self, command: StreamCommand) -> Result<(), StreamCommand>;
 
     /// Runs a callback on a thread that may run the user's code, but may not block.
     fn run_callback(&self, callback: Box<dyn FnOnce() + Send>);
@@ -121,7 +129,10 @@ impl StreamOrigin {
     /// Passes a command on to the reactor. Before the call is sent there is nothing to act on.
     fn post(&self, action: StreamAction) {
         if let Some(address) = self.address.get() {
-            self.port.post(StreamCommand { address: *address, action });
+            let command = StreamCommand { address: *address, action };
+            if let Err(command) = self.port.post_here(command) {
+                self.port.post(command);
+            }
         }
     }
 }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context as TaskContext, Poll, Waker};
 use std::thread::ThreadId;
@@ -14,7 +14,7 @@ use coreloop_bufpool::Chunk;
 use super::buffers::{buffer, recycle};
 use super::ready::Readiness;
 use super::sink_error::SinkError;
-use super::{Gate, StreamAction, StreamAddress, StreamOrigin};
+use super::{Gate, StreamAction, StreamAddress, StreamCommand, StreamOrigin};
 use crate::codec::{Codec, CodecError, ValueRules, compress};
 use crate::conn::streams::{StreamBody, StreamMessage};
 use crate::context::Ticket;
@@ -87,6 +87,8 @@ pub(crate) struct SinkLink {
     /// Stands for it until then.
     closed_gate: Gate,
     ready: Readiness<SinkWaiter>,
+    /// Messages, and their end, that are in the mailbox of the reactor.
+    in_mailbox: AtomicUsize,
     /// The peer grants no more: it has closed its sending half.
     is_last_credit: AtomicBool,
     /// The sink was ready when a message was delivered into it: one may be sent even if the gate has closed since.
@@ -118,6 +120,7 @@ impl SinkLink {
             gate,
             closed_gate,
             ready: Readiness::new(i64::from(credit_bytes)),
+            in_mailbox: AtomicUsize::new(0),
             is_last_credit: AtomicBool::new(false),
             has_permit: AtomicBool::new(false),
             state: Mutex::new(SinkState {
@@ -140,7 +143,7 @@ impl SinkLink {
             state.is_end_due
         };
         if is_end_due {
-            self.origin.post(StreamAction::End);
+            self.post_in_order(StreamAction::End);
         } else {
             self.add_credit(credit_bytes);
         }
@@ -272,8 +275,28 @@ impl SinkLink {
         if self.has_permit.load(Ordering::Relaxed) {
             self.has_permit.store(false, Ordering::Relaxed);
         }
-        self.origin.post(StreamAction::Send(message));
+        self.post_in_order(StreamAction::Send(message));
         Ok(())
+    }
+
+    /// Posts a command after all that were posted before. Those of other threads, and of this one before it ran a
+    /// callback of the reactor, may still be in the mailbox.
+    fn post_in_order(&self, action: StreamAction) {
+        let Some(address) = self.origin.address.get() else { return };
+        let mut command = StreamCommand { address: *address, action };
+        if self.in_mailbox.load(Ordering::Acquire) == 0 {
+            match self.origin.port.post_here(command) {
+                Ok(()) => return,
+                Err(again) => command = again,
+            }
+        }
+        self.in_mailbox.fetch_add(1, Ordering::AcqRel);
+        self.origin.port.post(command);
+    }
+
+    /// Takes note that the reactor has taken a command of the sink from the mailbox (the reactor's side).
+    pub(crate) fn left_mailbox(&self) {
+        self.in_mailbox.fetch_sub(1, Ordering::AcqRel);
     }
 
     /// Notifies the waiter once the stream ends other than by its sink, in place of an earlier one; now, if it has.
@@ -326,7 +349,7 @@ impl SinkLink {
             (Some(SinkEnding::Answer(ticket)), result) => ticket.answer(result.map(|()| Chunk::default())),
             // The call is over.
             (Some(SinkEnding::Messages), _) if was_ended => {}
-            (Some(SinkEnding::Messages), Ok(())) => self.origin.post(StreamAction::End),
+            (Some(SinkEnding::Messages), Ok(())) => self.post_in_order(StreamAction::End),
             (Some(SinkEnding::Messages), Err(_)) => {
                 if let Some(caller) = &self.origin.caller {
                     caller.cancel();

@@ -34,6 +34,10 @@ impl StreamPort for TestPort {
         self.commands.lock().unwrap().push(command);
     }
 
+    fn post_here(&self, command: StreamCommand) -> Result<(), StreamCommand> {
+        Err(command)
+    }
+
     fn run_callback(&self, callback: Box<dyn FnOnce() + Send>) {
         self.callbacks.lock().unwrap().push(callback);
     }

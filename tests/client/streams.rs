@@ -414,7 +414,7 @@ fn a_thousand_chats_wait_for_credit_and_complete() {
     for _ in 0..CHATS {
         let (sink, stream) = client.bidirectional::<Text, Text>(&CHAT).unwrap().split();
         replies.push(stream);
-        send_when_ready(Arc::new(sink), text.clone(), Arc::new(Mutex::new(MESSAGES)), done_tx.clone());
+        send_when_ready(Arc::new(sink), text.clone(), Arc::new(Mutex::new(0)), MESSAGES, done_tx.clone());
     }
     // The server may refuse it while its answers wait to be written.
     eventually("a unary call has an answer", || {
@@ -422,44 +422,91 @@ fn a_thousand_chats_wait_for_credit_and_complete() {
     });
     let waits = CHATS - done.try_iter().count();
     assert!(waits > 0, "the windows let everything through");
-    let mut open = replies;
-    let mut taken = 0;
+    let mut open: Vec<_> = replies.into_iter().map(|stream| (stream, 0)).collect();
     while !open.is_empty() {
-        open.retain_mut(|stream| {
+        open.retain_mut(|(stream, taken)| {
             loop {
                 match stream.try_next() {
                     Poll::Ready(Some(item)) => {
-                        assert_eq!(item.unwrap().len(), text.len());
-                        taken += 1;
+                        assert_eq!(item.unwrap(), format!("{taken} {text}"));
+                        *taken += 1;
                     }
-                    Poll::Ready(None) => return false,
+                    Poll::Ready(None) => {
+                        assert_eq!(*taken, MESSAGES);
+                        return false;
+                    }
                     Poll::Pending => return true,
                 }
             }
         });
         std::thread::yield_now();
     }
-    assert_eq!(taken, CHATS * MESSAGES);
     eventually("all calls end", || client.in_flight() == 0);
     assert_eq!(client.stats().connects, 1);
 }
 
-/// Sends the message that many times, without a thread.
-fn send_when_ready(sink: Arc<Sink<String>>, text: String, left: Arc<Mutex<usize>>, done: Sender<()>) {
-    let mut count = left.lock().unwrap();
-    while *count > 0 {
-        match sink.try_send(&text) {
-            Ok(()) => *count -= 1,
+/// Sends numbered messages, from `next` to `count`: on this thread while the sink is ready, and then by callbacks.
+fn send_when_ready(
+    sink: Arc<Sink<String>>,
+    text: String,
+    next: Arc<Mutex<usize>>,
+    count: usize,
+    done: Sender<()>,
+) {
+    let mut number = next.lock().unwrap();
+    while *number < count {
+        match sink.try_send(&format!("{number} {text}")) {
+            Ok(()) => *number += 1,
             Err(SinkError::NotReady) => {
-                drop(count);
+                drop(number);
                 let again = sink.clone();
-                return sink.on_ready(move || send_when_ready(again, text, left, done));
+                return sink.on_ready(move || send_when_ready(again, text, next, count, done));
             }
             Err(error) => panic!("{error}"),
         }
     }
     sink.finish(Ok(()));
     let _ = done.send(());
+}
+
+/// A thread begins, and callbacks on the reactor go on: what the thread has sent is still in the mailbox then.
+#[test]
+fn messages_of_a_thread_and_of_later_callbacks_keep_their_order() {
+    const MESSAGES: usize = 3000;
+    let (done_tx, done) = mpsc::channel();
+    let of_method = done_tx.clone();
+    let watch = Method::server_stream::<Numbers, Text>("Stream.Watch", move |_cx, _, sink| {
+        let done = of_method.clone();
+        std::thread::spawn(move || {
+            send_when_ready(Arc::new(sink), "x".repeat(300), Arc::default(), MESSAGES, done);
+        });
+        Ok(())
+    });
+    let chat = Method::bidirectional::<Text, Text>("Stream.Chat", echo);
+    let server = Server::builder()
+        .cores(1)
+        .method_of(watch.unwrap().kind(Kind::Inline))
+        .method_of(chat.unwrap().kind(Kind::Inline))
+        .listen("127.0.0.1:0")
+        .start()
+        .unwrap();
+    let client = Client::connect(&server.addresses()[0].to_string()).unwrap();
+    for _ in 0..20 {
+        let watched = client.server_stream::<Numbers, Text>(&WATCH_TEXT, &1).unwrap();
+        let (sink, replies) = client.bidirectional::<Text, Text>(&CHAT).unwrap().split();
+        send_when_ready(Arc::new(sink), "x".repeat(300), Arc::default(), MESSAGES, done_tx.clone());
+        for stream in [watched, replies] {
+            let mut expected = 0;
+            for item in stream {
+                assert_eq!(item.unwrap().split(' ').next(), Some(&*expected.to_string()));
+                expected += 1;
+            }
+            assert_eq!(expected, MESSAGES);
+        }
+        for _ in 0..2 {
+            done.recv_timeout(PATIENCE).unwrap();
+        }
+    }
 }
 
 #[test]
@@ -488,6 +535,8 @@ fn streams_live_on_a_driver_of_a_servers_reactor() {
     assert_eq!(numbers.map(Result::unwrap).sum::<i64>(), 5000 * 5001 / 2);
 }
 
+static WATCH_TEXT: MethodId = MethodId::new("Stream.Watch");
+
 /// Items that exceed what a sink may have on its way to the reactor are held by the broadcast, and keep their order.
 #[test]
 fn large_items_of_a_broadcast_arrive_in_order() {
@@ -501,7 +550,7 @@ fn large_items_of_a_broadcast_arrive_in_order() {
     let server = Server::builder().cores(1).method_of(watch).listen("127.0.0.1:0").start().unwrap();
     let client = Client::connect(&server.addresses()[0].to_string()).unwrap();
     let streams: Vec<_> =
-        (0..4).map(|_| client.server_stream::<Numbers, Text>(&WATCH, &1).unwrap()).collect();
+        (0..4).map(|_| client.server_stream::<Numbers, Text>(&WATCH_TEXT, &1).unwrap()).collect();
     eventually("all subscribe", || broadcast.subscribers() == 4);
     let padding = "x".repeat(20_000);
     for number in 0..400 {

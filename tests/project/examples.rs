@@ -240,7 +240,7 @@ fn a_protocol_of_the_programs_own_shares_the_port_with_the_others() {
     let script = b"call 1 Math.Double 21\ncall 2 Math.Double \"x\"\ncall me\ncall 3 Math.Halve 2\n";
     let answers = [
         "1 ok 42",
-        "2 invalid_argument malformed json body: ",
+        "2 invalid_argument argument of Math.Double: malformed json body: ",
         "0 invalid_argument expected `call ID Service.Method JSON`",
         "3 unimplemented there is no method with the hash ",
     ];

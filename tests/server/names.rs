@@ -223,6 +223,10 @@ fn a_malformed_request_is_answered_and_an_unknown_method_is_501() {
         assert_eq!(ask(address, "PROPFIND *", "", "").0, 501);
         assert_eq!(ask(address, "\r\nGET /livez", "", "").0, 200);
         for (line, status) in [("GET /\r\n", "400"), ("GET\r\n", "400"), ("PRI * HTTP/2.0\r\n", "505")] {
+            if line.starts_with("PRI") && cfg!(feature = "grpc") && address == mixed {
+                // There it is the start of HTTP/2.
+                continue;
+            }
             assert!(response_to(address, line).starts_with(&format!("HTTP/1.1 {status} ")), "{line:?}");
         }
     }

@@ -477,6 +477,10 @@ impl App for ClientApp {
     }
 
     fn on_mail(&mut self, conns: &mut Conns<'_, ClientApp>, command: ClientCommand) {
+        if self.shared.local.has_any() {
+            // They were posted before.
+            self.apply_all_local(conns);
+        }
         match command {
             ClientCommand::Start(promise) => self.on_start(conns, promise),
             ClientCommand::StartAll(promises) => {

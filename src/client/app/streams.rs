@@ -240,14 +240,22 @@ impl ClientApp {
     pub(super) fn apply_all_local(&mut self, conns: &mut Conns<'_, ClientApp>) {
         while self.shared.local.has_any() {
             for command in self.shared.local.take() {
-                self.on_stream_command(conns, command);
+                conns.with(command.address.connection, |cx| self.apply(cx, command));
             }
         }
     }
 
-    /// Handles a command from another thread.
+    /// Handles a command from the mailbox.
     pub(super) fn on_stream_command(&mut self, conns: &mut Conns<'_, ClientApp>, command: StreamCommand) {
-        conns.with(command.address.connection, |cx| self.apply(cx, command));
+        conns.with(command.address.connection, |cx| {
+            if matches!(command.action, StreamAction::Send(_) | StreamAction::End)
+                && let Some((_, stream)) = streams(cx).table.get(command.address.stream)
+                && let Some(sink) = &stream.sink
+            {
+                sink.left_mailbox();
+            }
+            self.apply(cx, command);
+        });
     }
 
     /// Runs a task of this reactor.

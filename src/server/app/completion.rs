@@ -61,11 +61,6 @@ impl MailCompletions {
         }
     }
 
-    pub(super) fn mail(&self, command: StreamCommand) {
-        // If the reactor has ended, so has the connection.
-        let _ = self.remote.mail(Completion::Stream(command));
-    }
-
     pub(super) fn nudge(&self) {
         let _ = self.remote.mail(Completion::Nudge);
     }
@@ -85,9 +80,12 @@ impl CompletionSink for MailCompletions {
 
 impl StreamPort for MailCompletions {
     fn post(&self, command: StreamCommand) {
-        if let Err(command) = Outbox::collect(self.owner(), command) {
-            self.mail(command);
-        }
+        // If the reactor has ended, so has the connection.
+        let _ = self.remote.mail(Completion::Stream(command));
+    }
+
+    fn post_here(&self, command: StreamCommand) -> Result<(), StreamCommand> {
+        Outbox::collect(self.owner(), command)
     }
 
     fn run_callback(&self, callback: Box<dyn FnOnce() + Send>) {

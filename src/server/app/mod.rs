@@ -104,6 +104,8 @@ struct Dispatcher {
     is_applying: bool,
     /// They are applied to any connection, not only to the current one.
     is_applying_all: bool,
+    /// What they have posted for other connections.
+    deferred: VecDeque<StreamCommand>,
     /// Connections whose sinks wait for the write queue.
     gated: Vec<Key>,
     back: Arc<dyn Fn(Box<WorkBatch>) + Send + Sync>,
@@ -172,6 +174,7 @@ impl RpcApp {
             posted: VecDeque::new(),
             is_applying: false,
             is_applying_all: false,
+            deferred: VecDeque::new(),
             gated: Vec::new(),
             back: Arc::new(back),
             groups: Slab::new(),
@@ -386,6 +389,10 @@ impl App for RpcApp {
     }
 
     fn on_mail(&mut self, conns: &mut Conns<'_, RpcApp>, mail: Completion) {
+        if !self.dispatcher.deferred.is_empty() {
+            // It was posted before.
+            self.dispatcher.apply_deferred(conns);
+        }
         match mail {
             Completion::Done(batch) => self.dispatcher.on_done(conns, batch),
             Completion::Late(late) => self.dispatcher.on_deferred(&self.registry, conns, late),
@@ -438,11 +445,16 @@ impl App for RpcApp {
 
     #[inline]
     fn wants_turn_end(&self) -> bool {
-        !self.dispatcher.gated.is_empty()
+        !self.dispatcher.gated.is_empty() || !self.dispatcher.deferred.is_empty()
     }
 
     fn on_turn_end(&mut self, conns: &mut Conns<'_, RpcApp>) {
         self.dispatcher.open_gates(conns);
+        if !self.dispatcher.deferred.is_empty() {
+            self.dispatcher.apply_deferred(conns);
+            // What was sent now is written in the next turn.
+            self.dispatcher.sink.nudge();
+        }
     }
 
     fn on_close(&mut self, key: Key, mut session: ServerSession, _why: &CloseReason) {

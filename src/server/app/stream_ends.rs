@@ -72,9 +72,7 @@ impl Dispatcher {
         });
         // The connection is gone, and so is what its streams asked for.
         commands.retain(|command| command.address.connection != key);
-        for command in commands.drain(..) {
-            self.sink.mail(command);
-        }
+        self.deferred.extend(commands.drain(..));
         self.outbox.recycle(commands);
         for batch in waiting {
             self.complete(batch, 1);

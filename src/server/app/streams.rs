@@ -387,9 +387,24 @@ impl Dispatcher {
         self.sink.owner()
     }
 
-    /// Handles a command from another thread.
+    /// Handles a command from the mailbox.
     pub(super) fn on_stream_command(&mut self, conns: &mut Conns<'_, RpcApp>, command: StreamCommand) {
-        conns.with(command.address.connection, |cx| self.apply(cx, command));
+        conns.with(command.address.connection, |cx| {
+            if let StreamAction::Send(_) = command.action
+                && let Some((_, state)) = table(cx).table.get(command.address.stream)
+                && let Some(sink) = &state.sink
+            {
+                sink.left_mailbox();
+            }
+            self.apply(cx, command);
+        });
+    }
+
+    /// Handles the commands that callbacks have posted for other connections than their own.
+    pub(super) fn apply_deferred(&mut self, conns: &mut Conns<'_, RpcApp>) {
+        while let Some(command) = self.deferred.pop_front() {
+            conns.with(command.address.connection, |cx| self.apply(cx, command));
+        }
     }
 
     /// Runs a task of this reactor, and applies what it has posted.
@@ -400,7 +415,7 @@ impl Dispatcher {
         self.is_applying = true;
         self.is_applying_all = true;
         while let Some(command) = self.posted.pop_front() {
-            self.on_stream_command(conns, command);
+            conns.with(command.address.connection, |cx| self.apply(cx, command));
         }
         self.is_applying = false;
         self.is_applying_all = false;
@@ -415,12 +430,11 @@ impl Dispatcher {
     pub(super) fn apply_all(&mut self, cx: &mut Cx<'_>, mut commands: Vec<StreamCommand>) {
         let is_nested = self.is_applying;
         for command in commands.drain(..) {
-            if self.is_applying_all || command.address.connection == cx.key() {
-                self.posted.push_back(command);
-            } else {
-                // For another connection of this reactor.
-                self.sink.mail(command);
-            }
+            // For another connection of this reactor it waits, and so does what is posted after it.
+            let is_for_here = self.is_applying_all || command.address.connection == cx.key();
+            let list =
+                if is_for_here && self.deferred.is_empty() { &mut self.posted } else { &mut self.deferred };
+            list.push_back(command);
         }
         self.outbox.recycle(commands);
         if is_nested || self.posted.is_empty() {
