@@ -39,7 +39,7 @@ static ECHO: MethodId = MethodId::new("Sim.Echo");
 type End = Result<(), Status>;
 
 /// What both sides know of one call.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct CallRecord {
     /// Messages sent and received, by the caller and by the handler.
     caller_sent: u64,
@@ -50,6 +50,8 @@ struct CallRecord {
     has_finished: bool,
     /// How the handler has answered, if it has.
     answer: Option<End>,
+    /// The messages that it had received then.
+    answer_count: u64,
     /// How the caller's and the handler's messages have ended, as seen by their receivers.
     caller_saw: Option<End>,
     handler_saw: Option<End>,
@@ -311,7 +313,7 @@ impl Simulation {
                 }
                 if let Some(result) = call.reply.as_mut().and_then(InFlight::try_take) {
                     if let Ok(count) = result {
-                        assert_eq!(count, record.handler_received, "the result of call {number}");
+                        assert_eq!(count, record.answer_count, "the result of call {number}");
                     }
                     let end = result.map(drop).map_err(|error| Status::new(error.code(), error.to_string()));
                     assert!(record.caller_saw.replace(end).is_none(), "call {number} ends once");
@@ -410,7 +412,8 @@ fn answer(handler: &mut HandlerSide, record: &mut CallRecord, end: End) {
         sink.finish(end);
     } else if let Some(reply) = handler.reply.take() {
         record.answer.get_or_insert(end.clone());
-        reply.send(end.map(|()| record.handler_received));
+        record.answer_count = record.handler_received;
+        reply.send(end.map(|()| record.answer_count));
     }
 }
 
@@ -470,7 +473,13 @@ fn run(seed: u64, loses_one_in: Option<usize>) -> Outcome {
     }
     // Everything comes to its end, and nothing new begins.
     for round in 0.. {
-        assert!(round < 200_000, "the run does not end");
+        if round == 20_000 {
+            let waits = sim.calls.iter().enumerate().filter(|(_, call)| !call.is_over());
+            let waits: Vec<_> =
+                waits.map(|(number, call)| (number, &sim.records[number], call.is_echo)).collect();
+            let held = (sim.relay.is_lost(), sim.relay.is_empty(), sim.server.check());
+            panic!("the run does not end: {fault}, {held:?}, {waits:?}");
+        }
         sim.turn(None);
         for number in 0..sim.calls.len() {
             sim.play_caller(number, true);
