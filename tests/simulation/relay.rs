@@ -324,6 +324,11 @@ impl Relay {
         }
     }
 
+    /// Returns the bytes that are on their way up and down, and whether each direction has ended.
+    pub fn held(&self) -> [(usize, bool); 2] {
+        [&self.up, &self.down].map(|direction| (direction.held.len(), direction.has_ended))
+    }
+
     /// Returns whether nothing is on its way.
     pub fn is_empty(&self) -> bool {
         self.is_lost() || self.up.held.is_empty() && self.down.held.is_empty()
