@@ -286,16 +286,16 @@ impl ServerBench {
         wire.write(usize::MAX);
         self.turn();
         drop(wire);
-        self.handlers.lock().unwrap().clear();
         for round in 0.. {
             self.turn();
+            let ends = std::mem::take(&mut *self.handlers.lock().unwrap());
+            drop(ends);
             if self.server.held() == (0, 0) {
                 break;
             }
             self.now += Duration::from_secs(1);
             assert!(round < 100, "the connection, or a buffer of it, stays");
         }
-        assert!(self.handlers.lock().unwrap().is_empty());
     }
 }
 
