@@ -124,6 +124,12 @@ impl<W: Protocol> Conn<W> {
         matches!(self.state, ConnState::Lingering { .. } | ConnState::Closed(_))
     }
 
+    /// Returns whether calls are in flight whose answers are written here. The open streams of a caller end with the
+    /// connection.
+    pub(super) fn owes_answers(&self) -> bool {
+        self.has_calls() && !self.protocol.is_caller()
+    }
+
     /// Returns what to do with the socket now.
     #[inline]
     pub fn step(&mut self) -> SocketAction {
@@ -140,14 +146,14 @@ impl<W: Protocol> Conn<W> {
             ConnState::HalfClosed => {
                 // No answer follows to what a client still has to write.
                 let is_written = self.out_len() == 0 || self.protocol.is_caller();
-                if !self.has_calls() && is_written && !(self.is_paused || self.has_undecoded()) {
+                if !self.owes_answers() && is_written && !(self.is_paused || self.has_undecoded()) {
                     self.fast_path = false;
                     self.state = ConnState::Closed(CloseReason::PeerClosed);
                     return SocketAction::Close(CloseReason::PeerClosed);
                 }
                 SocketAction::Keep
             }
-            ConnState::Finishing(_) if (!self.has_calls() || self.is_given_up) && self.out_len() == 0 => {
+            ConnState::Finishing(_) if (!self.owes_answers() || self.is_given_up) && self.out_len() == 0 => {
                 SocketAction::ShutdownWrite
             }
             ConnState::Finishing(_) => SocketAction::Keep,

@@ -21,6 +21,9 @@ pub const STREAM_WINDOW_BYTES: u32 = 65_536;
 pub const CONNECTION_WINDOW_BYTES: u32 = 1 << 20;
 /// The largest window, in bytes.
 pub const WINDOW_BYTES_MAX: u32 = i32::MAX as u32;
+/// The list of streams that wait for credit keeps at most this many that have ended, and one for each stream: a peer
+/// that grants nothing may open and cancel streams without end.
+const ENDED_WAITING_MAX: usize = 64;
 /// The bytes of a data frame that precede its body.
 const FRAME_HEADER_BYTES: usize = 32;
 
@@ -225,7 +228,8 @@ pub struct StreamTable<T> {
     /// Bytes that may still be sent on the connection.
     send_window: i64,
     held_bytes: usize,
-    /// Streams with held messages, each once, in the order in which they send next.
+    /// Streams with held messages, each once, in the order in which they send next; and some that have ended since,
+    /// whose number is bounded (`forget_ended`).
     waiting: VecDeque<StreamKey>,
 }
 
@@ -529,6 +533,7 @@ impl<T> StreamTable<T> {
         if is_taken {
             self.entries.remove(key.slot as usize);
         }
+        self.forget_ended();
     }
 
     /// Closes a stream: held messages are dropped, and what the application has not taken counts as discarded.
@@ -541,10 +546,19 @@ impl<T> StreamTable<T> {
         self.held_bytes -= held.map(StreamMessage::frame_bytes).sum::<usize>();
         let untaken = entry.receiving.map_or(0, |receiving| receiving.untaken);
         let connection = self.connection.give_back(untaken, true);
-        if self.entries.is_empty() {
-            self.waiting.clear();
-        }
+        self.forget_ended();
         Some((entry.data, connection))
+    }
+
+    /// Removes streams that have ended from those that wait, once there are many of them.
+    fn forget_ended(&mut self) {
+        if self.waiting.len() > self.entries.len() * 2 + ENDED_WAITING_MAX {
+            let entries = &self.entries;
+            self.waiting.retain(|key| {
+                let entry = entries.get(key.slot as usize);
+                entry.is_some_and(|entry| entry.generation == key.generation && entry.sending.is_some())
+            });
+        }
     }
 
     /// Asserts that every byte of the connection's window is in one place.
@@ -564,6 +578,7 @@ impl<T> StreamTable<T> {
         debug_assert_eq!(self.held_bytes, held);
         let with_id = self.entries.iter().filter(|(_, entry)| entry.id != 0).count();
         debug_assert_eq!(self.slots.len(), with_id);
+        debug_assert!(self.waiting.len() <= self.entries.len() * 2 + ENDED_WAITING_MAX);
     }
 }
 

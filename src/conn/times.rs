@@ -37,7 +37,7 @@ impl<W: Protocol> Conn<W> {
             ConnState::Draining => self.drain_deadline(limits),
             ConnState::HalfClosed => None,
             // The reactor that drains gives up the calls after their time (`App::on_abort`).
-            ConnState::Finishing(CloseReason::Drained) if self.has_calls() && !self.is_given_up => None,
+            ConnState::Finishing(CloseReason::Drained) if self.owes_answers() && !self.is_given_up => None,
             ConnState::Finishing(_) => Some(self.since + ms(limits.drain_ms)),
             ConnState::Lingering { ref why, .. } => {
                 let end = self.since + ms(limits.linger_ms);

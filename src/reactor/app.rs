@@ -60,6 +60,12 @@ pub trait App: Sized {
         let _ = cx;
     }
 
+    /// Whether code on the reactor's thread, outside the app's own turn, has left work for the app's next turn. Other
+    /// threads send messages instead.
+    fn has_posted(&self) -> bool {
+        false
+    }
+
     /// Whether the app requires a call of [`App::on_turn_end`].
     fn wants_turn_end(&self) -> bool {
         false

@@ -129,7 +129,7 @@ impl<A: App> AppRole<A> {
     /// Returns whether there is work that no event reports.
     #[inline]
     pub(super) fn has_work(&self) -> bool {
-        !self.core.again.is_empty() || self.acceptor.is_ready()
+        !self.core.again.is_empty() || self.acceptor.is_ready() || self.app.has_posted()
     }
 
     /// Returns the earliest time at which there is something to do.
@@ -381,7 +381,7 @@ where
     }
 
     fn has_mail(&self) -> bool {
-        self.mailbox.has_mail()
+        self.mailbox.has_mail() || self.app.has_posted()
     }
 
     fn wants_turn(&self) -> bool {

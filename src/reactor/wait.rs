@@ -60,7 +60,7 @@ impl<A: App> Reactor<A> {
         Ok(())
     }
 
-    fn note_events(&mut self) {
+    pub(super) fn note_events(&mut self) {
         let Reactor { main, roles, poller, .. } = self;
         for index in 0..poller.len() {
             let (key, ready) = poller.event(index);

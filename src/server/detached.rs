@@ -1,16 +1,19 @@
-//! A server's connection without the server around it, for the micro-benchmarks. Behind the feature
+//! A server's connection without the server around it, for the micro-benchmarks, simulation and fuzzing. Behind the feature
 //! `bench-internals`; not part of the public interface.
 
 use std::io;
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::app::RpcApp;
 use super::builder::{ServerBuilder, ServerPlan, build, pools, side};
 use super::{Error, ReactorThread};
+use crate::context::Peer;
 use crate::message::method_hash;
 use crate::reactor::core::detached::DetachedConn;
-use crate::reactor::{Transport, UnbuiltReactor};
+use crate::reactor::{RoleHandle, Transport, UnbuiltReactor};
 use crate::service::Registry;
+use crate::transport::MemoryStream;
 use crate::workers::Pools;
 
 /// One connection of a server, driven by bytes, and the server's reactor, driven by turns.
@@ -54,6 +57,58 @@ impl DetachedServer {
     /// The reactor's wait fails.
     pub fn adopt(&mut self, stream: Transport) -> io::Result<()> {
         self.lone.adopt(stream)
+    }
+
+    /// Runs one turn of the reactor at this time, whatever the clock shows, without a wait. From then on the thread
+    /// counts as a reactor's.
+    ///
+    /// # Errors
+    ///
+    /// The poller fails.
+    pub fn turn_at(&mut self, now: Instant) -> io::Result<()> {
+        self.lone.turn_at(now)
+    }
+
+    /// Returns a handle that adds roles to the reactor: a client's, whose connections the same turns drive.
+    pub fn roles(&self) -> RoleHandle {
+        self.lone.remote().roles()
+    }
+
+    /// Adds one end of an in-memory connection, which the reactor serves from its next turn on.
+    pub fn adopt_memory(&mut self, stream: MemoryStream, peer: Peer) {
+        self.lone.remote().adopt(Transport::Memory(Box::new(stream)), peer, 0);
+    }
+
+    /// Asks the reactor to drain.
+    pub fn drain(&self) {
+        self.lone.remote().drain();
+    }
+
+    /// Asks the reactor to give up the calls in flight.
+    pub fn abort(&self) {
+        self.lone.remote().abort();
+    }
+
+    /// Checks the credit of every adopted connection, and returns the number of their calls in flight and of their
+    /// streams.
+    ///
+    /// # Panics
+    ///
+    /// Credit was lost, with debug assertions.
+    pub fn check(&mut self) -> (usize, usize) {
+        let (mut calls, mut streams) = (0, 0);
+        self.lone.for_each_session(|session| {
+            calls += session.calls.iter().count();
+            streams += session.check_streams();
+        });
+        (calls, streams)
+    }
+
+    /// Returns the numbers of adopted connections and of buffers that they hold.
+    pub fn held(&mut self) -> (usize, u64) {
+        let mut connections = 0;
+        self.lone.for_each_session(|_| connections += 1);
+        (connections, self.lone.buffers())
     }
 
     /// Runs one turn of the reactor. Blocks until there is something to do.

@@ -1,7 +1,7 @@
 //! One end of a connection for a thread that may wait: a dialing thread, or a direct client.
 
 use std::io::{self, IoSlice, Read, Write};
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
@@ -51,6 +51,16 @@ impl BlockingTransport {
                 memory.is_nonblocking = is_nonblocking;
                 Ok(())
             }
+        }
+    }
+
+    /// Ends the sending half: the peer reads what was written before, and then the end. A peer that is gone already
+    /// is no error.
+    pub fn shutdown_write(&self) {
+        match self {
+            BlockingTransport::Tcp(stream) => drop(stream.shutdown(Shutdown::Write)),
+            BlockingTransport::Unix(stream) => drop(stream.shutdown(Shutdown::Write)),
+            BlockingTransport::Memory(memory) => memory.stream.shutdown_write(),
         }
     }
 

@@ -92,7 +92,7 @@ impl Listener {
     }
 
     /// Accepts one connection.
-    pub(crate) fn accept(&self) -> io::Result<(Transport, Peer)> {
+    pub fn accept(&self) -> io::Result<(Transport, Peer)> {
         match &self.kind {
             ListenerKind::Tcp(socket) => {
                 let (stream, addr) = socket.accept()?;

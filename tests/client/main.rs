@@ -19,6 +19,7 @@ mod http_proxies;
 mod limits;
 mod metadata;
 mod nested_calls;
+mod stream_ends;
 mod streams;
 mod streams_raw;
 #[cfg(all(feature = "http", feature = "jsonrpc", feature = "netrpc"))]

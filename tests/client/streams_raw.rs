@@ -71,6 +71,30 @@ fn a_call_grants_its_windows_and_ends_its_messages() {
 }
 
 #[test]
+fn open_streams_end_when_the_server_closes_its_sending_half() {
+    let server = RawServer::start();
+    // No ping notices the end before it is read.
+    let builder =
+        Client::builder(&server.address).configure(|config| (config.ping_ms, config.idle_ms) = (0, 0));
+    let client = builder.build().unwrap().with_codec(Codec::Json);
+    let (sink, mut stream) = client.bidirectional::<Text, Text>(&CHAT).unwrap().split();
+    let mut side = server.accept();
+    let request = side.next_of(kind::REQUEST);
+    side.peer.send(&request.data("\"one\""));
+    side.peer.half_close();
+    assert_eq!(stream.next(), Some(Ok("one".to_owned())));
+    let mut end = std::task::Poll::Pending;
+    eventually("the stream ends", || {
+        end = stream.try_next();
+        end.is_ready()
+    });
+    let std::task::Poll::Ready(Some(Err(status))) = end else { panic!("{end:?}") };
+    assert_eq!(status.code, Code::Unavailable, "{status}");
+    assert_eq!(sink.ended().unwrap().code, Code::Unavailable);
+    eventually("no call is left", || client.in_flight() == 0);
+}
+
+#[test]
 fn messages_wait_for_credit_and_their_end_after_them() {
     let (_server, client, mut side) = pair();
     let (sink, _stream, request) = chat(&client, &mut side);

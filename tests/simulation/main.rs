@@ -5,5 +5,13 @@
 mod client;
 mod pair;
 mod pipe;
+mod relay;
 mod rng;
 mod server;
+mod streams;
+
+/// Reads a number from the environment.
+fn number(name: &str) -> Option<u64> {
+    let text = std::env::var(name).ok()?;
+    Some(text.parse().unwrap_or_else(|_| panic!("{name} is a number, not {text:?}")))
+}

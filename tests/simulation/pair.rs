@@ -10,6 +10,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::{Duration, Instant};
 
 use crate::client::Client;
+use crate::number;
 use crate::pipe::Pipe;
 use crate::rng::Rng;
 use crate::server::{NOW, Server};
@@ -163,11 +164,6 @@ fn run(seed: u64, forgets_one_in: Option<usize>) -> CloseReason {
     server.assert_all_returned();
     client.assert_all_returned();
     why
-}
-
-fn number(name: &str) -> Option<u64> {
-    let text = std::env::var(name).ok()?;
-    Some(text.parse().unwrap_or_else(|_| panic!("{name} is a number, not {text:?}")))
 }
 
 #[test]

@@ -12,6 +12,7 @@ mod http_json_rpc;
 mod native;
 mod protobuf;
 mod rpc;
+mod streams;
 
 pub use codecs::{
     Everything, User, codec_compact, codec_fixed_raw, codec_gob, codec_json, codec_messagepack, decompress,
@@ -23,12 +24,13 @@ pub use http2::{hpack, http2};
 pub use native::{frame, metadata, sniff};
 pub use protobuf::{Tree, codec_protobuf};
 pub use rpc::{connect, jsonrpc, netrpc};
+pub use streams::{streams_client, streams_server};
 
 /// A target: its name, and its function.
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets.
-pub const TARGETS: [Target; 18] = [
+pub const TARGETS: [Target; 20] = [
     ("frame", frame),
     ("metadata", metadata),
     ("jsonrpc", jsonrpc),
@@ -47,6 +49,8 @@ pub const TARGETS: [Target; 18] = [
     ("hpack", hpack),
     ("http2", http2),
     ("grpc", grpc),
+    ("streams_server", streams_server),
+    ("streams_client", streams_client),
 ];
 
 /// The largest body that the protocol targets accept: small, so that the fuzzer finds both sides of the limit.

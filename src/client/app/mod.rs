@@ -501,6 +501,12 @@ impl App for ClientApp {
         }
     }
 
+    /// A handler of the reactor's main app may send on a stream of this client, and so may a callback at the end of a
+    /// connection, after the last look of a turn.
+    fn has_posted(&self) -> bool {
+        self.shared.local.has_any()
+    }
+
     fn wants_turn_end(&self) -> bool {
         !self.gated.is_empty() || self.shared.local.has_any()
     }

@@ -88,6 +88,9 @@ pub(super) fn release_streams(cx: &mut Cx<'_>, id: u64) {
         && let Some(key) = streams.table.find(id)
     {
         streams.table.release(key);
+        if cfg!(debug_assertions) {
+            streams.table.check();
+        }
         cx.end_stream();
     }
 }

@@ -47,6 +47,31 @@ fn a_message_may_exceed_the_window_once() {
 }
 
 #[test]
+fn streams_that_end_while_they_wait_are_forgotten() {
+    let mut table = StreamTable::new(SMALL);
+    let (all, _) = table.open(1, false, true, |_| ());
+    table.on_credit(1, 1 << 20);
+    assert!(table.send(all, message(1 << 20)).is_some());
+    // The connection's window is used up, and its peer goes on to open and to end streams.
+    for id in 2..10_000 {
+        let (key, _) = table.open(id, false, true, |_| ());
+        assert!(table.send(key, message(10)).is_none());
+        if id % 2 == 0 {
+            table.close(key);
+        } else {
+            table.release(key);
+        }
+        table.check();
+    }
+    assert!(table.waiting.len() < 100);
+    // A stream that still waits is not forgotten.
+    let (key, _) = table.open(10_000, false, true, |_| ());
+    assert!(table.send(key, message(10)).is_none());
+    table.on_credit(0, 1 << 20);
+    assert_eq!(table.next_sendable().map(|(key, _)| key), Some(key));
+}
+
+#[test]
 fn the_window_of_the_connection_bounds_all_streams_together() {
     let mut table = StreamTable::new(StreamWindows { stream_bytes: 4 << 20, connection_bytes: 0 });
     let (one, _) = table.open(1, true, false, |_| ());

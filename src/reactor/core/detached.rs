@@ -1,19 +1,21 @@
-//! One connection without a socket: bytes in, bytes out, on the same path as a read. For micro-benchmarks only.
+//! One connection without a socket: bytes in, bytes out, on the same path as a read. For micro-benchmarks only; and a
+//! reactor that runs turn by turn, at a time that the caller gives, for simulation and fuzzing.
 //!
 //! It does what [`Core::read`](super::Core::read) does with a connection, without the system calls and the flags of
 //! the turn. It can also run whole turns with a real socket. Behind the feature `bench-internals`; not part of the
 //! public interface.
 
 use std::io;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use coreloop_poller::Key;
 
 use super::{App, ConnCx, Transport, take_message};
 use crate::conn::Conn;
 use crate::context::Peer;
-use crate::reactor::Reactor;
 use crate::reactor::app_role::AppRole;
+use crate::reactor::{Reactor, Remote};
+use crate::threads::{self, ThreadRole};
 
 /// A reactor that does not run by itself, with one connection of its app that has no socket.
 pub struct DetachedConn<A: App> {
@@ -83,6 +85,54 @@ impl<A: App> DetachedConn<A> {
     pub fn adopt(&mut self, stream: Transport) -> io::Result<()> {
         self.reactor.remote().adopt(stream, Peer::Unix, 0);
         self.turn()
+    }
+
+    /// Runs one whole turn at this time, whatever the clock shows, without a wait; listeners are left out. From then on
+    /// the thread counts as a reactor's.
+    ///
+    /// # Errors
+    ///
+    /// The poller fails.
+    pub fn turn_at(&mut self, now: Instant) -> io::Result<()> {
+        threads::set_role(ThreadRole::Reactor);
+        let reactor = &mut self.reactor;
+        reactor.poller.wait(Some(Duration::ZERO), || false)?;
+        reactor.main.core.now = now;
+        reactor.note_events();
+        let Reactor { main, roles, poller, .. } = reactor;
+        main.read();
+        roles.turn(poller, now, Duration::ZERO);
+        main.read_mail(poller, |role| roles.add(role));
+        main.run_timers(poller, Duration::ZERO);
+        main.app.schedule(now);
+        main.flush(poller);
+        main.close_ended(poller);
+        main.collect(true);
+        Ok(())
+    }
+
+    /// Returns a handle on the reactor.
+    pub fn remote(&self) -> Remote<A::Mail> {
+        self.reactor.remote()
+    }
+
+    /// Calls the function with the session of each connection that was adopted.
+    pub fn for_each_session(&mut self, mut check: impl FnMut(&A::Session)) {
+        let core = &mut self.reactor.main.core;
+        let mut keys = Vec::new();
+        core.slots.keys_into(&mut keys);
+        for key in keys {
+            if let Some((cx, _)) = core.conn_cx(key) {
+                check(cx.session);
+            }
+        }
+    }
+
+    /// Returns the buffers that connections hold.
+    pub fn buffers(&mut self) -> u64 {
+        let pool = &mut self.reactor.main.core.pool;
+        pool.collect();
+        pool.stats().outstanding
     }
 
     /// Runs one whole turn. Blocks until there is something to do.

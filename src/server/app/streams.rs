@@ -76,6 +76,14 @@ impl ServerSession {
         ServerSession { calls: Calls::new(), streams: None }
     }
 
+    /// Checks the credit of the streams, and returns their number.
+    #[cfg(feature = "bench-internals")]
+    pub(in crate::server) fn check_streams(&self) -> usize {
+        let Some(streams) = &self.streams else { return 0 };
+        streams.table.check();
+        streams.table.len()
+    }
+
     /// Returns the next time at which something is due for a call or for the open streams.
     #[inline]
     pub(super) fn next_deadline(&self) -> Option<Instant> {

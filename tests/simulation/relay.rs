@@ -1,0 +1,336 @@
+//! What carries the bytes between the two ends of a real connection: in random portions, late, and not to the end. It
+//! reads the frames that pass, and checks the rules that hold for each direction whatever the ends do (docs/wire.md,
+//! "Streams").
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::io::{ErrorKind, Read, Write};
+
+use coreloop::transport::BlockingTransport;
+
+use crate::rng::Rng;
+
+const REQUEST: u8 = 0;
+const REPLY: u8 = 1;
+const CANCEL: u8 = 3;
+const DATA: u8 = 8;
+const WINDOW: u8 = 9;
+const END: u8 = 11;
+
+const HEADER_BYTES: usize = 32;
+/// The windows of each direction before any credit, in bytes.
+const STREAM_WINDOW: i64 = 65_536;
+const CONNECTION_WINDOW: i64 = 1 << 20;
+
+/// A frame that has passed.
+struct Frame {
+    kind: u8,
+    flags: u8,
+    id: u64,
+    body: Vec<u8>,
+    frame_bytes: i64,
+}
+
+/// Finds the frames in a sequence of bytes.
+#[derive(Default)]
+struct Scanner {
+    bytes: Vec<u8>,
+}
+
+impl Scanner {
+    fn feed(&mut self, bytes: &[u8], mut on_frame: impl FnMut(Frame)) {
+        self.bytes.extend_from_slice(bytes);
+        while self.bytes.len() >= HEADER_BYTES {
+            let header = &self.bytes[..HEADER_BYTES];
+            assert_eq!(header[..3], [0x19, 0x96, 1], "a frame begins here");
+            let metadata = usize::from(u16::from_le_bytes([header[6], header[7]]));
+            let body = u32::from_le_bytes([header[28], header[29], header[30], header[31]]) as usize;
+            let (kind, flags) = (header[3], header[5]);
+            let id = u64::from_le_bytes(header[8..16].try_into().unwrap());
+            let all = HEADER_BYTES + metadata + body;
+            if self.bytes.len() < all {
+                return;
+            }
+            let body = self.bytes[all - body..all].to_vec();
+            self.bytes.drain(..all);
+            on_frame(Frame { kind, flags, id, body, frame_bytes: all as i64 });
+        }
+    }
+}
+
+/// The credit of one direction as its sender may know it at most.
+struct Credit {
+    connection: i64,
+    streams: BTreeMap<u64, i64>,
+}
+
+impl Credit {
+    fn new() -> Credit {
+        Credit { connection: CONNECTION_WINDOW, streams: BTreeMap::new() }
+    }
+
+    /// A data frame was sent.
+    fn on_data(&mut self, frame: &Frame) {
+        let stream = self.streams.entry(frame.id).or_insert(STREAM_WINDOW);
+        assert!(self.connection > 0, "{} sends beyond the window of the connection", frame.id);
+        assert!(*stream > 0, "{} sends beyond the window of its stream", frame.id);
+        self.connection -= frame.frame_bytes;
+        *stream -= frame.frame_bytes;
+    }
+
+    /// A window frame was delivered.
+    fn on_window(&mut self, frame: &Frame) {
+        let bytes = i64::from(u32::from_le_bytes(frame.body[..].try_into().expect("four bytes")));
+        match frame.id {
+            0 => self.connection += bytes,
+            id => *self.streams.entry(id).or_insert(STREAM_WINDOW) += bytes,
+        }
+    }
+}
+
+/// What the caller has sent for one call.
+#[derive(Default)]
+struct CallState {
+    may_send: bool,
+    is_cancelled: bool,
+    replies: usize,
+}
+
+/// The frames of both directions.
+pub struct Observer {
+    up: Credit,
+    down: Credit,
+    calls: BTreeMap<u64, CallState>,
+    delivered: BTreeSet<u64>,
+}
+
+impl Observer {
+    fn on_sent_up(&mut self, frame: &Frame) {
+        match frame.kind {
+            REQUEST => {
+                let state = CallState { may_send: frame.flags & 2 != 0, ..CallState::default() };
+                assert!(self.calls.insert(frame.id, state).is_none(), "the id {} is used twice", frame.id);
+            }
+            DATA => {
+                assert!(self.calls[&frame.id].may_send, "{} sends no messages", frame.id);
+                self.up.on_data(frame);
+            }
+            END | CANCEL => {
+                let call = self.calls.get_mut(&frame.id).expect("a call that was made");
+                assert!(!call.is_cancelled, "{} was cancelled before", frame.id);
+                assert!(frame.kind == CANCEL || call.may_send, "{} has ended its messages", frame.id);
+                call.may_send = false;
+                call.is_cancelled = frame.kind == CANCEL;
+            }
+            WINDOW if frame.id != 0 => {
+                assert!(!self.calls[&frame.id].is_cancelled, "{} was cancelled", frame.id);
+            }
+            _ => {}
+        }
+    }
+
+    fn on_delivered_up(&mut self, frame: &Frame) {
+        match frame.kind {
+            REQUEST => drop(self.delivered.insert(frame.id)),
+            WINDOW => self.down.on_window(frame),
+            _ => {}
+        }
+    }
+
+    fn on_sent_down(&mut self, frame: &Frame) {
+        match frame.kind {
+            DATA | REPLY => {
+                assert!(self.delivered.contains(&frame.id), "{} was never asked", frame.id);
+                let call = self.calls.get_mut(&frame.id).expect("a call that was made");
+                assert_eq!(call.replies, 0, "{} was answered before", frame.id);
+                if frame.kind == DATA {
+                    self.down.on_data(frame);
+                } else {
+                    call.replies += 1;
+                }
+            }
+            WINDOW if frame.id != 0 => {
+                assert_eq!(self.calls[&frame.id].replies, 0, "credit for {}, which was answered", frame.id);
+            }
+            _ => {}
+        }
+    }
+
+    fn on_delivered_down(&mut self, frame: &Frame) {
+        if frame.kind == WINDOW {
+            self.up.on_window(frame);
+        }
+    }
+
+    /// Nothing is in flight, and every message was taken or dropped: every call has its reply, and no window has less
+    /// than half of its bytes.
+    pub fn assert_all_answered(&self) {
+        for (id, call) in &self.calls {
+            assert_eq!(call.replies, 1, "the replies to {id}");
+        }
+        for (name, credit) in [("up", &self.up), ("down", &self.down)] {
+            let left = credit.connection;
+            assert!(
+                left >= CONNECTION_WINDOW / 2,
+                "{name}: {left} bytes are left of the connection's window"
+            );
+            assert!(left <= CONNECTION_WINDOW, "{name}: {left} bytes were returned more than once");
+        }
+    }
+}
+
+/// One direction.
+struct Direction {
+    held: VecDeque<u8>,
+    sent: Scanner,
+    delivered: Scanner,
+    /// The source has ended, and its end was passed on.
+    has_ended: bool,
+    is_passed_on: bool,
+}
+
+impl Direction {
+    fn new() -> Direction {
+        Direction {
+            held: VecDeque::new(),
+            sent: Scanner::default(),
+            delivered: Scanner::default(),
+            has_ended: false,
+            is_passed_on: false,
+        }
+    }
+
+    /// Moves at most `read_max` bytes in and `write_max` bytes out; false if the connection is lost.
+    fn step(
+        &mut self,
+        from: &mut BlockingTransport,
+        to: &mut BlockingTransport,
+        (read_max, write_max): (usize, usize),
+        on_sent: impl FnMut(Frame),
+        on_delivered: impl FnMut(Frame),
+    ) -> bool {
+        let mut bytes = vec![0; read_max];
+        if !self.has_ended && read_max > 0 {
+            match from.read(&mut bytes) {
+                Ok(0) => self.has_ended = true,
+                Ok(n) => {
+                    self.sent.feed(&bytes[..n], on_sent);
+                    self.held.extend(&bytes[..n]);
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                Err(_) => return false,
+            }
+        }
+        let (front, _) = self.held.as_slices();
+        let front = &front[..front.len().min(write_max)];
+        if !front.is_empty() && !self.is_passed_on {
+            match to.write(front) {
+                Ok(n) => {
+                    self.delivered.feed(&front[..n], on_delivered);
+                    self.held.drain(..n);
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                Err(_) => return false,
+            }
+        }
+        if self.has_ended && self.held.is_empty() && !self.is_passed_on {
+            self.is_passed_on = true;
+            to.shutdown_write();
+        }
+        true
+    }
+}
+
+/// The bytes between a client and a server.
+pub struct Relay {
+    /// Absent once the connection is lost.
+    ends: Option<(BlockingTransport, BlockingTransport)>,
+    up: Direction,
+    down: Direction,
+    /// What the relay keeps of each direction before it reads no more.
+    held_max: usize,
+    pub observer: Observer,
+    /// Bytes that have passed, and their checksum: the same in each run of a seed.
+    pub passed: u64,
+}
+
+impl Relay {
+    pub fn new(client: BlockingTransport, server: BlockingTransport, held_max: usize) -> Relay {
+        Relay {
+            ends: Some((client, server)),
+            up: Direction::new(),
+            down: Direction::new(),
+            held_max,
+            observer: Observer {
+                up: Credit::new(),
+                down: Credit::new(),
+                calls: BTreeMap::new(),
+                delivered: BTreeSet::new(),
+            },
+            passed: 0,
+        }
+    }
+
+    pub fn is_lost(&self) -> bool {
+        self.ends.is_none()
+    }
+
+    /// Loses the connection: what was not delivered is gone.
+    pub fn lose(&mut self) {
+        self.ends = None;
+    }
+
+    /// Ends the client's direction for the server, after what was delivered.
+    pub fn close_half(&mut self) {
+        if let Some((_, server)) = &self.ends {
+            server.shutdown_write();
+            (self.up.has_ended, self.up.is_passed_on) = (true, true);
+            self.up.held.clear();
+        }
+    }
+
+    /// Delivers a random part of what there is, or everything.
+    pub fn step(&mut self, rng: Option<&mut Rng>) {
+        let Some((client, server)) = &mut self.ends else { return };
+        let mut portions = [(64 << 10, usize::MAX); 2];
+        if let Some(rng) = rng {
+            for (portion, held) in portions.iter_mut().zip([self.up.held.len(), self.down.held.len()]) {
+                let most = [40, 2_000, 100_000][rng.below(3)];
+                let read_max = if held < self.held_max { 1 + rng.below(most) } else { 0 };
+                *portion = (read_max, rng.below(most));
+            }
+        }
+        let observer = &mut self.observer;
+        let passed = &mut self.passed;
+        let mut note = |frame: &Frame| {
+            *passed = passed
+                .wrapping_mul(31)
+                .wrapping_add(frame.id ^ frame.frame_bytes as u64 ^ u64::from(frame.kind));
+        };
+        // The two closures of a step share the observer, one after the other.
+        let mut frames = Vec::new();
+        let mut delivered = Vec::new();
+        let up = self.up.step(client, server, portions[0], |f| frames.push(f), |f| delivered.push(f));
+        frames.iter().for_each(|frame| observer.on_sent_up(frame));
+        delivered.iter().for_each(|frame| observer.on_delivered_up(frame));
+        frames.iter().for_each(&mut note);
+        frames.clear();
+        delivered.clear();
+        let down = self.down.step(server, client, portions[1], |f| frames.push(f), |f| delivered.push(f));
+        frames.iter().for_each(|frame| observer.on_sent_down(frame));
+        delivered.iter().for_each(|frame| observer.on_delivered_down(frame));
+        frames.iter().for_each(&mut note);
+        if !up || !down {
+            self.ends = None;
+        }
+    }
+
+    /// Returns the bytes that are on their way up and down, and whether each direction has ended.
+    pub fn held(&self) -> [(usize, bool); 2] {
+        [&self.up, &self.down].map(|direction| (direction.held.len(), direction.has_ended))
+    }
+
+    /// Returns whether nothing is on its way.
+    pub fn is_empty(&self) -> bool {
+        self.is_lost() || self.up.held.is_empty() && self.down.held.is_empty()
+    }
+}
