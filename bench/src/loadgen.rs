@@ -13,6 +13,7 @@ pub mod protocol;
 pub mod replay;
 pub mod schedule;
 pub mod speech;
+pub mod streams;
 pub mod units;
 
 mod ask;
@@ -47,6 +48,8 @@ use mix::Call;
 use objective::ObjectiveResult;
 use run::Plan;
 use speech::{AddressProtocol, Speech};
+use streams::StreamCall;
+use streams::counts::StreamFigures;
 use target::Target;
 use units::Promise;
 
@@ -118,9 +121,17 @@ pub fn run(options: &Options) -> Result<Ending, String> {
         }
     };
     let plan = options.plan(speaks, target, &calls)?;
-    check_methods(&plan, &entries, &calls, &stop)?;
+    let speech = match options.streams.streams {
+        Some(streams) => {
+            Speech::Streams(Arc::new(stream_call(options, &plan, &entries, &calls[0], streams)?))
+        }
+        None => {
+            check_methods(&plan, &entries, &calls, &stop)?;
+            Speech::new(speaks, &calls, &plan.target, &entries)?
+        }
+    };
     let load = Load {
-        speech: Speech::new(speaks, &calls, &plan.target, &entries)?,
+        speech,
         plan,
         calls,
         own_server: own_server.is_some(),
@@ -136,6 +147,34 @@ pub fn run(options: &Options) -> Result<Ending, String> {
         server.shutdown();
     }
     ending
+}
+
+/// Encodes the streams that the options specify. Their shape is the server's own description of the method.
+fn stream_call(
+    options: &Options,
+    plan: &Plan,
+    entries: &[Entry],
+    call: &Call,
+    streams: u32,
+) -> Result<StreamCall, String> {
+    if plan.speaks != AddressProtocol::Native {
+        return Err(format!("{}: has no streams here: use native:", plan.speaks));
+    }
+    let listed = preflight::shape_of(&plan.target, entries, &call.method)?;
+    let shape = match (options.streams.shape, listed) {
+        (Some(given), Some(listed)) if given != listed => {
+            return Err(format!("--shape: the server lists {} as {}", call.method, listed.name()));
+        }
+        (Some(shape), _) | (None, Some(shape)) => shape,
+        (None, None) => {
+            return Err(
+                "the server does not list its methods: give --shape server, client or bidirectional".into()
+            );
+        }
+    };
+    let is_open_loop = plan.rate.is_some() || options.find_max;
+    let settings = options.streams.settings(shape, streams, plan.connections, plan.depth, is_open_loop)?;
+    StreamCall::new(call, entries, settings)
 }
 
 /// Checks the methods, see [`preflight`]. After a signal the run itself reports that it was stopped.
@@ -190,10 +229,14 @@ struct Load<'a> {
 
 impl Load<'_> {
     fn measure(&self, plan: &Plan) -> Result<Outcome, String> {
-        let line = progress::Line::new(plan.warmup + plan.duration, self.options.quiet);
+        let unit = if self.options.streams.streams.is_some() { "messages" } else { "calls" };
+        let line = progress::Line::new(plan.warmup + plan.duration, self.options.quiet, unit);
         let measured = self.speech.measure(plan, &self.stop, &mut |live| line.show(live))?;
         let time_left_us = self.options.time_left_us();
         let mut outcome = Outcome::new(plan, &self.calls, self.own_server, time_left_us, &measured);
+        if let Speech::Streams(call) = &self.speech {
+            outcome.streams = Some(StreamFigures::of(call, plan, &measured, &mut outcome.verdict));
+        }
         outcome.slo = self.options.slo.as_ref().map(|objective| ObjectiveResult::of(objective, &outcome));
         Ok(outcome)
     }

@@ -117,7 +117,7 @@ pub fn run(options: &Options) -> Result<Ending, String> {
     let [json] = OutputFile::open_all([options.json.as_deref()])?;
     let stop = Arc::new(AtomicBool::new(false));
     let _signals = watch_signals(&stop)?;
-    let line = progress::Line::new(options.greeting() + options.duration, options.quiet);
+    let line = progress::Line::new(options.greeting() + options.duration, options.quiet, "calls");
     let measured = measure(options, &stop, &mut |live| line.show(live));
     drop(line);
     let idle = match measured {
