@@ -37,6 +37,7 @@ mod worker;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use coreloop::poller::signals;
 use coreloop::{Server, demo};
@@ -44,6 +45,7 @@ use serde::Serialize;
 
 use find_max::{Probe, Search};
 use headers::Entry;
+use idle::Watched;
 use mix::Call;
 use objective::ObjectiveResult;
 use run::Plan;
@@ -70,11 +72,15 @@ Exit status:
        an option does not fit the protocol or the machine
   2    the arguments cannot be read
   3    --slo is missed
-  4    the run is incomplete: the server was gone at the end, or calls had no answer or were never sent
+  4    the run is incomplete: the server was gone at the end, calls had no answer or were never sent, or streams had
+       no end
   130  a signal ended the run; what had been measured is reported";
 
 /// The first rate of a search without `--rate`.
 const FIRST_RATE: f64 = 1000.0;
+
+/// Timeout of the connection attempt to a server that does not list its methods.
+const CONNECT_PATIENCE: Duration = Duration::from_secs(2);
 
 /// How a run ended; determines the program's exit status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,6 +112,9 @@ struct Record<'a> {
 pub fn run(options: &Options) -> Result<Ending, String> {
     let (speaks, address) = options.address.as_deref().map(AddressProtocol::split).unzip();
     let speaks = speaks.unwrap_or_default();
+    if options.streams.streams.is_some() && speaks != AddressProtocol::Native {
+        return Err(format!("{speaks}: has no streams here: use native:"));
+    }
     let calls = options.calls(speaks)?;
     let entries = options.headers.entries(speaks)?;
     let target = address.map(Target::resolve).transpose()?;
@@ -157,9 +166,6 @@ fn stream_call(
     call: &Call,
     streams: u32,
 ) -> Result<StreamCall, String> {
-    if plan.speaks != AddressProtocol::Native {
-        return Err(format!("{}: has no streams here: use native:", plan.speaks));
-    }
     let listed = preflight::shape_of(&plan.target, entries, &call.method)?;
     let shape = match (options.streams.shape, listed) {
         (Some(given), Some(listed)) if given != listed => {
@@ -167,6 +173,8 @@ fn stream_call(
         }
         (Some(shape), _) | (None, Some(shape)) => shape,
         (None, None) => {
+            let reached = plan.target.connect_once(CONNECT_PATIENCE);
+            reached.map_err(|error| format!("cannot connect to {}: {error}", plan.target))?;
             return Err(
                 "the server does not list its methods: give --shape server, client or bidirectional".into()
             );
@@ -231,11 +239,22 @@ impl Load<'_> {
     fn measure(&self, plan: &Plan) -> Result<Outcome, String> {
         let unit = if self.options.streams.streams.is_some() { "messages" } else { "calls" };
         let line = progress::Line::new(plan.warmup + plan.duration, self.options.quiet, unit);
-        let measured = self.speech.measure(plan, &self.stop, &mut |live| line.show(live))?;
+        // What a stream takes of the server's memory is of interest; that of calls is `idle`'s subject.
+        let is_streams = matches!(self.speech, Speech::Streams(_));
+        let mut memory = plan.watch.filter(|_| is_streams).map(Watched::begin);
+        let measured = self.speech.measure(plan, &self.stop, &mut |live| {
+            if live.is_measured {
+                memory.iter_mut().for_each(Watched::read);
+            }
+            line.show(live);
+        })?;
         let time_left_us = self.options.time_left_us();
         let mut outcome = Outcome::new(plan, &self.calls, self.own_server, time_left_us, &measured);
         if let Speech::Streams(call) = &self.speech {
-            outcome.streams = Some(StreamFigures::of(call, plan, &measured, &mut outcome.verdict));
+            let mut streams = StreamFigures::of(call, plan, &measured, &mut outcome.verdict);
+            // An unreadable process is remarked with its CPU time.
+            streams.memory = memory.and_then(|watched| watched.growth(u64::from(streams.streams)).ok());
+            outcome.streams = Some(streams);
         }
         outcome.slo = self.options.slo.as_ref().map(|objective| ObjectiveResult::of(objective, &outcome));
         Ok(outcome)

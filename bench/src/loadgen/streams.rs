@@ -1,10 +1,12 @@
 //! Load of streams (`--streams`): calls whose argument or result is a sequence of messages, over native connections.
 //!
 //! A message counts as a call does elsewhere. What confirms it, and what its latency is, depends on the shape of the
-//! method, see [`Shape`]. `session` has the protocol of one connection, `worker` the thread with its sockets, `counts`
+//! method, see [`Shape`]. `session` has the protocol of one connection, `connection` its socket, `worker` the thread, `counts`
 //! what is reported beside the messages.
 
+mod connection;
 pub mod counts;
+mod frames;
 pub mod options;
 mod session;
 mod worker;

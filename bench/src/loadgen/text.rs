@@ -248,6 +248,17 @@ pub fn stream_lines(streams: &StreamFigures) -> Vec<(&'static str, String)> {
     if streams.shape.result_streams() {
         lines.push(("received", rate(streams.received_per_s, streams.bytes_received_per_s)));
     }
+    if let Some(memory) = &streams.memory {
+        lines.push((
+            "memory",
+            format!(
+                "{} KiB before, {} KiB at the end: {} bytes a stream",
+                count(memory.before.resident_kib as f64),
+                count(memory.end.resident_kib as f64),
+                count(memory.bytes_each.round())
+            ),
+        ));
+    }
     lines
 }
 

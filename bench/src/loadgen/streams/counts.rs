@@ -6,10 +6,32 @@ use coreloop::Code;
 use serde::Serialize;
 
 use super::{Shape, StreamCall};
+use crate::loadgen::idle::Growth;
 use crate::loadgen::run::{Measured, Plan};
-use crate::loadgen::tally::STATUSES;
+use crate::loadgen::tally::{Call, STATUSES, Timeline};
 use crate::loadgen::units;
 use crate::loadgen::verdict::Verdict;
+
+/// The time of an event.
+#[derive(Clone, Copy, Debug)]
+pub struct Now {
+    /// The time, in ns from the start of the run.
+    pub ns: u64,
+    /// Whether it is in the measured window.
+    pub is_measured: bool,
+}
+
+impl Now {
+    /// Returns the time `ns` of a run.
+    pub fn of(ns: u64, time: &Timeline) -> Now {
+        Now { ns, is_measured: (time.from_ns..time.end_ns).contains(&ns) }
+    }
+
+    /// Returns a call that began at `since_ns`, and counts if it ends in the window.
+    pub fn call_since(self, since_ns: u64) -> Call {
+        Call { intended_ns: since_ns, sent_ns: since_ns, counts: self.is_measured, ..Call::default() }
+    }
+}
 
 /// One thread's counts of its streams.
 #[derive(Clone, Debug, Default)]
@@ -96,6 +118,8 @@ pub struct StreamFigures {
     pub unasked: u64,
     /// Rules of the protocol that the server has broken.
     pub rules_broken: u64,
+    /// The memory of the watched process, for each stream of those open at a time.
+    pub memory: Option<Growth>,
 }
 
 impl StreamFigures {
@@ -155,6 +179,7 @@ impl StreamFigures {
             bytes_received_per_s: per_s(counts.bytes_received),
             unasked: counts.unasked,
             rules_broken: counts.rules_broken,
+            memory: None,
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The options of streams, checked and turned into settings.
 
-use super::session::STREAMS_MAX;
+use super::frames::STREAMS_MAX;
 use super::{Shape, StreamSettings};
 
 /// How many streams, and how each sends its messages.

@@ -4,7 +4,8 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::counts::StreamCounts;
+use super::counts::{Now, StreamCounts};
+use super::frames::{self, append, hello_windows, id_of, window};
 use super::{Shape, StreamCall};
 use crate::frame::{self, HEADER_BYTES, Header, Next};
 use crate::loadgen::protocol::Reply;
@@ -20,30 +21,10 @@ const CONNECTION_GRANT: i64 = 16 << 20;
 const WINDOW_MAX: i64 = (1 << 31) - 1;
 /// A connection with this many unsent bytes takes no further messages.
 pub const UNSENT_BYTES_MAX: usize = 256 << 10;
-/// A stream's id holds its place in the low bits, counted from 1, and above it how often the place was used.
-const PLACE_BITS: u32 = 20;
-/// Maximum number of streams of a connection.
-pub const STREAMS_MAX: u32 = (1 << PLACE_BITS) - 1;
 
 /// The statuses of a call that is failed here, and of one with a number that has no name.
 const INTERNAL: u32 = 13;
 const UNKNOWN: usize = 2;
-
-/// The time of an event.
-#[derive(Clone, Copy, Debug)]
-pub struct Now {
-    /// The time, in ns from the start of the run.
-    pub ns: u64,
-    /// Whether it is in the measured window.
-    pub is_measured: bool,
-}
-
-impl Now {
-    /// Returns a call that began at `since_ns`, and counts if it ends in the window.
-    fn call_since(self, since_ns: u64) -> Call {
-        Call { intended_ns: since_ns, sent_ns: since_ns, counts: self.is_measured, ..Call::default() }
-    }
-}
 
 /// The state of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -281,7 +262,7 @@ impl Session {
         let slot = &mut self.slots[place as usize];
         if slot.state == State::Open && self.call.shape.argument_streams() {
             slot.state = State::Ended;
-            let header = header(frame::END, self.call.codec, id_of(place, slot.uses), 0);
+            let header = frames::header(frame::END, self.call.codec, id_of(place, slot.uses), 0);
             self.out.extend_from_slice(&header.to_bytes());
         }
     }
@@ -315,7 +296,7 @@ impl Session {
         let slot = &mut self.slots[place as usize];
         if matches!(slot.state, State::Open | State::Ended) {
             slot.state = State::Cancelled;
-            let header = header(frame::CANCEL, 0, id_of(place, slot.uses), 0);
+            let header = frames::header(frame::CANCEL, 0, id_of(place, slot.uses), 0);
             self.out.extend_from_slice(&header.to_bytes());
         }
     }
@@ -363,11 +344,14 @@ impl Session {
                 frame::REPLY => self.on_reply(&header, body, now, tally)?,
                 frame::HEADERS => self.on_headers(header.call, tally),
                 frame::PING => {
-                    let pong = self::header(frame::PONG, 0, header.call, 0);
+                    let pong = frames::header(frame::PONG, 0, header.call, 0);
                     self.out.extend_from_slice(&pong.to_bytes());
                 }
                 frame::HELLO if is_first => {
-                    self.on_hello(&rest[HEADER_BYTES..HEADER_BYTES + usize::from(header.metadata_bytes)]);
+                    let metadata = &rest[HEADER_BYTES..HEADER_BYTES + usize::from(header.metadata_bytes)];
+                    let (stream, connection) = hello_windows(metadata);
+                    self.send_stream_window = stream.clamp(STREAM_WINDOW, WINDOW_MAX);
+                    self.send_window += connection.clamp(CONNECTION_WINDOW, WINDOW_MAX) - CONNECTION_WINDOW;
                 }
                 frame::DRAIN => {
                     self.is_draining = true;
@@ -390,7 +374,7 @@ impl Session {
 
     #[inline]
     fn place_of(&self, id: u64) -> Option<u32> {
-        let place = (id & u64::from(STREAMS_MAX)).checked_sub(1)?;
+        let place = frames::place_of(id)?;
         let slot = self.slots.get(place as usize)?;
         (slot.state != State::Closed && id_of(place as u32, slot.uses) == id).then_some(place as u32)
     }
@@ -527,27 +511,6 @@ impl Session {
         slot.has_headers = true;
     }
 
-    /// Reads the windows of a hello; what is missing, no number or below the default is the default.
-    fn on_hello(&mut self, mut entries: &[u8]) {
-        while let Some((&key_len @ 1.., rest)) = entries.split_first() {
-            let Some((key, rest)) = rest.split_at_checked(usize::from(key_len)) else { return };
-            let Some((len, rest)) = rest.split_first_chunk::<2>() else { return };
-            let Some((value, rest)) = rest.split_at_checked(usize::from(u16::from_le_bytes(*len))) else {
-                return;
-            };
-            let is_number = !value.is_empty() && value.iter().all(u8::is_ascii_digit);
-            let number =
-                std::str::from_utf8(value).ok().filter(|_| is_number).and_then(|text| text.parse().ok());
-            let number = number.unwrap_or(0_i64).min(WINDOW_MAX);
-            match key {
-                b"stream-window" => self.send_stream_window = number.max(STREAM_WINDOW),
-                b"connection-window" => self.send_window += number.max(CONNECTION_WINDOW) - CONNECTION_WINDOW,
-                _ => {}
-            }
-            entries = rest;
-        }
-    }
-
     /// Fails a call whose server has broken a rule, and cancels it.
     #[cold]
     fn break_call(&mut self, place: u32, rule: &'static str, tally: &mut Tally) {
@@ -624,27 +587,6 @@ impl Session {
 
 /// What a message that is confirmed counts as.
 const OK: Reply<'static> = Reply { id: 0, status: 0, queue_us: 0, handler_us: 0, body: &[], len: 0 };
-
-fn id_of(place: u32, uses: u64) -> u64 {
-    uses << PLACE_BITS | u64::from(place + 1)
-}
-
-fn header(kind: u8, codec: u8, call: u64, body_bytes: u32) -> Header {
-    Header { kind, codec, metadata_bytes: 0, call, word: 0, body_bytes }
-}
-
-/// Appends a frame that was built once, with this id.
-#[inline]
-fn append(out: &mut Vec<u8>, frame: &[u8], id: u64) {
-    let at = out.len();
-    out.extend_from_slice(frame);
-    out[at + 8..at + 16].copy_from_slice(&id.to_le_bytes());
-}
-
-fn window(out: &mut Vec<u8>, id: u64, bytes: i64) {
-    out.extend_from_slice(&header(frame::WINDOW, 0, id, 4).to_bytes());
-    out.extend_from_slice(&(bytes as u32).to_le_bytes());
-}
 
 #[cfg(test)]
 #[path = "session_tests.rs"]

@@ -33,7 +33,7 @@ fn frame_of(kind: u8, id: u64, word: u32, body: &[u8]) -> Vec<u8> {
 fn frames(mut bytes: &[u8]) -> Vec<String> {
     let mut seen = Vec::new();
     while let Next::Frame { header, body, len } = frame::next(bytes) {
-        let (place, uses) = (header.call & u64::from(STREAMS_MAX), header.call >> PLACE_BITS);
+        let (place, uses) = (header.call & 0xf_ffff, header.call >> 20);
         seen.push(match header.kind {
             frame::WINDOW => {
                 format!("window:{place}:{}", u32::from_le_bytes(body.try_into().expect("4 bytes")))

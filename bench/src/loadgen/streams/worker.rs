@@ -5,24 +5,19 @@
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
-use std::io::{self, ErrorKind, Read, Write};
-use std::os::fd::AsRawFd;
+use std::io::{self, ErrorKind};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender};
 
-use socket2::Socket;
-
 use super::StreamCall;
-use super::session::{Now, Room, Session};
+use super::connection::{Connection, Link};
+use super::counts::Now;
+use super::session::{Room, Session};
 use crate::epoll::{Epoll, Event};
 use crate::loadgen::job::{Counted, Job, ThreadReport};
 use crate::loadgen::tally::{Call, Tally, Timeline};
 use crate::loadgen::usage::{self, Marks};
 
-/// Buffer space for one read.
-const READ_BYTES: usize = 64 << 10;
-/// Maximum reads of one connection in a turn.
-const READS_MAX: usize = 8;
 /// Maximum number of connections being made at the same time.
 const CONNECTING_MAX: usize = 64;
 /// How long the first connections may take while none of them succeeds or fails.
@@ -45,25 +40,6 @@ pub fn run(job: Job<Arc<StreamCall>>, told: &Sender<ThreadReport>, timeline: &Re
     };
     // If the receiver is gone, nothing needs the report.
     let _ = told.send(last);
-}
-
-/// The state of a connection.
-enum Link {
-    Closed,
-    Connecting(Socket),
-    Open(Socket),
-}
-
-struct Connection {
-    link: Link,
-    session: Session,
-    /// The beginning of a frame whose rest has not arrived.
-    partial: Vec<u8>,
-    /// How often it was connected; distinguishes events of an earlier socket from those of this one.
-    generation: u32,
-    /// Whether it is in the list of connections with something to write, and in that of those with more to read.
-    is_dirty: bool,
-    is_unread: bool,
 }
 
 /// What is to be opened at a time: a connection, or the stream in a place of it.
@@ -94,14 +70,7 @@ impl Worker {
             usage::pin(core)?;
         }
         usage::precise_sleep();
-        let connection = || Connection {
-            link: Link::Closed,
-            session: Session::new(job.protocol.clone(), job.protocol.streams_each),
-            partial: Vec::new(),
-            generation: 0,
-            is_dirty: false,
-            is_unread: false,
-        };
+        let connection = || Connection::new(Session::new(job.protocol.clone(), job.protocol.streams_each));
         let mut tally = Tally::new(job.methods, job.schedule.is_some(), Arc::from([]));
         tally.connections.wanted = job.connections as u64;
         // A placeholder until the real timeline arrives: only the time to connect is measured with it.
@@ -195,13 +164,9 @@ impl Worker {
     }
 
     fn begin_connect(&mut self, at: u32) -> io::Result<()> {
-        let socket = self.job.target.begin_connect()?;
         let connection = &mut self.connections[at as usize];
-        connection.generation = connection.generation.wrapping_add(1);
-        connection.session.reset();
-        self.epoll.add(socket.as_raw_fd(), u64::from(connection.generation) << 32 | u64::from(at))?;
-        connection.link = Link::Connecting(socket);
-        Ok(())
+        let fd = connection.begin_connect(&self.job.target)?;
+        self.epoll.add(fd, u64::from(connection.generation) << 32 | u64::from(at))
     }
 
     fn on_attempt_failed(&mut self, error: &io::Error) {
@@ -211,16 +176,10 @@ impl Worker {
 
     /// Handles an event of a connection that is being made. Returns whether that is over.
     fn on_connecting(&mut self, at: u32, event: Event) -> bool {
-        if !event.is_writable() && !event.is_ending() {
-            return false;
-        }
-        let connection = &mut self.connections[at as usize];
-        let Link::Connecting(socket) = std::mem::replace(&mut connection.link, Link::Closed) else {
-            return true;
-        };
-        match socket.take_error().and_then(|error| error.map_or(Ok(()), Err)) {
-            Ok(()) => connection.link = Link::Open(socket),
-            Err(error) => self.on_attempt_failed(&error),
+        match self.connections[at as usize].on_connecting(event) {
+            None => return false,
+            Some(Ok(())) => {}
+            Some(Err(error)) => self.on_attempt_failed(&error),
         }
         true
     }
@@ -310,10 +269,6 @@ impl Worker {
         }
     }
 
-    fn now(&self, ns: u64) -> Now {
-        Now { ns, is_measured: (self.time.from_ns..self.time.end_ns).contains(&ns) }
-    }
-
     /// Sends what can be sent or is due, at most one burst. Returns whether there is more.
     fn send(&mut self, now_ns: u64) -> bool {
         let has_more = match self.job.schedule {
@@ -327,7 +282,7 @@ impl Worker {
 
     /// Sends as many messages as the streams in the ring have room for. Closed loop only.
     fn send_ready(&mut self, now_ns: u64) -> bool {
-        let now = self.now(now_ns);
+        let now = Now::of(now_ns, &self.time);
         for _ in 0..self.ring.len() {
             let Some((at, place)) = self.ring.pop_front() else { break };
             let session = &mut self.connections[at as usize].session;
@@ -399,30 +354,11 @@ impl Worker {
     fn flush_dirty(&mut self) {
         while let Some(at) = self.dirty.pop() {
             self.connections[at as usize].is_dirty = false;
-            if let Err(error) = self.flush(at) {
-                self.on_broken(at, &error);
+            match self.connections[at as usize].flush() {
+                Ok(()) => self.enter_changed(at),
+                Err(error) => self.on_broken(at, &error),
             }
         }
-    }
-
-    /// Writes pending bytes, as far as the socket accepts them; streams that waited for that have room again.
-    fn flush(&mut self, at: u32) -> io::Result<()> {
-        let connection = &mut self.connections[at as usize];
-        let Link::Open(socket) = &mut connection.link else { return Ok(()) };
-        let out = &mut connection.session.out;
-        let mut written = 0;
-        while written < out.len() {
-            match socket.write(&out[written..]) {
-                Ok(count) => written += count,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-        out.drain(..written);
-        connection.session.unblock();
-        self.enter_changed(at);
-        Ok(())
     }
 
     /// Puts streams that may have room into the ring.
@@ -485,8 +421,17 @@ impl Worker {
     }
 
     fn serve(&mut self, at: u32, is_readable: bool, is_ending: bool) {
-        if is_readable && let Err(error) = self.read(at, is_ending) {
-            return self.on_broken(at, &error);
+        if is_readable {
+            let connection = &mut self.connections[at as usize];
+            match connection.read(&mut self.input, &self.time, &mut self.tally, is_ending) {
+                Ok(false) => {}
+                Ok(true) => {
+                    if !std::mem::replace(&mut connection.is_unread, true) {
+                        self.unread.push(at);
+                    }
+                }
+                Err(error) => return self.on_broken(at, &error),
+            }
         }
         self.settle(at);
         let session = &self.connections[at as usize].session;
@@ -494,45 +439,6 @@ impl Worker {
             self.tally.connections.drained += 1;
             self.close(at);
         }
-    }
-
-    /// Reads until the socket is empty, or the turn's share is used up.
-    fn read(&mut self, at: u32, is_ending: bool) -> io::Result<()> {
-        let connection = &mut self.connections[at as usize];
-        let Link::Open(socket) = &mut connection.link else { return Ok(()) };
-        for _ in 0..READS_MAX {
-            let kept = connection.partial.len();
-            let room = READ_BYTES.max(Session::needed(&connection.partial).saturating_sub(kept));
-            if self.input.len() < kept + room {
-                self.input.resize(kept + room, 0);
-            }
-            let read = match socket.read(&mut self.input[kept..kept + room]) {
-                Ok(0) => {
-                    return Err(io::Error::new(ErrorKind::UnexpectedEof, "the server closed the connection"));
-                }
-                Ok(read) => read,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
-                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-                Err(error) => return Err(error),
-            };
-            let ns = self.time.now_ns();
-            let now = Now { ns, is_measured: (self.time.from_ns..self.time.end_ns).contains(&ns) };
-            self.input[..kept].copy_from_slice(&connection.partial);
-            let input = &self.input[..kept + read];
-            let used = connection
-                .session
-                .receive(input, now, &mut self.tally)
-                .map_err(|why| io::Error::new(ErrorKind::InvalidData, why))?;
-            connection.partial.clear();
-            connection.partial.extend_from_slice(&input[used..]);
-            // A read that did not fill its buffer has emptied the socket; only an end can follow.
-            if read < room && !is_ending {
-                return Ok(());
-            }
-        }
-        connection.is_unread = true;
-        self.unread.push(at);
-        Ok(())
     }
 
     /// Handles a broken connection: its streams are lost, and it is opened again after a pause.
@@ -553,10 +459,7 @@ impl Worker {
         let now_ns = self.time.now_ns();
         let tally = &mut self.tally;
         let connection = &mut self.connections[at as usize];
-        connection.link = Link::Closed;
-        connection.partial.clear();
-        connection.is_unread = false;
-        let (lost, _) = connection.session.close(|call| tally.on_lost(call, now_ns));
+        let lost = connection.close(|call| tally.on_lost(call, now_ns));
         self.tally.streams.lost += lost;
         self.reopen.push(Reverse((now_ns + PAUSE_NS, at, None)));
     }
