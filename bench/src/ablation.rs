@@ -201,7 +201,7 @@ impl Bench {
             watch: Some(server.pid()),
             ..Ask::of(server.address, &mix)
         };
-        let line = Line::new(Duration::from_secs_f64(warmup_s + seconds), self.quiet);
+        let line = Line::new(Duration::from_secs_f64(warmup_s + seconds), self.quiet, "calls");
         let outcome = ask.run(&mut |live| line.show(live))?;
         match outcome.total.errors + outcome.total.unanswered {
             0 => Ok(outcome),

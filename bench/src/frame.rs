@@ -11,10 +11,26 @@ pub const BODY_BYTES_MAX: usize = 16 << 20;
 pub const REQUEST: u8 = 0;
 /// `kind` of a reply.
 pub const REPLY: u8 = 1;
+/// `kind` of a cancel: the caller gives up a call.
+pub const CANCEL: u8 = 3;
+/// `kind` of a ping.
+pub const PING: u8 = 4;
 /// `kind` of an answer to a ping.
 pub const PONG: u8 = 5;
 /// `kind` of the server's request to make no new calls on this connection.
 pub const DRAIN: u8 = 6;
+/// `kind` of what a side grants beyond the defaults.
+pub const HELLO: u8 = 7;
+/// `kind` of a message of a stream.
+pub const DATA: u8 = 8;
+/// `kind` of a grant: bytes of messages that may be sent in addition.
+pub const WINDOW: u8 = 9;
+/// `kind` of metadata before the first message of a result.
+pub const HEADERS: u8 = 10;
+/// `kind` of the end of an argument that streams.
+pub const END: u8 = 11;
+/// The flag of a request whose argument is a stream.
+pub const ARGUMENT_STREAMS: u8 = 2;
 
 const MAGIC_AND_VERSION: [u8; 3] = [0x19, 0x96, 1];
 

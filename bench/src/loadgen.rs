@@ -13,6 +13,7 @@ pub mod protocol;
 pub mod replay;
 pub mod schedule;
 pub mod speech;
+pub mod streams;
 pub mod units;
 
 mod ask;
@@ -36,6 +37,7 @@ mod worker;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use coreloop::poller::signals;
 use coreloop::{Server, demo};
@@ -43,10 +45,13 @@ use serde::Serialize;
 
 use find_max::{Probe, Search};
 use headers::Entry;
+use idle::Watched;
 use mix::Call;
 use objective::ObjectiveResult;
 use run::Plan;
 use speech::{AddressProtocol, Speech};
+use streams::StreamCall;
+use streams::counts::StreamFigures;
 use target::Target;
 use units::Promise;
 
@@ -67,11 +72,15 @@ Exit status:
        an option does not fit the protocol or the machine
   2    the arguments cannot be read
   3    --slo is missed
-  4    the run is incomplete: the server was gone at the end, or calls had no answer or were never sent
+  4    the run is incomplete: the server was gone at the end, calls had no answer or were never sent, or streams had
+       no end
   130  a signal ended the run; what had been measured is reported";
 
 /// The first rate of a search without `--rate`.
 const FIRST_RATE: f64 = 1000.0;
+
+/// Timeout of the connection attempt to a server that does not list its methods.
+const CONNECT_PATIENCE: Duration = Duration::from_secs(2);
 
 /// How a run ended; determines the program's exit status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,6 +112,9 @@ struct Record<'a> {
 pub fn run(options: &Options) -> Result<Ending, String> {
     let (speaks, address) = options.address.as_deref().map(AddressProtocol::split).unzip();
     let speaks = speaks.unwrap_or_default();
+    if options.streams.streams.is_some() && speaks != AddressProtocol::Native {
+        return Err(format!("{speaks}: has no streams here: use native:"));
+    }
     let calls = options.calls(speaks)?;
     let entries = options.headers.entries(speaks)?;
     let target = address.map(Target::resolve).transpose()?;
@@ -118,9 +130,17 @@ pub fn run(options: &Options) -> Result<Ending, String> {
         }
     };
     let plan = options.plan(speaks, target, &calls)?;
-    check_methods(&plan, &entries, &calls, &stop)?;
+    let speech = match options.streams.streams {
+        Some(streams) => {
+            Speech::Streams(Arc::new(stream_call(options, &plan, &entries, &calls[0], streams)?))
+        }
+        None => {
+            check_methods(&plan, &entries, &calls, &stop)?;
+            Speech::new(speaks, &calls, &plan.target, &entries)?
+        }
+    };
     let load = Load {
-        speech: Speech::new(speaks, &calls, &plan.target, &entries)?,
+        speech,
         plan,
         calls,
         own_server: own_server.is_some(),
@@ -136,6 +156,33 @@ pub fn run(options: &Options) -> Result<Ending, String> {
         server.shutdown();
     }
     ending
+}
+
+/// Encodes the streams that the options specify. Their shape is the server's own description of the method.
+fn stream_call(
+    options: &Options,
+    plan: &Plan,
+    entries: &[Entry],
+    call: &Call,
+    streams: u32,
+) -> Result<StreamCall, String> {
+    let listed = preflight::shape_of(&plan.target, entries, &call.method)?;
+    let shape = match (options.streams.shape, listed) {
+        (Some(given), Some(listed)) if given != listed => {
+            return Err(format!("--shape: the server lists {} as {}", call.method, listed.name()));
+        }
+        (Some(shape), _) | (None, Some(shape)) => shape,
+        (None, None) => {
+            let reached = plan.target.connect_once(CONNECT_PATIENCE);
+            reached.map_err(|error| format!("cannot connect to {}: {error}", plan.target))?;
+            return Err(
+                "the server does not list its methods: give --shape server, client or bidirectional".into()
+            );
+        }
+    };
+    let is_open_loop = plan.rate.is_some() || options.find_max;
+    let settings = options.streams.settings(shape, streams, plan.connections, plan.depth, is_open_loop)?;
+    StreamCall::new(call, entries, settings)
 }
 
 /// Checks the methods, see [`preflight`]. After a signal the run itself reports that it was stopped.
@@ -190,10 +237,25 @@ struct Load<'a> {
 
 impl Load<'_> {
     fn measure(&self, plan: &Plan) -> Result<Outcome, String> {
-        let line = progress::Line::new(plan.warmup + plan.duration, self.options.quiet);
-        let measured = self.speech.measure(plan, &self.stop, &mut |live| line.show(live))?;
+        let unit = if self.options.streams.streams.is_some() { "messages" } else { "calls" };
+        let line = progress::Line::new(plan.warmup + plan.duration, self.options.quiet, unit);
+        // What a stream takes of the server's memory is of interest; that of calls is `idle`'s subject.
+        let is_streams = matches!(self.speech, Speech::Streams(_));
+        let mut memory = plan.watch.filter(|_| is_streams).map(Watched::begin);
+        let measured = self.speech.measure(plan, &self.stop, &mut |live| {
+            if live.is_measured {
+                memory.iter_mut().for_each(Watched::read);
+            }
+            line.show(live);
+        })?;
         let time_left_us = self.options.time_left_us();
         let mut outcome = Outcome::new(plan, &self.calls, self.own_server, time_left_us, &measured);
+        if let Speech::Streams(call) = &self.speech {
+            let mut streams = StreamFigures::of(call, plan, &measured, &mut outcome.verdict);
+            // An unreadable process is remarked with its CPU time.
+            streams.memory = memory.and_then(|watched| watched.growth(u64::from(streams.streams)).ok());
+            outcome.streams = Some(streams);
+        }
         outcome.slo = self.options.slo.as_ref().map(|objective| ObjectiveResult::of(objective, &outcome));
         Ok(outcome)
     }

@@ -106,6 +106,11 @@ impl Request {
         self
     }
 
+    /// Returns the encoded argument.
+    pub fn body(&self) -> &[u8] {
+        &self.frame[self.body_at..]
+    }
+
     /// Appends the call `id` to the output.
     #[inline]
     pub fn append(&self, id: u64, out: &mut Vec<u8>) {

@@ -191,7 +191,7 @@ impl Bench<'_> {
             ..Ask::of(server.address, trial.mix)
         };
         let total = Duration::from_secs_f64(self.options.warmup + self.options.seconds);
-        let line = Line::new(total, self.options.quiet);
+        let line = Line::new(total, self.options.quiet, "calls");
         ask.run(&mut |live| line.show(live))
     }
 }

@@ -11,6 +11,8 @@ fn main() -> std::process::ExitCode {
     /// Without --rate the loop is closed: each connection keeps --depth calls in flight. With --rate the loop is
     /// open: calls are due at fixed times, and latency counts from when a call was due.
     ///
+    /// With --streams the load is messages on streams, for methods whose argument or result is a stream.
+    ///
     /// Before any load, the load generator requests the server's methods (Meta.Methods). If the server lists them and
     /// the method is missing, the run ends with an error. Servers without Meta.Methods are not checked.
     ///

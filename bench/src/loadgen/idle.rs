@@ -117,7 +117,7 @@ pub fn run(options: &Options) -> Result<Ending, String> {
     let [json] = OutputFile::open_all([options.json.as_deref()])?;
     let stop = Arc::new(AtomicBool::new(false));
     let _signals = watch_signals(&stop)?;
-    let line = progress::Line::new(options.greeting() + options.duration, options.quiet);
+    let line = progress::Line::new(options.greeting() + options.duration, options.quiet, "calls");
     let measured = measure(options, &stop, &mut |live| line.show(live));
     drop(line);
     let idle = match measured {
@@ -230,8 +230,8 @@ impl Options {
     }
 }
 
-/// Reads a process's memory while connections are held; keeps the first error.
-struct Watched {
+/// Reads a process's memory while connections or streams are held; keeps the first error.
+pub struct Watched {
     pid: u32,
     before: Memory,
     connected: Option<Memory>,
@@ -240,7 +240,8 @@ struct Watched {
 }
 
 impl Watched {
-    fn begin(pid: u32) -> Watched {
+    /// Begins with a reading before anything is held.
+    pub fn begin(pid: u32) -> Watched {
         let mut watched = Watched {
             pid,
             before: Memory::default(),
@@ -254,7 +255,8 @@ impl Watched {
         watched
     }
 
-    fn read(&mut self) {
+    /// Reads; the first reading is that with everything connected, the latest that of the end.
+    pub fn read(&mut self) {
         match process::resident_kib(self.pid) {
             Ok((resident_kib, own_kib)) => {
                 self.end = Memory { resident_kib, own_kib };
@@ -266,7 +268,8 @@ impl Watched {
         }
     }
 
-    fn growth(self, connections: u64) -> Result<Growth, String> {
+    /// Returns the growth for each of this number of connections or streams, or why it is unknown.
+    pub fn growth(self, connections: u64) -> Result<Growth, String> {
         if let Some(trouble) = self.trouble {
             return Err(trouble);
         }

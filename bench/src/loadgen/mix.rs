@@ -8,6 +8,10 @@ use super::units;
 use crate::frame::BODY_BYTES_MAX;
 use crate::request::{Expect, Request, codec_number};
 
+/// A message of `Users.Import`.
+const USER: &[u8] =
+    br#"{"ID":7,"Name":"user-7","Age":7,"Email":"u7@example.com","Tags":["tag0"],"Scores":{"s0":0.5}}"#;
+
 /// One method of the mix.
 #[derive(Clone, Debug)]
 pub struct Call {
@@ -68,6 +72,7 @@ impl Call {
         }
         let usual = match (body, method) {
             (Body::Usual, "Arith.AddFixed") => "fixed",
+            (Body::Size(_), "Echo.Chat") => "json",
             (Body::Usual, "Echo.Bytes") | (Body::Size(_) | Body::Bytes(_), _) => "raw",
             _ => "json",
         };
@@ -90,12 +95,13 @@ impl Call {
                 Some(format!("\"{}\"", "A".repeat(*size)).into_bytes())
             }
             (Body::Size(size), "raw") if *size <= BODY_BYTES_MAX => Some(vec![0x41; *size]),
-            (Body::Size(_), "raw" | "json") => {
+            (Body::Size(size), "raw" | "json" | "compact") if *size > BODY_BYTES_MAX - 8 => {
                 return Err(format!("a body is at most {BODY_BYTES_MAX} bytes"));
             }
+            (Body::Size(size), "compact") if *size <= BODY_BYTES_MAX - 8 => Some(compact_bytes(*size)),
             (Body::Size(_), codec) => {
                 return Err(format!(
-                    "--body-bytes goes with the codecs raw and json; for {codec} give --body-hex"
+                    "--body-bytes goes with the codecs raw, json and compact; for {codec} give --body-hex"
                 ));
             }
             (Body::Bytes(bytes), _) => Some(bytes.clone()),
@@ -169,6 +175,18 @@ fn gob_bytes(size: usize) -> Vec<u8> {
     out
 }
 
+/// Returns a string or byte string of that size, encoded in compact: its length as a varint, then its bytes.
+fn compact_bytes(size: usize) -> Vec<u8> {
+    let (mut out, mut rest) = (Vec::new(), size);
+    while rest >= 0x80 {
+        out.push(rest as u8 | 0x80);
+        rest >>= 7;
+    }
+    out.push(rest as u8);
+    out.resize(out.len() + size, b'A');
+    out
+}
+
 /// Returns `None` for methods whose usual body [`Request`] provides.
 fn usual_body(method: &str, codec: &str) -> Result<Option<Vec<u8>>, String> {
     match (method, codec) {
@@ -178,7 +196,10 @@ fn usual_body(method: &str, codec: &str) -> Result<Option<Vec<u8>>, String> {
             foreign_body(AddressProtocol::Gob, method, &Body::Usual).map(Some)
         }
         ("Arith.Divide", "json") => Ok(Some(br#"{"A":7,"B":2}"#.to_vec())),
-        ("Echo.Echo", "json") => Ok(Some(br#""hello""#.to_vec())),
+        ("Echo.Echo" | "Echo.Chat", "json") => Ok(Some(br#""hello""#.to_vec())),
+        // More than a run takes: the stream lasts until its end.
+        ("Users.Watch", "json") => Ok(Some(b"1000000000".to_vec())),
+        ("Users.Import", "json") => Ok(Some(USER.to_vec())),
         ("Echo.Bytes", "raw") => Ok(Some(b"hello".to_vec())),
         ("Echo.Sleep" | "Users.Get" | "Users.List", "json") => Ok(Some(b"1".to_vec())),
         ("Health.Check" | "Meta.Methods", "json") => Ok(Some(Vec::new())),
@@ -308,7 +329,11 @@ mod tests {
         let call = |method, codec, body| Call::new(AddressProtocol::Native, method, 1, codec, &body, 0);
         assert_eq!(frame(&call("Echo.Bytes", None, Body::Size(100)).expect("raw")).len(), 132);
         assert!(call("Echo.Echo", Some("json"), Body::Size(8)).is_ok());
-        assert!(call("Echo.Echo", Some("compact"), Body::Size(8)).is_err());
+        assert!(call("Echo.Echo", Some("messagepack"), Body::Size(8)).is_err());
+        for (size, prefix) in [(8, &[8][..]), (300, &[0xac, 2])] {
+            let text = call("Echo.Echo", Some("compact"), Body::Size(size)).expect("compact");
+            assert_eq!(frame(&text)[32..], [prefix, &vec![b'A'; size]].concat());
+        }
         assert!(call("Echo.Echo", Some("compact"), Body::Bytes(vec![1, 65])).is_ok());
         assert!(call("Echo.Bytes", None, Body::Size(BODY_BYTES_MAX + 1)).is_err());
         assert!(call("Arith.Add", Some("yaml"), Body::Usual).is_err());

@@ -12,6 +12,7 @@ use super::mix::{self, Body, Call};
 use super::run::Plan;
 use super::schedule::Arrivals;
 use super::speech::AddressProtocol;
+use super::streams::options::StreamOptions;
 use super::target::Target;
 use super::units::{self, Promise};
 use crate::frame::BODY_BYTES_MAX;
@@ -68,16 +69,21 @@ pub struct Options {
     /// due, are reported separately.
     #[arg(long, value_name = "TIME", value_parser = units::some_duration, help_heading = "Calls")]
     pub timeout: Option<Duration>,
-    /// Number of connections.
+    /// The streams to open, if the method has streams.
+    #[command(flatten, next_help_heading = "Streams")]
+    pub streams: StreamOptions,
+    /// Number of connections; with --streams the default is 1.
     #[arg(
         long,
         value_name = "N",
         default_value_t = 64,
+        default_value_if("streams", clap::builder::ArgPredicate::IsPresent, "1"),
         value_parser = clap::value_parser!(u32).range(1..=60_000),
         help_heading = "Load"
     )]
     pub connections: u32,
-    /// Calls in flight on each connection. Closed loop: always this many (default 1). With --rate: at most.
+    /// Calls in flight on each connection, or messages on each stream. Closed loop: always this many (default 1). With
+    /// --rate: at most.
     #[arg(
         long,
         value_name = "N",
@@ -189,7 +195,8 @@ impl Options {
         if let Some(core) = self.pin.iter().find(|core| !cores.contains(core)) {
             return Err(format!("--pin {core}: this process may run on the cores {cores:?} only"));
         }
-        let depth = depth_of(self.depth, self.rate.is_some() || self.find_max, self.connections);
+        let shared_by = self.streams.streams.unwrap_or(self.connections);
+        let depth = depth_of(self.depth, self.rate.is_some() || self.find_max, shared_by);
         Ok(Plan {
             speaks,
             target,

@@ -11,6 +11,7 @@ use super::objective::ObjectiveResult;
 use super::run::{Measured, Plan, Point, ThreadUse};
 use super::schedule::Arrivals;
 use super::speech::AddressProtocol;
+use super::streams::counts::StreamFigures;
 use super::tally::{Connections, MethodTally};
 use super::verdict::Verdict;
 use crate::histogram::Histogram;
@@ -222,6 +223,9 @@ pub struct Outcome {
     pub total: Figures,
     /// Each method of a mix.
     pub methods: Vec<Figures>,
+    /// The figures of streams; the calls above are then their messages.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub streams: Option<StreamFigures>,
     /// The first message of each status.
     pub messages: BTreeMap<&'static str, String>,
     /// The connection counts.
@@ -238,6 +242,11 @@ pub struct Outcome {
 }
 
 impl Outcome {
+    /// Returns what is counted, in the plural.
+    pub fn unit(&self) -> &'static str {
+        if self.streams.is_some() { "messages" } else { "calls" }
+    }
+
     /// Combines the plan and the measurements into a result.
     pub fn new(
         plan: &Plan,
@@ -313,6 +322,7 @@ impl Outcome {
             answers_in_all: measured.answers_in_all,
             total: Figures::of(name, codec, 1, &all, open_loop, has_deadline),
             methods,
+            streams: None,
             messages: messages.filter_map(|(name, message)| Some((name, message.clone()?))).collect(),
             connections: measured.connections.clone(),
             generator: Generator {

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use super::find_max::Probe;
 use super::outcome::Outcome;
 use super::plots::{self, Plot};
-use super::text::{cells, costs, headings, headline, method_rows, rows};
+use super::text::{cells, costs, headings, headline, method_rows, rows, stream_lines};
 use super::units::{self, Promise};
 use crate::sheet::{self, escaped, table};
 
@@ -40,8 +40,16 @@ pub fn render(outcome: &Outcome, objective: Option<&Promise>, probes: &[Probe]) 
     latency_table(&mut page, outcome);
     show(&mut page, "Latency by percentile", plots::percentiles(outcome).map_err(error_text)?);
     show(&mut page, "Latency over time", plots::latency_over_time(outcome).map_err(error_text)?);
-    show(&mut page, "Calls per second over time", plots::rate_over_time(outcome).map_err(error_text)?);
-    show(&mut page, "Where the time went", plots::parts(outcome).map_err(error_text)?);
+    let rate = if outcome.streams.is_some() { "Messages" } else { "Calls" };
+    let rate_plot = plots::rate_over_time(outcome).map_err(error_text)?;
+    show(&mut page, &format!("{rate} per second over time"), rate_plot);
+    match &outcome.streams {
+        None => show(&mut page, "Where the time went", plots::parts(outcome).map_err(error_text)?),
+        Some(streams) => {
+            let rows = stream_lines(streams).into_iter().map(|(name, line)| vec![name.to_owned(), line]);
+            table(&mut page, "Streams", &[String::new(), String::new()], &rows.collect::<Vec<_>>());
+        }
+    }
     methods(&mut page, outcome);
     errors(&mut page, outcome);
     circumstances(&mut page, outcome);
@@ -52,7 +60,10 @@ pub fn render(outcome: &Outcome, objective: Option<&Promise>, probes: &[Probe]) 
 fn figures(page: &mut String, outcome: &Outcome) {
     let total = &outcome.total;
     let at = |percent| total.latency.at(percent).map_or("–".into(), |ns| units::latency(ns as f64));
-    let mut shown = vec![("calls/s", units::count(outcome.calls_per_s.round()))];
+    let mut shown = vec![(
+        if outcome.streams.is_some() { "messages/s" } else { "calls/s" },
+        units::count(outcome.calls_per_s.round()),
+    )];
     if let (Some(in_time_per_s), Some(late)) = (outcome.in_time_per_s, total.after_deadline) {
         shown.push(("in time/s", units::count(in_time_per_s.round())));
         shown.push(("after deadline", units::count(late as f64)));

@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use super::headers::Entry;
 use super::speech::AddressProtocol;
+use super::streams::Shape;
 use super::target::Target;
 
 /// Timeout of the answer.
@@ -18,7 +19,8 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// Maximum number of names that an error suggests.
 const SUGGESTIONS_MAX: usize = 3;
 
-/// Checks that the server has these methods. A missing one is an error of one line that names the most similar ones.
+/// Checks that the server has these methods, and that none of them has streams. A missing one is an error of one line
+/// that names the most similar ones.
 pub fn check_methods<'a>(
     speaks: AddressProtocol,
     target: &Target,
@@ -26,13 +28,33 @@ pub fn check_methods<'a>(
     wanted: impl IntoIterator<Item = &'a str>,
 ) -> Result<(), String> {
     match methods_of(speaks, target, entries) {
-        Some(known) => missing(speaks, target, &known, wanted),
+        Some(known) => {
+            let wanted: Vec<&str> = wanted.into_iter().collect();
+            missing(speaks, target, &known, wanted.iter().copied())?;
+            let streaming = known
+                .iter()
+                .find(|info| wanted.contains(&info.name.as_str()) && Shape::of(&info.signature).is_some());
+            streaming.map_or(Ok(()), |info| {
+                Err(format!("{} has streams ({}): call it with --streams N", info.name, info.signature))
+            })
+        }
         None => Ok(()),
     }
 }
 
+/// Returns which sides of a method stream; `None` if the server does not list its methods. A method that is missing or
+/// has no stream is an error of one line.
+pub fn shape_of(target: &Target, entries: &[Entry], method: &str) -> Result<Option<Shape>, String> {
+    let speaks = AddressProtocol::Native;
+    let Some(known) = methods_of(speaks, target, entries) else { return Ok(None) };
+    missing(speaks, target, &known, [method])?;
+    let signature = known.iter().find(|info| info.name == method).map_or("", |info| &info.signature);
+    let shape = Shape::of(signature);
+    shape.map(Some).ok_or_else(|| format!("{method} has no streams ({signature}): leave --streams out"))
+}
+
 /// Returns the names of the server's methods, if it reports them in time.
-fn methods_of(speaks: AddressProtocol, target: &Target, entries: &[Entry]) -> Option<Vec<String>> {
+fn methods_of(speaks: AddressProtocol, target: &Target, entries: &[Entry]) -> Option<Vec<MethodInfo>> {
     let until = Instant::now() + PATIENCE;
     let builder = Client::builder(&format!("{speaks}:{target}"));
     let patience_ms = PATIENCE.as_millis() as u64;
@@ -49,26 +71,26 @@ fn methods_of(speaks: AddressProtocol, target: &Target, entries: &[Entry]) -> Op
     }
     let mut call = client.start_bytes("Meta.Methods", codec, &argument);
     let reply = call.wait_timeout(until.saturating_duration_since(Instant::now()))?.ok()?;
-    names_in(codec, &reply)
+    methods_in(codec, &reply)
 }
 
-fn names_in(codec: Codec, reply: &[u8]) -> Option<Vec<String>> {
+fn methods_in(codec: Codec, reply: &[u8]) -> Option<Vec<MethodInfo>> {
     let methods: Vec<MethodInfo> = match codec {
         Codec::Gob => serde_json::from_value(decode_json(reply).ok()?).ok()?,
         _ => serde_json::from_slice(reply).ok()?,
     };
-    let names: Vec<String> = methods.into_iter().map(|method| method.name).collect();
     // A list without `Meta.Methods` itself does not come from a coreloop server.
-    names.iter().any(|name| name == "Meta.Methods").then_some(names)
+    methods.iter().any(|method| method.name == "Meta.Methods").then_some(methods)
 }
 
 fn missing<'a>(
     speaks: AddressProtocol,
     target: &Target,
-    known: &[String],
+    known: &[MethodInfo],
     wanted: impl IntoIterator<Item = &'a str>,
 ) -> Result<(), String> {
-    let Some(method) = wanted.into_iter().find(|method| !known.iter().any(|name| name == method)) else {
+    let Some(method) = wanted.into_iter().find(|method| !known.iter().any(|info| info.name == *method))
+    else {
         return Ok(());
     };
     Err(format!(
@@ -78,12 +100,13 @@ fn missing<'a>(
 }
 
 /// Returns the most similar names.
-fn nearest<'a>(wanted: &str, known: &'a [String]) -> Vec<&'a str> {
+fn nearest<'a>(wanted: &str, known: &'a [MethodInfo]) -> Vec<&'a str> {
     let lower = wanted.to_lowercase();
     let (_, wanted_last) = lower.rsplit_once('.').unwrap_or(("", &lower));
     let mut ranked: Vec<(usize, &str)> = known
         .iter()
-        .map(|name| {
+        .map(|info| {
+            let name = &info.name;
             let lower_name = name.to_lowercase();
             let (_, last) = lower_name.rsplit_once('.').unwrap_or(("", &lower_name));
             // A method of the same name in another service also counts as similar.
@@ -119,10 +142,9 @@ fn distance(one: &str, other: &str) -> usize {
 mod tests {
     use super::*;
 
-    fn known() -> Vec<String> {
-        ["Arith.Add", "Arith.AddFixed", "Arith.Multiply", "Echo.Echo", "Meta.Methods"]
-            .map(String::from)
-            .into()
+    fn known() -> Vec<MethodInfo> {
+        let names = ["Arith.Add", "Arith.AddFixed", "Arith.Multiply", "Echo.Echo", "Meta.Methods"];
+        names.map(|name| MethodInfo { name: name.into(), ..MethodInfo::default() }).into()
     }
 
     #[test]
@@ -148,9 +170,14 @@ mod tests {
     #[test]
     fn an_unrelated_list_is_ignored() {
         for reply in ["", "null", "[]", "{}", "[{\"Name\":\"A.B\"}]", "[1]"] {
-            assert_eq!(names_in(Codec::Json, reply.as_bytes()), None, "{reply}");
+            assert_eq!(
+                methods_in(Codec::Json, reply.as_bytes()).map(|methods| methods.len()),
+                None,
+                "{reply}"
+            );
         }
-        let names = names_in(Codec::Json, b"[{\"Name\":\"A.B\"},{\"Name\":\"Meta.Methods\"}]");
-        assert_eq!(names, Some(vec!["A.B".to_owned(), "Meta.Methods".to_owned()]));
+        let methods = methods_in(Codec::Json, b"[{\"Name\":\"A.B\"},{\"Name\":\"Meta.Methods\"}]");
+        let names: Vec<String> = methods.into_iter().flatten().map(|method| method.name).collect();
+        assert_eq!(names, ["A.B", "Meta.Methods"]);
     }
 }

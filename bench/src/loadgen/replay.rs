@@ -112,7 +112,7 @@ pub fn run(options: &Options) -> Result<Ending, String> {
     let [json, report] = OutputFile::open_all([options.json.as_deref(), options.report.as_deref()])?;
     let stop = Arc::new(AtomicBool::new(false));
     let _signals = watch_signals(&stop)?;
-    let line = progress::Line::new(length(&recording, options.speed), options.quiet);
+    let line = progress::Line::new(length(&recording, options.speed), options.quiet, "calls");
     let measured = measure_recording(options, recording, &stop, &mut |live| line.show(live));
     drop(line);
     let replay = match measured {

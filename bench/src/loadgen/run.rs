@@ -11,6 +11,7 @@ use super::job::{Counted, Job, Stop, ThreadReport};
 use super::protocol::Protocol;
 use super::schedule::{Arrivals, Entry, Picker, Schedule};
 use super::speech::AddressProtocol;
+use super::streams::counts::StreamCounts;
 use super::tally::{Connections, Interval, MethodTally, STATUSES, Timeline};
 use super::target::Target;
 use super::worker;
@@ -131,6 +132,8 @@ pub struct Measured {
     pub held: u64,
     /// The connection counts.
     pub connections: Connections,
+    /// The counts of streams; zero in a run of calls.
+    pub streams: StreamCounts,
     /// The first message of each status.
     pub messages: [Option<String>; STATUSES],
     /// Measured length of the window, in seconds.
@@ -166,6 +169,22 @@ pub fn measure<P: Protocol>(
     stop: &Arc<AtomicBool>,
     progress: &mut dyn FnMut(&Live),
 ) -> Result<Measured, String> {
+    measure_with(plan, stop, progress, |threads, number, stop| {
+        let job = job(plan, protocol, threads, number, stop);
+        move |tell: &_, timeline: &_| worker::run(job, tell, timeline)
+    })
+}
+
+/// Runs the plan with threads that `body` makes: for the number of all threads and that of the thread.
+pub fn measure_with<T>(
+    plan: &Plan,
+    stop: &Arc<AtomicBool>,
+    progress: &mut dyn FnMut(&Live),
+    body: impl Fn(usize, usize, &Stop) -> T,
+) -> Result<Measured, String>
+where
+    T: FnOnce(&mpsc::Sender<ThreadReport>, &mpsc::Receiver<Timeline>) + Send + 'static,
+{
     let stop = &Stop::new(stop);
     let (tell, told) = mpsc::channel();
     let threads = plan.threads.min(plan.connections as usize).max(1);
@@ -174,10 +193,10 @@ pub fn measure<P: Protocol>(
     for number in 0..threads {
         let (send, timeline) = mpsc::channel();
         timelines.push(send);
-        let job = job(plan, protocol, threads, number, stop);
+        let body = body(threads, number, stop);
         let tell = tell.clone();
         let thread = thread::Builder::new().name(format!("loadgen-{number}"));
-        let spawned = thread.spawn(move || worker::run(job, &tell, &timeline));
+        let spawned = thread.spawn(move || body(&tell, &timeline));
         handles.push(spawned.map_err(|error| format!("cannot start a thread: {error}"))?);
     }
     drop(tell);
@@ -195,7 +214,8 @@ pub fn measure<P: Protocol>(
     gathering.measured(stop.is_asked())
 }
 
-fn job<P: Protocol>(plan: &Plan, protocol: &P, threads: usize, number: usize, stop: &Stop) -> Job<P> {
+/// Returns the job of one thread.
+pub fn job<P: Clone>(plan: &Plan, protocol: &P, threads: usize, number: usize, stop: &Stop) -> Job<P> {
     let share =
         plan.connections as usize / threads + usize::from(number < plan.connections as usize % threads);
     let schedule = match &plan.list {
@@ -453,6 +473,7 @@ impl<'a> Gathering<'a> {
             late: Histogram::default(),
             held: 0,
             connections: Connections::default(),
+            streams: StreamCounts::default(),
             messages: Default::default(),
             window_s,
             answers_in_all: 0,
@@ -476,6 +497,7 @@ impl<'a> Gathering<'a> {
             measured.late.add(&tally.late);
             measured.held += tally.held;
             measured.connections.add(&tally.connections);
+            measured.streams.add(&tally.streams);
             for (known, message) in measured.messages.iter_mut().zip(tally.messages) {
                 *known = known.take().or(message);
             }

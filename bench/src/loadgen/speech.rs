@@ -11,6 +11,7 @@ use super::protocol::http::Http;
 use super::protocol::jsonrpc::JsonRpc;
 use super::protocol::{Body, Native};
 use super::run::{self, Live, Measured, Plan};
+use super::streams::{self, StreamCall};
 use super::target::Target;
 
 /// A protocol, by its prefix in an address.
@@ -90,6 +91,8 @@ pub enum Speech {
     JsonRpc(JsonRpc),
     /// Calls for [`AddressProtocol::Http`].
     Http(Http),
+    /// Streams, in [`AddressProtocol::Native`].
+    Streams(Arc<StreamCall>),
 }
 
 impl Speech {
@@ -137,6 +140,7 @@ impl Speech {
             Speech::Gob(gob) => run::measure(plan, &**gob, stop, progress),
             Speech::JsonRpc(jsonrpc) => run::measure(plan, jsonrpc, stop, progress),
             Speech::Http(http) => run::measure(plan, http, stop, progress),
+            Speech::Streams(call) => streams::measure(plan, call, stop, progress),
         }
     }
 }

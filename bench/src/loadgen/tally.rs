@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::protocol::Reply;
+use super::streams::counts::StreamCounts;
 use crate::histogram::{Histogram, Sparse};
 
 /// Number of statuses with names; higher ones count as `unknown`.
@@ -174,6 +175,8 @@ pub struct Tally {
     pub answered_in_time: u64,
     /// Failed calls so far, including the warm-up.
     pub answered_failed: u64,
+    /// The counts of streams; zero in a run of calls.
+    pub streams: StreamCounts,
     open_loop: bool,
     /// Deadlines by request, in ns; empty if no call states one.
     deadlines_ns: Arc<[u64]>,
@@ -193,6 +196,7 @@ impl Tally {
             answered_ok: 0,
             answered_in_time: 0,
             answered_failed: 0,
+            streams: StreamCounts::default(),
             open_loop,
             deadlines_ns,
             in_interval: Histogram::default(),

@@ -4,6 +4,8 @@ use std::fmt::Write as _;
 
 use super::outcome::{Distribution, Figures, Outcome, SHOWN};
 use super::speech::AddressProtocol;
+use super::streams::Shape;
+use super::streams::counts::StreamFigures;
 use super::units::{count, latency, percent, time};
 use crate::table::Table;
 
@@ -19,6 +21,12 @@ pub fn render(outcome: &Outcome) -> String {
     text += &table.render();
     text.push('\n');
     text += &latencies(outcome);
+    if let Some(streams) = &outcome.streams {
+        text.push('\n');
+        for (name, line) in stream_lines(streams) {
+            let _ = writeln!(text, "{:<10} {line}", format!("{name}:"));
+        }
+    }
     if outcome.methods.len() > 1 {
         text.push('\n');
         text += &by_method(&outcome.methods);
@@ -46,8 +54,11 @@ pub fn rates(outcome: &Outcome) -> (Vec<String>, Vec<String>) {
     let total = &outcome.total;
     let mut columns = vec![
         ("", total.name.clone()),
-        ("calls", count(total.ok as f64)),
-        ("calls/s", count(outcome.calls_per_s.round())),
+        (outcome.unit(), count(total.ok as f64)),
+        (
+            if outcome.streams.is_some() { "messages/s" } else { "calls/s" },
+            count(outcome.calls_per_s.round()),
+        ),
     ];
     if let (Some(in_time), Some(late)) = (total.in_time, total.after_deadline) {
         columns.push(("in time", count(in_time as f64)));
@@ -62,12 +73,22 @@ pub fn rates(outcome: &Outcome) -> (Vec<String>, Vec<String>) {
 /// Returns the settings of the run in one line.
 pub fn headline(outcome: &Outcome) -> String {
     let settings = &outcome.settings;
-    let calls = match settings.rate {
-        Some(rate) => format!("open loop at {} calls/s", count(rate)),
-        None => format!("closed loop, {} in flight on each", settings.depth),
+    let calls = match (settings.rate, &outcome.streams) {
+        (Some(rate), _) => format!("open loop at {} {}/s", count(rate), outcome.unit()),
+        (None, Some(streams)) if streams.shape == Shape::Bidirectional => {
+            format!(
+                "closed loop, {} messages in flight on each of {} streams",
+                settings.depth, streams.streams
+            )
+        }
+        (None, Some(streams)) => format!("{} streams", streams.streams),
+        (None, None) => format!("closed loop, {} in flight on each", settings.depth),
     };
     let what = match outcome.methods.as_slice() {
-        [only] => format!("{} ({})", only.name, only.codec),
+        [only] => match &outcome.streams {
+            Some(streams) => format!("{} ({}, {})", only.name, only.codec, streams.shape.name()),
+            None => format!("{} ({})", only.name, only.codec),
+        },
         several => format!("a mix of {} methods", several.len()),
     };
     format!(
@@ -84,14 +105,23 @@ pub fn rows(outcome: &Outcome) -> Vec<(&'static str, &Distribution)> {
         rows.push(("latency (from intended time)", &total.latency));
         rows.push(("uncorrected (from sending)", &total.uncorrected));
     } else {
-        rows.push(("latency", &total.latency));
+        let name = outcome.streams.as_ref().map_or("latency", |streams| match streams.shape {
+            Shape::ServerStreaming => "between messages",
+            Shape::ClientStreaming => "until the reply",
+            Shape::Bidirectional => "latency",
+        });
+        rows.push((name, &total.latency));
     }
-    rows.push(("  wire", &total.wire));
+    // The parts are those of calls: messages do not say how long they took in the server.
+    if outcome.streams.is_none() {
+        rows.push(("  wire", &total.wire));
+    }
     if has_server_times(outcome) {
         rows.extend([("  queue", &total.queue), ("  handler", &total.handler)]);
     }
     if total.errors > 0 {
-        rows.push(("latency of failed calls", &total.error_latency));
+        let name = if outcome.streams.is_some() { "latency of failed" } else { "latency of failed calls" };
+        rows.push((name, &total.error_latency));
     }
     if outcome.settings.rate.is_some() {
         rows.push(("generator late by", &outcome.generator.late));
@@ -102,7 +132,8 @@ pub fn rows(outcome: &Outcome) -> Vec<(&'static str, &Distribution)> {
 /// Returns whether the server reports how long a call was queued and in its handler. Native replies always do.
 pub fn has_server_times(outcome: &Outcome) -> bool {
     let total = &outcome.total;
-    outcome.settings.protocol == AddressProtocol::Native || total.queue.max_ns > 0 || total.handler.max_ns > 0
+    let is_native = outcome.settings.protocol == AddressProtocol::Native && outcome.streams.is_none();
+    is_native || total.queue.max_ns > 0 || total.handler.max_ns > 0
 }
 
 /// Returns the cells of one distribution: mean, percentiles, maximum.
@@ -185,13 +216,70 @@ fn errors(outcome: &Outcome) -> String {
     text
 }
 
+/// Returns what is to be said about streams beside their messages: a name, and a line of text.
+pub fn stream_lines(streams: &StreamFigures) -> Vec<(&'static str, String)> {
+    let rate =
+        |messages: f64, bytes: f64| format!("{} messages/s, {}B/s", count(messages.round()), scaled(bytes));
+    let ended: Vec<String> = streams
+        .ended_by_status
+        .iter()
+        .map(|(name, ended)| format!("{} {name}", count(*ended as f64)))
+        .collect();
+    let mut lines = vec![(
+        "streams",
+        format!(
+            "{} at a time, {} opened, ended: {}{}",
+            count(f64::from(streams.streams)),
+            count(streams.opened as f64),
+            if ended.is_empty() { "none".into() } else { ended.join(", ") },
+            match streams.lost + streams.unfinished {
+                0 => String::new(),
+                _ => format!(
+                    "; {} lost with their connection, {} without an end",
+                    count(streams.lost as f64),
+                    count(streams.unfinished as f64)
+                ),
+            }
+        ),
+    )];
+    if streams.shape.argument_streams() {
+        lines.push(("sent", rate(streams.sent_per_s, streams.bytes_sent_per_s)));
+    }
+    if streams.shape.result_streams() {
+        lines.push(("received", rate(streams.received_per_s, streams.bytes_received_per_s)));
+    }
+    if let Some(memory) = &streams.memory {
+        lines.push((
+            "memory",
+            format!(
+                "{} KiB before, {} KiB at the end: {} bytes a stream",
+                count(memory.before.resident_kib as f64),
+                count(memory.end.resident_kib as f64),
+                count(memory.bytes_each.round())
+            ),
+        ));
+    }
+    lines
+}
+
+/// Formats a number with a prefix of its unit: `12.3 M`.
+fn scaled(number: f64) -> String {
+    match number {
+        number if number >= 1e9 => format!("{:.2} G", number / 1e9),
+        number if number >= 1e6 => format!("{:.1} M", number / 1e6),
+        number if number >= 1e3 => format!("{:.1} k", number / 1e3),
+        number => format!("{number:.0} "),
+    }
+}
+
 /// Returns the costs of generator and server.
 pub fn costs(outcome: &Outcome) -> Vec<String> {
     let generator = &outcome.generator;
     let busiest = generator.threads.iter().map(|used| used.cpu_share).fold(0.0, f64::max);
+    let unit = if outcome.streams.is_some() { "message" } else { "call" };
     let waited = generator.threads.iter().map(|used| used.waited_share).fold(0.0, f64::max);
     let mut lines = vec![format!(
-        "generator: {} of CPU per call, {} of a core{}, waited for it {} of the time",
+        "generator: {} of CPU per {unit}, {} of a core{}, waited for it {} of the time",
         time(generator.cpu_ns_per_call),
         percent(busiest),
         if generator.threads.len() > 1 { " (the busiest thread)" } else { "" },
@@ -199,7 +287,7 @@ pub fn costs(outcome: &Outcome) -> Vec<String> {
     )];
     if let Some(server) = &outcome.server {
         lines.push(format!(
-            "server:    {} of CPU per call, {} of a core ({})",
+            "server:    {} of CPU per {unit}, {} of a core ({})",
             time(server.cpu_ns_per_call),
             percent(server.cpu_share),
             server.source

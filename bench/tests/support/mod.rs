@@ -157,6 +157,27 @@ impl Connection {
         }
     }
 
+    /// Writes what `answer` makes of each frame's header; a single byte of it ends the connection.
+    pub fn converse(&mut self, answer: &dyn Fn(&Header) -> Vec<u8>) {
+        let mut bytes = Vec::new();
+        let mut chunk = [0; 4096];
+        loop {
+            match self.stream.read(&mut chunk) {
+                Ok(read) if read > 0 => bytes.extend_from_slice(&chunk[..read]),
+                _ => return,
+            }
+            let mut used = 0;
+            while let Next::Frame { header, len, .. } = frame::next(&bytes[used..]) {
+                let words = answer(&header);
+                if words.len() == 1 || self.stream.write_all(&words).is_err() {
+                    return;
+                }
+                used += len;
+            }
+            bytes.drain(..used);
+        }
+    }
+
     /// Reads up to the bytes `asked`, writes `words`, and closes.
     pub fn answer_once(&mut self, asked: &[u8], words: &[u8]) {
         let mut bytes = Vec::new();

@@ -147,6 +147,12 @@ impl Run {
                 settings.insert(format!("{group}.{name}"), at.get(name)?.shown());
             }
         }
+        // Records of calls, and those from before there were streams, have none.
+        if let Some(at) = top.find("streams") {
+            for name in ["shape", "streams", "messages", "read_after_send"] {
+                settings.insert(format!("streams.{name}"), at.get(name)?.shown());
+            }
+        }
         let window_s = top.get("window_s")?.number_above_zero()?;
         let mut methods = vec![Method::read(&top.get("total")?, window_s)?];
         let listed = top.get("methods")?.items("a list of methods")?;
