@@ -12,7 +12,7 @@
 mod encode;
 mod frame;
 
-pub use self::encode::request_header;
+pub use self::encode::{ping, request_header};
 use self::encode::{reply_words, send_other};
 use self::frame::{Header, kind};
 use crate::message::{

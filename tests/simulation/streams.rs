@@ -466,7 +466,7 @@ fn run(seed: u64, loses_one_in: Option<usize>) -> Outcome {
             "aborted" if step == fault_at + 50 => sim.server.abort(),
             _ => {}
         }
-        may_call &= !sim.relay.is_lost() && !(fault == "half closed" && step >= fault_at);
+        may_call &= !(sim.relay.is_lost() || fault == "half closed" && step >= fault_at);
         sim.turn(Some(&mut rng));
         // Another connection would be made on another thread: none is needed.
         may_call &= sim.server.held().0 == 1;

@@ -111,3 +111,8 @@ fn to_bytes(words: [u64; 4]) -> [u8; HEADER_BYTES] {
     }
     bytes
 }
+
+/// Returns a ping frame, for a caller that writes it itself.
+pub fn ping(id: u64) -> [u8; HEADER_BYTES] {
+    bare(kind::PING, id)
+}
