@@ -44,7 +44,8 @@ fn echoes_in_a_closed_loop_over_several_connections_and_threads() {
     let run = loadgen(
         &address_of(&server),
         &format!(
-            "--method Echo.Chat --streams 12 --connections 4 --threads 2 --depth 3 --body-bytes 100 {SHORT}"
+            "--method Echo.Chat --streams 12 --connections 4 --threads 2 --depth 3 --body-bytes 100 --watch {} {SHORT}",
+            std::process::id()
         ),
     );
     assert_complete(&run);
@@ -175,6 +176,33 @@ fn more_streams_than_the_server_allows_are_refused_and_counted() {
     assert!(run.json["total"]["errors"].as_u64() > Some(0));
     assert!(run.stdout.contains("resource_exhausted: "), "{}", run.stdout);
     assert!(run.stdout.contains("ended by the server before the generator"), "{}", run.stdout);
+}
+
+#[test]
+fn the_commands_of_the_page_about_load_testing_run() {
+    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/load-testing.md");
+    let page = std::fs::read_to_string(page).expect("the page");
+    let section = page.split("\n## Streams\n").nth(1).expect("its section");
+    let block = section.split("```sh\n").nth(1).and_then(|rest| rest.split("```").next()).expect("commands");
+    let server = demo_server();
+    let mut commands = 0;
+    for line in block.lines() {
+        let arguments =
+            line.strip_prefix("target/release/loadgen 127.0.0.1:6550 ").expect("a command of loadgen");
+        let run = loadgen(&address_of(&server), &format!("{arguments} --duration 0.3 --warmup 0"));
+        // On a busy machine an objective may be missed.
+        let may_miss = arguments.contains("--slo");
+        assert!(
+            run.code == Some(0) || may_miss && run.code == Some(3),
+            "{line}: {}{}",
+            run.stdout,
+            run.stderr
+        );
+        assert_eq!(count(&run, "unfinished") + count(&run, "lost"), 0, "{line}: {}", run.stdout);
+        assert!(run.json["total"]["ok"].as_u64() > Some(0), "{line}: {}", run.stdout);
+        commands += 1;
+    }
+    assert_eq!(commands, 4);
 }
 
 /// Replies to each frame of a kind with the frames that `answer` makes of its id, as one that does not list its methods.

@@ -1,5 +1,5 @@
 //! `broadcast`: a server whose method `Bench.Subscribe` sends the same items to all its subscribers, to measure what a
-//! delivery costs. `loadgen` subscribes: docs/load-testing.md has the commands.
+//! delivery costs. `loadgen` subscribes: docs/performance.md has the commands.
 
 use std::error::Error;
 use std::io::Write;

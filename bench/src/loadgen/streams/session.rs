@@ -95,7 +95,7 @@ pub struct Session {
     send_stream_window: i64,
     receive_window: i64,
     due_bytes: i64,
-    /// Places that could not send for want of room on the connection.
+    /// Places that could not send because the connection had no room.
     blocked: Vec<u32>,
     /// Places whose room may have changed.
     changed: Vec<u32>,
