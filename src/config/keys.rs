@@ -39,7 +39,7 @@ macro_rules! table {
 }
 
 table! {
-    listen: Addresses, "Addresses to listen on, with `native:`, `gob:`, `jsonrpc:` or `http:` in front for that protocol alone; between commas in the environment and in flags.";
+    listen: Addresses, "Addresses to listen on, with `native:`, `gob:`, `jsonrpc:`, `http:` or `grpc:` in front for that protocol alone; between commas in the environment and in flags.";
     cores: Number(0, 1024), zero "the number of allowed cores, at most the CPU quota of the control group", "Reactors, one thread each.";
     workers: Number(0, 4096), zero "as many as reactors, at least 2", "Threads for pooled methods; when all are busy, requests wait in the work queue.";
     blocking_threads: Number(1, 65_536), "Most threads for methods that may wait; when all are busy, the call waits in the work queue.";

@@ -442,7 +442,6 @@ mod tests {
     use coreloop_bufpool::WriteQueue;
 
     use super::*;
-    use crate::conn::READ_BYTES;
     use crate::message::OutgoingReply;
     use crate::status::Code;
     use crate::wire::Out;
@@ -464,10 +463,10 @@ mod tests {
             }
         };
         assert!(late(&mut link), "nothing has arrived");
-        // A pong and a reply, larger than one read.
+        // A pong and a reply, as much as a socket holds without a reader.
         let mut bytes = vec![0x19, 0x96, 1, 5, 0, 0, 0, 0, 1];
         bytes.resize(32, 0);
-        bytes.extend(reply(&vec![7; 3 * READ_BYTES]));
+        bytes.extend(reply(&vec![7; 40_000]));
         server.write_all(&bytes).unwrap();
         // Peeking shows when all of it has arrived.
         let BlockingTransport::Tcp(stream) = &link.stream else { panic!("it is TCP") };
