@@ -257,6 +257,12 @@ impl<A: App> Reactor<A> {
     /// The wait itself fails.
     pub fn turn(&mut self) -> io::Result<()> {
         self.wait()?;
+        self.after_wait();
+        Ok(())
+    }
+
+    /// The steps of a turn after the wait.
+    pub(super) fn after_wait(&mut self) {
         self.main.accept(&mut self.poller);
         self.end_stage(1);
         self.main.read();
@@ -275,7 +281,6 @@ impl<A: App> Reactor<A> {
         self.main.close_ended(&mut self.poller);
         self.end_stage(6);
         self.end_turn();
-        Ok(())
     }
 
     fn read_mail(&mut self) {

@@ -159,6 +159,9 @@ impl ServerProtocol {
         ServerProtocol::Sniffing { allowed, side }
     }
 
+    /// Apart from the path of a message, which would save registers for it each time.
+    #[cold]
+    #[inline(never)]
     fn decide(&mut self, input: &[u8]) -> Received<Message> {
         let ServerProtocol::Sniffing { allowed, side } = self else {
             unreachable!("only an undecided connection decides")

@@ -99,15 +99,7 @@ impl<A: App> DetachedConn<A> {
         reactor.poller.wait(Some(Duration::ZERO), || false)?;
         reactor.main.core.now = now;
         reactor.note_events();
-        let Reactor { main, roles, poller, .. } = reactor;
-        main.read();
-        roles.turn(poller, now, Duration::ZERO);
-        main.read_mail(poller, |role| roles.add(role));
-        main.run_timers(poller, Duration::ZERO);
-        main.app.schedule(now);
-        main.flush(poller);
-        main.close_ended(poller);
-        main.collect(true);
+        reactor.after_wait();
         Ok(())
     }
 
