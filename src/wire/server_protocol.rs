@@ -33,7 +33,7 @@ macro_rules! protocols {
             $($(#[doc = $docs])* $id,)*
             /// TLS: a handshake record, `16 03`. Recognized, so that the operator sees its name, and not served.
             Tls,
-            /// A protocol that the program has added ([`AddedProtocol`]).
+            /// A protocol that the program has added ([`AddedProtocol`](crate::wire::AddedProtocol)).
             Added,
         }
 
