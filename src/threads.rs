@@ -35,12 +35,12 @@ impl Wake for Unpark {
     }
 }
 
-/// Returns a waker that unparks the current thread. Each thread has one.
-pub(crate) fn unparker() -> Waker {
+/// Calls the function with a waker that unparks the current thread. Each thread has one.
+pub(crate) fn with_unparker<R>(function: impl FnOnce(&Waker) -> R) -> R {
     thread_local! {
         static UNPARKER: Waker = Waker::from(Arc::new(Unpark(std::thread::current())));
     }
-    UNPARKER.with(Waker::clone)
+    UNPARKER.with(function)
 }
 
 /// Sets the role of the current thread, for as long as it lives.

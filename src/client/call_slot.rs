@@ -13,8 +13,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Wake, Waker};
-use std::thread::Thread;
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use atomic_waker::AtomicWaker;
@@ -27,6 +26,7 @@ use crate::codec::{Codec, CodecError};
 use crate::context::Scope;
 use crate::message::MetadataBuf;
 use crate::stream::CallStreams;
+use crate::threads;
 
 /// Slots that a thread keeps for its next calls.
 const FREE_SLOTS_MAX: usize = 64;
@@ -92,19 +92,6 @@ impl CallSlot {
 
 thread_local! {
     static FREE_SLOTS: RefCell<Vec<Arc<CallSlot>>> = const { RefCell::new(Vec::new()) };
-    static UNPARK: Waker = Waker::from(Arc::new(Unpark(std::thread::current())));
-}
-
-struct Unpark(Thread);
-
-impl Wake for Unpark {
-    fn wake(self: Arc<Self>) {
-        self.0.unpark();
-    }
-
-    fn wake_by_ref(self: &Arc<Self>) {
-        self.0.unpark();
-    }
 }
 
 /// Returns a slot that has no other owner, with an empty body.
@@ -519,7 +506,7 @@ impl<T> InFlight<T> {
             if self.endpoint.as_ref().is_some_and(|endpoint| endpoint.is_driven_here()) {
                 return Some(Err(CallError::OnReactor));
             }
-            UNPARK.with(|waker| call_slot.waker.register(waker));
+            threads::with_unparker(|waker| call_slot.waker.register(waker));
             if call_slot.is_done() {
                 continue;
             }

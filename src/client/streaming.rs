@@ -12,7 +12,8 @@ use crate::codec::{ArgumentEncode, Codec, CodecError, ReplyDecode, StreamItem, V
 use crate::config::MissingFields;
 use crate::status::Status;
 use crate::stream::{
-    CallHandle, CallStreams, DecodeMessage, EncodeMessage, IncomingLink, Sink, SinkLink, Stream, StreamOrigin,
+    CallHandle, CallStreams, DecodeMessage, EncodeMessage, IncomingLink, Sink, SinkLink, Stream,
+    StreamOrigin, report_bytes,
 };
 use crate::wire::Scheme;
 
@@ -192,7 +193,7 @@ impl Client {
         let (endpoint, call_slot) = (call.endpoint.clone(), call.draft.slot());
         let config = endpoint.config.clone();
         let report_bytes =
-            (config.connection_window_bytes / 4 / config.streams_max).min(config.stream_window_bytes / 4);
+            report_bytes(config.connection_window_bytes, config.stream_window_bytes, config.streams_max);
         let origin = StreamOrigin {
             port: endpoint.port(),
             address: OnceLock::new(),
@@ -201,7 +202,7 @@ impl Client {
             rules: ValueRules::of(self.scheme().json_dialect(), MissingFields::ByProtocol),
             compresses: self.compresses(),
             message_bytes_max: config.frame_bytes_max,
-            report_bytes: report_bytes as u64,
+            report_bytes,
             is_inline: true,
         };
         Ok(PreparedStreaming { call, origin, streams: CallStreams { sink: None, incoming: None } })

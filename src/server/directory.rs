@@ -10,7 +10,7 @@ use crate::config;
 use crate::message::method_hash;
 use crate::service::builtin::Health;
 use crate::service::{CallShape, Method, Registry};
-use crate::wire::{DirectoryEntry, MethodDirectory, Page};
+use crate::wire::{DirectoryEntry, MethodDirectory, Page, StreamSupport};
 
 /// The method directory of a server's registry.
 pub(super) struct RegistryDirectory {
@@ -43,17 +43,16 @@ impl MethodDirectory for RegistryDirectory {
         let hash = method_hash(name);
         let method = self.registry.method(self.registry.index_of(hash)?);
         let is_idempotent = method.is_idempotent();
-        let is_server_stream = method.shape() == CallShape::ServerStream;
-        (method.name() == name).then_some(DirectoryEntry { hash, is_idempotent, is_server_stream })
+        let streams = match method.shape() {
+            CallShape::Unary => StreamSupport::Unary,
+            CallShape::ServerStream => StreamSupport::ResultOnly,
+            CallShape::ClientStream | CallShape::Bidirectional => StreamSupport::Both,
+        };
+        (method.name() == name).then_some(DirectoryEntry { hash, is_idempotent, streams })
     }
 
     fn has_service(&self, service: &str) -> bool {
         self.services.contains(service)
-    }
-
-    fn is_streaming(&self, method: u32) -> bool {
-        let index = self.registry.index_of(method);
-        index.is_some_and(|index| self.registry.method(index).shape() != CallShape::Unary)
     }
 
     #[cfg(feature = "http")]

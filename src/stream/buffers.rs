@@ -3,7 +3,10 @@
 
 use std::cell::RefCell;
 
-use crate::conn::streams::StreamBody;
+use coreloop_bufpool::{Chunk, LINK_BYTES_MIN};
+
+use crate::conn::streams::{StreamBody, StreamMessage};
+use crate::message::{Outgoing, OutgoingData, SendBody};
 
 /// Buffers that a thread keeps.
 const KEEP_BUFFERS_MAX: usize = 32;
@@ -20,8 +23,22 @@ pub(super) fn buffer() -> Vec<u8> {
     BUFFERS.try_with(|buffers| buffers.borrow_mut().pop()).ok().flatten().unwrap_or_default()
 }
 
+/// Sends a message of the call with this id, and keeps its memory where it was copied.
+pub(crate) fn send_message(id: u64, codec: u8, message: StreamMessage, send: impl FnOnce(Outgoing<'_>)) {
+    let StreamMessage { body, compressed } = message;
+    if body.len() < LINK_BYTES_MIN {
+        send(Outgoing::Data(OutgoingData { id, codec, compressed, body: SendBody::Bytes(&body) }));
+        return recycle(body);
+    }
+    let chunk = match body {
+        StreamBody::Owned(bytes) => Chunk::from(bytes),
+        StreamBody::Shared(chunk) => chunk,
+    };
+    send(Outgoing::Data(OutgoingData { id, codec, compressed, body: SendBody::Chunk(chunk) }));
+}
+
 /// Keeps the memory of a message that was sent.
-pub(crate) fn recycle(body: StreamBody) {
+pub(super) fn recycle(body: StreamBody) {
     let StreamBody::Owned(mut bytes) = body else { return };
     if bytes.capacity() > KEEP_BYTES_MAX || bytes.capacity() == 0 {
         return;

@@ -31,7 +31,7 @@ pub use outbox::Outbox;
 pub use sink::{HandlerEnd, Sink, SinkReady};
 pub use sink_error::SinkError;
 
-pub(crate) use buffers::recycle;
+pub(crate) use buffers::send_message;
 pub(crate) use incoming::{DecodeMessage, IncomingLink, Pushed};
 pub(crate) use sink::{EncodeMessage, SinkLink};
 
@@ -123,6 +123,17 @@ pub(crate) struct StreamOrigin {
     pub(crate) report_bytes: u64,
     /// Callbacks run on the reactor's thread.
     pub(crate) is_inline: bool,
+}
+
+/// Returns the bytes that a stream takes before it reports them: what all streams of a connection have not reported
+/// stays within a quarter of the connection's window.
+pub(crate) fn report_bytes(
+    connection_window_bytes: usize,
+    stream_window_bytes: usize,
+    streams_max: usize,
+) -> u64 {
+    let share = connection_window_bytes / 4 / streams_max.max(1);
+    share.min(stream_window_bytes / 4) as u64
 }
 
 impl StreamOrigin {

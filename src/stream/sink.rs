@@ -444,7 +444,7 @@ impl<T> Sink<T> {
                 },
                 Err(SinkError::NotReady) => {
                     // Notifies this thread too, if the sink is ready by now; a thread may also wake without reason.
-                    self.link.wait(SinkWaiter::Waker(threads::unparker()));
+                    self.link.wait(SinkWaiter::Waker(threads::with_unparker(Waker::clone)));
                     std::thread::park();
                 }
                 Err(error) => return Err(error),

@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use super::StreamSupport;
 use super::added::AddedProtocols;
 use crate::config::Limits;
 #[cfg(any(feature = "jsonrpc", feature = "netrpc"))]
@@ -18,8 +19,8 @@ pub struct DirectoryEntry {
     pub hash: u32,
     /// The method changes nothing, so it may be called by GET.
     pub is_idempotent: bool,
-    /// The argument is one message, and the result a stream of messages.
-    pub is_server_stream: bool,
+    /// Which streams a protocol must carry for it.
+    pub streams: StreamSupport,
 }
 
 /// A page that is served beside the methods.
@@ -40,12 +41,6 @@ pub trait MethodDirectory: Send + Sync {
 
     /// Whether a service with this full name exists, package included.
     fn has_service(&self, service: &str) -> bool;
-
-    /// Whether the method with this hash has a stream on either side.
-    fn is_streaming(&self, method: u32) -> bool {
-        let _ = method;
-        false
-    }
 
     /// Returns the page at a path.
     fn page(&self, path: &str) -> Option<Page>;

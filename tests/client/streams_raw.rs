@@ -278,7 +278,7 @@ fn frames_that_concern_no_stream_fail_a_unary_call() {
 #[test]
 fn late_messages_of_a_cancelled_call_return_their_credit() {
     let (_server, client, mut side) = pair();
-    // Each call brings a message that nobody takes; together they are more than the connection's window.
+    // Each call gets a message that is not taken; together they are more than the connection's window.
     let body = format!("\"{}\"", "x".repeat(200_000));
     let mut granted: i64 = 1 << 20;
     let mut sent: i64 = 0;

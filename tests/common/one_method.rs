@@ -6,7 +6,7 @@ use std::sync::Arc;
 use coreloop::bufpool::{Pool, WriteQueue};
 use coreloop::config::Limits;
 use coreloop::message::method_hash;
-use coreloop::wire::{DirectoryEntry, MethodDirectory, Page, ServerContext};
+use coreloop::wire::{DirectoryEntry, MethodDirectory, Page, ServerContext, StreamSupport};
 
 /// The only method.
 pub const ADD: &str = "Arith.Add";
@@ -15,7 +15,8 @@ struct OneMethod;
 
 impl MethodDirectory for OneMethod {
     fn method(&self, name: &str) -> Option<DirectoryEntry> {
-        let found = DirectoryEntry { hash: method_hash(name), is_idempotent: false, is_server_stream: false };
+        let found =
+            DirectoryEntry { hash: method_hash(name), is_idempotent: false, streams: StreamSupport::Unary };
         (name == ADD).then_some(found)
     }
 

@@ -75,7 +75,7 @@ impl<P: Protocol> Worker<P> {
         let links = (0..job.connections).map(|_| Link::new(job.protocol.clone(), job.depth)).collect();
         let mut tally = Tally::new(job.methods, job.schedule.is_some(), job.deadlines_ns.clone());
         tally.connections.wanted = job.connections as u64;
-        // A placeholder until the real timeline arrives: only the time to connect is measured with it.
+        // The run's timeline comes when all are connected; until then only the time to connect is measured.
         let time = Timeline {
             began: std::time::Instant::now(),
             from_ns: u64::MAX,

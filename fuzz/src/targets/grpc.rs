@@ -5,7 +5,7 @@ use std::sync::Arc;
 use coreloop::message::{Message, Refusal, Request, method_hash};
 use coreloop::status::Code;
 use coreloop::wire::http2::PREFACE;
-use coreloop::wire::{DirectoryEntry, GrpcServer, MethodDirectory, Page, ServerContext};
+use coreloop::wire::{DirectoryEntry, GrpcServer, MethodDirectory, Page, ServerContext, StreamSupport};
 
 use super::connection::{Answer, connection, small_limits};
 use super::{cut, pieces_of};
@@ -18,16 +18,12 @@ impl MethodDirectory for GrpcFuzzed {
         is_known.then_some(DirectoryEntry {
             hash: method_hash(name),
             is_idempotent: false,
-            is_server_stream: false,
+            streams: if name == "A.S" { StreamSupport::Both } else { StreamSupport::Unary },
         })
     }
 
     fn has_service(&self, service: &str) -> bool {
         service == "A"
-    }
-
-    fn is_streaming(&self, method: u32) -> bool {
-        method == method_hash("A.S")
     }
 
     fn page(&self, path: &str) -> Option<Page> {

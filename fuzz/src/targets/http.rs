@@ -29,13 +29,13 @@ struct Fuzzed;
 
 impl MethodDirectory for Fuzzed {
     fn method(&self, name: &str) -> Option<DirectoryEntry> {
-        let (is_idempotent, is_server_stream) = match name {
-            "A.B" => (false, false),
-            "A.G" => (true, false),
-            "A.S" => (true, true),
+        let (is_idempotent, streams) = match name {
+            "A.B" => (false, StreamSupport::Unary),
+            "A.G" => (true, StreamSupport::Unary),
+            "A.S" => (true, StreamSupport::ResultOnly),
             _ => return None,
         };
-        Some(DirectoryEntry { hash: method_hash(name), is_idempotent, is_server_stream })
+        Some(DirectoryEntry { hash: method_hash(name), is_idempotent, streams })
     }
 
     fn has_service(&self, service: &str) -> bool {

@@ -10,7 +10,7 @@ use coreloop::status::Code;
 use coreloop::wire::netrpc::connect::{ANSWER_BYTES_MAX, ConnectError, ConnectReply, granted};
 use coreloop::wire::{
     DirectoryEntry, JsonRpc, JsonRpcClient, MethodDirectory, NetRpc, NetRpcClient, Page, Protocol,
-    ServerContext,
+    ServerContext, StreamSupport,
 };
 use serde::de::IgnoredAny;
 
@@ -26,7 +26,7 @@ impl MethodDirectory for EchoSite {
         (name == "Echo.Echo").then_some(DirectoryEntry {
             hash,
             is_idempotent: false,
-            is_server_stream: false,
+            streams: StreamSupport::Unary,
         })
     }
 

@@ -7,7 +7,7 @@ use std::task::Waker;
 use std::time::Instant;
 
 use super::endpoint::{ConnectionBounds, EndpointState, ReplyOrder};
-use super::streams::{ClientStream, SessionStreams, open_streams, release_streams};
+use super::streams::{CallerStreams, ClientStream, open_streams, release_streams};
 use super::{Cx, TRIES_MAX};
 use crate::client::CallError;
 use crate::client::call_slot::{Promise, PromiseKind};
@@ -43,7 +43,7 @@ pub(in crate::client) struct Session {
     /// The windows that this side grants.
     pub(super) windows: StreamWindows,
     /// Absent until the first streaming call.
-    pub(super) streams: Option<Box<SessionStreams>>,
+    pub(super) streams: Option<Box<CallerStreams>>,
 }
 
 impl Session {

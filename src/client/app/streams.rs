@@ -3,25 +3,22 @@
 
 use std::sync::Arc;
 
-use coreloop_bufpool::{Chunk, LINK_BYTES_MIN};
 use coreloop_poller::Key;
 
 use super::{ClientApp, Cx};
 use crate::conn::streams::{
-    CreditVerdict, DataVerdict, StreamBody, StreamKey, StreamMessage, StreamTable, StreamWindows,
+    CreditVerdict, DataVerdict, StreamKey, StreamMessage, StreamTable, StreamWindows,
 };
-use crate::message::{
-    BrokenCall, IncomingData, Metadata, Outgoing, OutgoingCall, OutgoingData, SendBody, Span,
-};
+use crate::message::{BrokenCall, IncomingData, Metadata, Outgoing, OutgoingCall, Span};
 use crate::reactor::Conns;
 use crate::status::Status;
 use crate::stream::{
     CallStreams, Gate, IncomingLink, Pushed, ReactorTask, SinkLink, StreamAction, StreamAddress,
-    StreamCommand, recycle,
+    StreamCommand, send_message,
 };
 
 /// The streams of one connection.
-pub(super) struct SessionStreams {
+pub(super) struct CallerStreams {
     table: StreamTable<ClientStream>,
     gate: Arc<Gate>,
 }
@@ -49,10 +46,10 @@ impl ClientStream {
     }
 }
 
-fn streams<'a>(cx: &'a mut Cx<'_>) -> &'a mut SessionStreams {
+fn streams<'a>(cx: &'a mut Cx<'_>) -> &'a mut CallerStreams {
     let windows = cx.session.windows;
     cx.session.streams.get_or_insert_with(|| {
-        Box::new(SessionStreams { table: StreamTable::new(windows), gate: Arc::new(Gate::new()) })
+        Box::new(CallerStreams { table: StreamTable::new(windows), gate: Arc::new(Gate::new()) })
     })
 }
 
@@ -65,7 +62,7 @@ pub(super) fn open_streams(cx: &mut Cx<'_>, call: OutgoingCall<'_>, stream: Clie
     // The argument is a stream exactly where there is a sink.
     cx.send(if sink.is_some() { Outgoing::Open(call) } else { Outgoing::Request(call) });
     cx.begin_stream();
-    let SessionStreams { table, gate } = streams(cx);
+    let CallerStreams { table, gate } = streams(cx);
     let gate = gate.clone();
     let send_bytes = table.send_stream_bytes();
     let (stream, credit) =
@@ -109,19 +106,6 @@ fn send_credit(cx: &mut Cx<'_>, id: u64, credit: Option<u32>) {
     if let Some(bytes) = credit {
         cx.send(Outgoing::Credit { id, bytes });
     }
-}
-
-fn send_data(cx: &mut Cx<'_>, id: u64, codec: u8, message: StreamMessage) {
-    let StreamMessage { body, compressed } = message;
-    if body.len() < LINK_BYTES_MIN {
-        cx.send(Outgoing::Data(OutgoingData { id, codec, compressed, body: SendBody::Bytes(&body) }));
-        return recycle(body);
-    }
-    let chunk = match body {
-        StreamBody::Owned(bytes) => Chunk::from(bytes),
-        StreamBody::Shared(chunk) => chunk,
-    };
-    cx.send(Outgoing::Data(OutgoingData { id, codec, compressed, body: SendBody::Chunk(chunk) }));
 }
 
 impl ClientApp {
@@ -298,7 +282,7 @@ impl ClientApp {
         if !stream.is_ending
             && let Some(message) = table.send(key, message)
         {
-            send_data(cx, id, codec, message);
+            send_message(id, codec, message, |outgoing| cx.send(outgoing));
         }
         self.close_gate(cx);
         if let Some(sink) = sink {
@@ -311,7 +295,7 @@ impl ClientApp {
         while let Some((key, message)) = streams(cx).table.next_sendable() {
             let Some((id, stream)) = streams(cx).table.get(key) else { continue };
             let codec = stream.codec;
-            send_data(cx, id, codec, message);
+            send_message(id, codec, message, |outgoing| cx.send(outgoing));
             end_messages(cx, key);
         }
         self.close_gate(cx);

@@ -7,7 +7,7 @@
 use std::borrow::Cow;
 
 use super::fault::GobFault;
-use super::stream::{self, StreamItem};
+use super::stream::{self, SplitItem};
 
 /// The unread part of a message, and the bytes that follow the message.
 #[derive(Clone, Copy)]
@@ -101,11 +101,11 @@ impl<'de> GobReader<'de> {
     /// Continues with the next message. The current message must have been read to its end.
     pub(super) fn next_message(&mut self) -> Result<(), GobFault> {
         match stream::split(self.after, usize::MAX).map_err(GobFault::said)? {
-            StreamItem::Message(message) => {
+            SplitItem::Message(message) => {
                 *self = GobReader::new(message.payload(), &self.after[message.whole().len()..]);
                 Ok(())
             }
-            StreamItem::NeedMore { bytes_min } => {
+            SplitItem::NeedMore { bytes_min } => {
                 Err(GobFault::NeedMore { missing: bytes_min - self.after.len() })
             }
         }

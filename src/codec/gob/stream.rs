@@ -81,7 +81,7 @@ impl From<GobFault> for StreamError {
 
 /// The first item in the bytes of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StreamItem<'b> {
+pub enum SplitItem<'b> {
     /// A complete message.
     Message(GobMessage<'b>),
     /// The message is incomplete.
@@ -138,40 +138,40 @@ impl<'b> GobMessage<'b> {
 /// is there.
 ///
 /// ```
-/// use coreloop::codec::gob::stream::{StreamItem, split};
+/// use coreloop::codec::gob::stream::{SplitItem, split};
 /// // Go's documentation: the integer 3.
-/// let Ok(StreamItem::Message(message)) = split(&[3, 4, 0, 6, 9], 100) else { panic!() };
+/// let Ok(SplitItem::Message(message)) = split(&[3, 4, 0, 6, 9], 100) else { panic!() };
 /// assert_eq!((message.whole(), message.id()), (&[3, 4, 0, 6][..], Ok(2)));
-/// assert_eq!(split(&[3, 4], 100), Ok(StreamItem::NeedMore { bytes_min: 4 }));
+/// assert_eq!(split(&[3, 4], 100), Ok(SplitItem::NeedMore { bytes_min: 4 }));
 /// ```
 #[inline]
-pub fn split(bytes: &[u8], bytes_max: usize) -> Result<StreamItem<'_>, StreamError> {
+pub fn split(bytes: &[u8], bytes_max: usize) -> Result<SplitItem<'_>, StreamError> {
     // Most messages are short and complete.
     if let [len @ 1..=0x7f, ..] = bytes
         && usize::from(*len) <= bytes_max
         && let Some(whole) = bytes.get(..=usize::from(*len))
     {
-        return Ok(StreamItem::Message(GobMessage { whole, payload: &whole[1..] }));
+        return Ok(SplitItem::Message(GobMessage { whole, payload: &whole[1..] }));
     }
     split_slow(bytes, bytes_max)
 }
 
 #[inline(never)]
-fn split_slow(bytes: &[u8], bytes_max: usize) -> Result<StreamItem<'_>, StreamError> {
-    let Some(first) = bytes.first() else { return Ok(StreamItem::NeedMore { bytes_min: 1 }) };
+fn split_slow(bytes: &[u8], bytes_max: usize) -> Result<SplitItem<'_>, StreamError> {
+    let Some(first) = bytes.first() else { return Ok(SplitItem::NeedMore { bytes_min: 1 }) };
     let prefix = if *first < 0x80 { 1 } else { 1 + usize::from(first.wrapping_neg()) };
     if prefix > 9 {
         return Err(StreamError::Malformed(Cow::Borrowed("a length of more than eight bytes")));
     }
     if bytes.len() < prefix {
-        return Ok(StreamItem::NeedMore { bytes_min: prefix });
+        return Ok(SplitItem::NeedMore { bytes_min: prefix });
     }
     let len = GobReader::new(bytes, &[]).uint()?;
     match usize::try_from(len) {
         Ok(0) => Err(StreamError::Malformed(Cow::Borrowed("an empty message"))),
         Ok(len) if len <= bytes_max => match bytes.get(..prefix.saturating_add(len)) {
-            Some(whole) => Ok(StreamItem::Message(GobMessage { whole, payload: &whole[prefix..] })),
-            None => Ok(StreamItem::NeedMore { bytes_min: prefix.saturating_add(len) }),
+            Some(whole) => Ok(SplitItem::Message(GobMessage { whole, payload: &whole[prefix..] })),
+            None => Ok(SplitItem::NeedMore { bytes_min: prefix.saturating_add(len) }),
         },
         _ => Err(StreamError::TooLarge { bytes: len, bytes_max }),
     }
@@ -189,8 +189,8 @@ pub fn number_at(bytes: &[u8]) -> Option<(u64, &[u8])> {
 #[inline]
 pub(super) fn next_of(bytes: &[u8]) -> Result<(&[u8], &[u8]), GobFault> {
     match split(bytes, usize::MAX) {
-        Ok(StreamItem::Message(message)) => Ok((message.payload, &bytes[message.whole.len()..])),
-        Ok(StreamItem::NeedMore { .. }) => Err(GobFault::text("the body ends before the value does")),
+        Ok(SplitItem::Message(message)) => Ok((message.payload, &bytes[message.whole.len()..])),
+        Ok(SplitItem::NeedMore { .. }) => Err(GobFault::text("the body ends before the value does")),
         Err(error) => Err(GobFault::said(error)),
     }
 }
@@ -199,7 +199,7 @@ pub(super) fn next_of(bytes: &[u8]) -> Result<(&[u8], &[u8]), GobFault> {
 #[inline]
 pub(super) fn begins_with_definition(bytes: &[u8]) -> bool {
     match split(bytes, usize::MAX) {
-        Ok(StreamItem::Message(message)) => !message.id().is_ok_and(|id| id > 0),
+        Ok(SplitItem::Message(message)) => !message.id().is_ok_and(|id| id > 0),
         _ => true,
     }
 }

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Serialize};
 
-use super::stream::{DefinitionLimits, Definitions, ReceivedItem, SentTypes, StreamError, StreamItem, split};
+use super::stream::{DefinitionLimits, Definitions, ReceivedItem, SentTypes, SplitItem, StreamError, split};
 use super::*;
 use crate::codec::Shape;
 
@@ -303,7 +303,7 @@ fn stream_pieces_do_not_change_the_bodies() {
 #[test]
 fn definitions_have_limits_and_are_made_once() {
     let body = body_of(&Old { a: 1, b: String::new(), c: vec![] });
-    let Ok(StreamItem::Message(first)) = split(&body, 1000) else { panic!() };
+    let Ok(SplitItem::Message(first)) = split(&body, 1000) else { panic!() };
     let mut definitions = Definitions::new(DefinitionLimits::default());
     definitions.define(first).unwrap();
     assert!(matches!(definitions.define(first), Err(StreamError::Redefined { .. })));

@@ -6,20 +6,17 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use coreloop_bufpool::Chunk;
 use coreloop_poller::Key;
 
 use super::{Cx, Dispatcher, RpcApp};
 use crate::codec::Codec;
-use crate::config::Limits;
 use crate::conn::calls::Calls;
 use crate::conn::streams::{
-    CreditVerdict, DataVerdict, StreamBody, StreamKey, StreamMessage, StreamTable, StreamWindows,
+    CreditVerdict, DataVerdict, StreamKey, StreamMessage, StreamTable, StreamWindows,
 };
 use crate::context::DeferredReply;
 use crate::message::{
-    BrokenCall, IncomingData, JsonDialect, Metadata, Outgoing, OutgoingData, OutgoingReply, Request,
-    SendBody, Span,
+    BrokenCall, IncomingData, JsonDialect, Metadata, Outgoing, OutgoingReply, Request, SendBody, Span,
 };
 use crate::reactor::Conns;
 use crate::server::observer::EndPlace;
@@ -27,7 +24,7 @@ use crate::service::{Kind, Method, Registry};
 use crate::status::Status;
 use crate::stream::{
     CallStreams, Gate, IncomingLink, Pushed, ReactorTask, SinkLink, StreamAction, StreamAddress,
-    StreamCommand, StreamOrigin, StreamPort, recycle,
+    StreamCommand, StreamOrigin, StreamPort, report_bytes, send_message,
 };
 use crate::wire::{Protocol, StreamSupport};
 
@@ -198,7 +195,9 @@ impl Dispatcher {
         let shape = method.shape();
         let (connection, port) = (cx.key(), self.sink.clone());
         let message_bytes_max = cx.limits().frame_bytes_max;
-        let report_bytes = report_bytes(cx.limits());
+        let limits = cx.limits();
+        let report_bytes =
+            report_bytes(limits.connection_window_bytes, limits.stream_window_bytes, limits.streams_max);
         let keepalive_at = cx.now() + Duration::from_millis(cx.limits().stream_keepalive_ms);
         let has_credit = has_credit(cx);
         let streams = table(cx);
@@ -488,7 +487,7 @@ impl Dispatcher {
         let may_be_ready = state.sink.as_ref().is_some_and(|sink| sink.on_taken(bytes));
         let waits = may_be_ready.then(|| state.sink.clone()).flatten();
         match streams.table.send(key, message) {
-            Some(message) => send_data(cx, id, codec, message),
+            Some(message) => send_message(id, codec, message, |outgoing| cx.send(outgoing)),
             None if !cx.is_open() => {
                 return self.break_call(cx, id, &Status::cancelled("the caller closed its sending half"));
             }
@@ -508,7 +507,7 @@ impl Dispatcher {
             let streams = table(cx);
             let Some((id, state)) = streams.table.get(key) else { continue };
             let codec = state.codec;
-            send_data(cx, id, codec, message);
+            send_message(id, codec, message, |outgoing| cx.send(outgoing));
             let streams = table(cx);
             if !streams.table.is_holding(key)
                 && let Some(answer) = streams.table.data_mut(key).and_then(|state| state.answer.take())
@@ -571,24 +570,4 @@ pub(super) fn send_credit(cx: &mut Cx<'_>, id: u64, credit: Option<u32>) {
     if let Some(bytes) = credit {
         cx.send(Outgoing::Credit { id, bytes });
     }
-}
-
-fn send_data(cx: &mut Cx<'_>, id: u64, codec: u8, message: StreamMessage) {
-    let StreamMessage { body, compressed } = message;
-    if body.len() < coreloop_bufpool::LINK_BYTES_MIN {
-        cx.send(Outgoing::Data(OutgoingData { id, codec, compressed, body: SendBody::Bytes(&body) }));
-        return recycle(body);
-    }
-    let chunk = match body {
-        StreamBody::Owned(bytes) => Chunk::from(bytes),
-        StreamBody::Shared(chunk) => chunk,
-    };
-    cx.send(Outgoing::Data(OutgoingData { id, codec, compressed, body: SendBody::Chunk(chunk) }));
-}
-
-/// Returns the bytes that a stream takes before it reports them: what all streams of a connection have not reported
-/// stays within a quarter of the connection's window.
-fn report_bytes(limits: &Limits) -> u64 {
-    let share = limits.connection_window_bytes / 4 / limits.streams_max.max(1);
-    share.min(limits.stream_window_bytes / 4) as u64
 }

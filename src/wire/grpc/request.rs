@@ -12,7 +12,7 @@ use crate::status::Code;
 use crate::wire::http2::Http2Head;
 use crate::wire::http2::head::value_at;
 use crate::wire::http2::hpack::FieldList;
-use crate::wire::{Page, ServerContext};
+use crate::wire::{DirectoryEntry, Page, ServerContext, StreamSupport};
 
 /// The number of the protobuf codec.
 pub(super) const PROTOBUF: u8 = Codec::Protobuf.number();
@@ -41,7 +41,7 @@ pub(super) struct CallHead {
 
 /// What a head requests.
 #[derive(Debug)]
-pub(super) enum RequestTarget {
+pub(super) enum GrpcTarget {
     /// A call; the message follows.
     Call(CallHead),
     /// A page, by GET or HEAD.
@@ -50,7 +50,7 @@ pub(super) enum RequestTarget {
 
 /// Why a request is refused.
 #[derive(Debug)]
-pub(super) struct RequestFault {
+pub(super) struct GrpcFault {
     /// The HTTP status of an answer that is not gRPC; 0 for gRPC.
     pub(super) http_status: u16,
     /// Whether the answer lists the message encodings.
@@ -61,17 +61,17 @@ pub(super) struct RequestFault {
     pub(super) message: String,
 }
 
-impl RequestFault {
+impl GrpcFault {
     /// A fault that is answered with a gRPC status.
     #[cold]
-    pub(super) fn grpc(code: Code, message: impl Into<String>) -> RequestFault {
-        RequestFault { http_status: 0, names_encodings: false, code, message: message.into() }
+    pub(super) fn grpc(code: Code, message: impl Into<String>) -> GrpcFault {
+        GrpcFault { http_status: 0, names_encodings: false, code, message: message.into() }
     }
 
     /// A fault that is answered with an HTTP status.
     #[cold]
-    pub(super) fn http(http_status: u16, code: Code, message: impl Into<String>) -> RequestFault {
-        RequestFault { http_status, ..RequestFault::grpc(code, message) }
+    pub(super) fn http(http_status: u16, code: Code, message: impl Into<String>) -> GrpcFault {
+        GrpcFault { http_status, ..GrpcFault::grpc(code, message) }
     }
 }
 
@@ -108,12 +108,11 @@ fn timeout(value: &[u8]) -> Option<u32> {
     Some(u32::try_from(us).map_or(0, |us| us.max(1)))
 }
 
-/// Returns the hash of the method at a path.
-fn method_at(side: &ServerContext, path: &[u8]) -> Option<u32> {
+/// Returns the method at a path.
+fn method_at(side: &ServerContext, path: &[u8]) -> Option<DirectoryEntry> {
     let mut buffer = [0; MethodName::BYTES_MAX];
     let path = std::str::from_utf8(path).ok()?;
-    let entry = side.site.method(MethodName::from_http_path(path, &mut buffer)?.as_str())?;
-    Some(entry.hash)
+    side.site.method(MethodName::from_http_path(path, &mut buffer)?.as_str())
 }
 
 /// The last path of a connection that led to a unary method, which need not be looked up again.
@@ -129,21 +128,21 @@ impl KnownPath {
 
     /// Returns the hash of the unary method at a path.
     #[inline]
-    fn find(&mut self, side: &ServerContext, path: &[u8]) -> Result<u32, RequestFault> {
+    fn find(&mut self, side: &ServerContext, path: &[u8]) -> Result<u32, GrpcFault> {
         // No path is empty.
         if *self.path == *path {
             return Ok(self.method);
         }
-        let Some(method) = method_at(side, path) else { return Err(not_found(side, path)) };
-        if side.site.is_streaming(method) {
+        let Some(entry) = method_at(side, path) else { return Err(not_found(side, path)) };
+        if entry.streams != StreamSupport::Unary {
             let path = String::from_utf8_lossy(path);
             let message = format!("{path} streams messages; this server carries unary calls only over gRPC");
-            return Err(RequestFault::grpc(Code::Unimplemented, message));
+            return Err(GrpcFault::grpc(Code::Unimplemented, message));
         }
         if path.len() <= KnownPath::BYTES_MAX {
-            *self = KnownPath { path: path.into(), method };
+            *self = KnownPath { path: path.into(), method: entry.hash };
         }
-        Ok(method)
+        Ok(entry.hash)
     }
 
     /// Returns the bytes that it has allocated.
@@ -160,7 +159,7 @@ pub(super) fn interpret(
     fields: &FieldList,
     head: Http2Head,
     metadata: &mut MetadataBuf,
-) -> Result<RequestTarget, RequestFault> {
+) -> Result<GrpcTarget, GrpcFault> {
     let (mut content_type, mut encoding, mut timeout_value) = (None, None, None);
     let mut fault = None;
     for field in fields.iter() {
@@ -186,14 +185,14 @@ pub(super) fn interpret(
     if method != b"POST" {
         let method = String::from_utf8_lossy(method);
         let message = format!("gRPC expects POST, found {method}");
-        return Err(RequestFault::http(405, Code::Internal, message));
+        return Err(GrpcFault::http(405, Code::Internal, message));
     }
     let hash = known.find(side, path)?;
     if let Some(encoding) = encoding.filter(|encoding| *encoding != b"identity") {
         let encoding = encoding.escape_ascii();
         let message = format!("grpc-encoding: expected identity, found {encoding}");
-        let fault = RequestFault::grpc(Code::Unimplemented, message);
-        return Err(RequestFault { names_encodings: true, ..fault });
+        let fault = GrpcFault::grpc(Code::Unimplemented, message);
+        return Err(GrpcFault { names_encodings: true, ..fault });
     }
     let time_left_us = match timeout_value {
         None => 0,
@@ -201,17 +200,17 @@ pub(super) fn interpret(
             let value = value.escape_ascii();
             let message =
                 format!("grpc-timeout: expected 1 to 8 digits and one of H, M, S, m, u, n; found {value}");
-            RequestFault::grpc(Code::InvalidArgument, message)
+            GrpcFault::grpc(Code::InvalidArgument, message)
         })?,
     };
     match fault {
-        None => Ok(RequestTarget::Call(CallHead { method: hash, codec, time_left_us })),
+        None => Ok(GrpcTarget::Call(CallHead { method: hash, codec, time_left_us })),
         Some(fault) => Err(fault),
     }
 }
 
 #[cold]
-fn not_found(side: &ServerContext, path: &[u8]) -> RequestFault {
+fn not_found(side: &ServerContext, path: &[u8]) -> GrpcFault {
     let mut buffer = [0; MethodName::BYTES_MAX];
     let path = String::from_utf8_lossy(path);
     let message = match MethodName::from_http_path(&path, &mut buffer) {
@@ -219,7 +218,7 @@ fn not_found(side: &ServerContext, path: &[u8]) -> RequestFault {
         Some(name) => format!("there is no service {} here", name.service()),
         None => format!("there is nothing at {path}; methods are at /Service/Method"),
     };
-    RequestFault::grpc(Code::Unimplemented, message)
+    GrpcFault::grpc(Code::Unimplemented, message)
 }
 
 /// What a request wants that is not gRPC.
@@ -229,48 +228,48 @@ fn other_target(
     method: &[u8],
     path: &[u8],
     content_type: Option<&[u8]>,
-) -> Result<RequestTarget, RequestFault> {
+) -> Result<GrpcTarget, GrpcFault> {
     let path_only = path.split(|byte| *byte == b'?').next().unwrap_or_default();
     let found = match (method, content_type) {
         (b"GET" | b"HEAD", _) => {
             let page = std::str::from_utf8(path_only).ok().and_then(|path| side.site.page(path));
             if let Some(page) = page {
-                return Ok(RequestTarget::Page(page));
+                return Ok(GrpcTarget::Page(page));
             }
             if method_at(side, path_only).is_none() {
                 let message = format!("there is nothing at {} over HTTP/2", path_only.escape_ascii());
-                return Err(RequestFault::http(404, Code::Unimplemented, message));
+                return Err(GrpcFault::http(404, Code::Unimplemented, message));
             }
             let message = "over HTTP/2, methods are called by POST with gRPC";
-            return Err(RequestFault::http(405, Code::Unimplemented, message));
+            return Err(GrpcFault::http(405, Code::Unimplemented, message));
         }
         (b"POST", Some(found)) => found.escape_ascii().to_string(),
         (b"POST", None) => "none".to_owned(),
         _ => {
             let message = format!("expected POST, found {}", method.escape_ascii());
-            return Err(RequestFault::http(405, Code::Unimplemented, message));
+            return Err(GrpcFault::http(405, Code::Unimplemented, message));
         }
     };
     let message = format!(
         "content-type: expected application/grpc, application/grpc+proto or application/grpc+json over HTTP/2; \
          found {found}"
     );
-    Err(RequestFault::http(415, Code::Internal, message))
+    Err(GrpcFault::http(415, Code::Internal, message))
 }
 
 /// Adds a field to the metadata.
 #[inline]
-fn push(metadata: &mut MetadataBuf, name: &[u8], value: &[u8]) -> Result<(), RequestFault> {
+fn push(metadata: &mut MetadataBuf, name: &[u8], value: &[u8]) -> Result<(), GrpcFault> {
     // Names are tokens in lower case: the head was checked.
     let name = std::str::from_utf8(name).unwrap_or_default();
-    let too_long = |why| RequestFault::grpc(Code::ResourceExhausted, format!("metadata: {why}"));
+    let too_long = |why| GrpcFault::grpc(Code::ResourceExhausted, format!("metadata: {why}"));
     if !name.ends_with("-bin") {
         return metadata.push(name, value).map_err(too_long);
     }
     // Intermediaries may join several values.
     for value in value.split(|byte| *byte == b',') {
         let value = BASE64.decode(value.trim_ascii()).map_err(|error| {
-            RequestFault::grpc(
+            GrpcFault::grpc(
                 Code::InvalidArgument,
                 format!("metadata {name}: expected base64 text, found {error}"),
             )

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::reply::{AnswerKind, PREFIX_BYTES, write_metadata, write_page, write_reply};
-use super::request::{CallHead, KnownPath, PROTOBUF, RequestFault, RequestTarget, interpret};
+use super::request::{CallHead, GrpcFault, GrpcTarget, KnownPath, PROTOBUF, interpret};
 use crate::config::Limits;
 use crate::message::{Message, MetadataBuf, OutgoingReply, Refusal, Request, Span};
 use crate::status::Code;
@@ -61,7 +61,7 @@ struct OtherRequest {
 #[derive(Debug)]
 enum OtherAnswer {
     Page { page: Page, is_head: bool },
-    Fault(RequestFault),
+    Fault(GrpcFault),
 }
 
 /// Returns the limits of the frames for those of the server.
@@ -171,7 +171,7 @@ impl GrpcServerInner {
             Http2Event::HeadTooLarge { stream, is_last } => {
                 let max = self.side.limits.http_head_bytes_max;
                 let message = format!("the fields take more than {max} bytes (http_head_bytes_max)");
-                let fault = RequestFault::http(431, Code::ResourceExhausted, message);
+                let fault = GrpcFault::http(431, Code::ResourceExhausted, message);
                 self.answer_other(stream, OtherAnswer::Fault(fault), is_last, out)
             }
         };
@@ -194,8 +194,8 @@ impl GrpcServerInner {
         let GrpcServerInner { side, connection, known_path, .. } = self;
         let mut metadata = MetadataBuf::reusing(bytes);
         match interpret(side, known_path, connection.fields(), head, &mut metadata) {
-            Ok(RequestTarget::Call(_)) if is_last => Some(refuse(stream, no_message())),
-            Ok(RequestTarget::Call(head)) => {
+            Ok(GrpcTarget::Call(_)) if is_last => Some(refuse(stream, no_message())),
+            Ok(GrpcTarget::Call(head)) => {
                 let bytes = metadata.into_bytes();
                 // The connection has found the head to be repeated.
                 let is_repeated = std::mem::replace(&mut self.version, version) == version;
@@ -204,7 +204,7 @@ impl GrpcServerInner {
                 self.begin(stream, head, bytes);
                 None
             }
-            Ok(RequestTarget::Page(page)) => {
+            Ok(GrpcTarget::Page(page)) => {
                 let is_head = value_at(connection.fields(), Some(head.method)) == b"HEAD";
                 self.answer_other(stream, OtherAnswer::Page { page, is_head }, is_last, out)
             }
@@ -292,7 +292,7 @@ impl GrpcServerInner {
             let message = format!(
                 "the incomplete messages of the connection are over {max} bytes (in_flight_bytes_max)"
             );
-            return Some(self.refuse_incoming(place, RequestFault::grpc(Code::ResourceExhausted, message)));
+            return Some(self.refuse_incoming(place, GrpcFault::grpc(Code::ResourceExhausted, message)));
         }
         // Grows as bytes arrive: the prefix reserves nothing.
         call.bytes.extend_from_slice(data);
@@ -315,7 +315,7 @@ impl GrpcServerInner {
         let fault = if body.is_empty() {
             no_message()
         } else {
-            RequestFault::grpc(Code::Internal, "the request ends inside its message")
+            GrpcFault::grpc(Code::Internal, "the request ends inside its message")
         };
         Some(self.refuse_incoming(place, fault))
     }
@@ -361,7 +361,7 @@ impl GrpcServerInner {
     }
 
     #[cold]
-    fn refuse_incoming(&mut self, place: usize, fault: RequestFault) -> Message {
+    fn refuse_incoming(&mut self, place: usize, fault: GrpcFault) -> Message {
         let call = self.take(place);
         refuse(call.stream, fault)
     }
@@ -439,21 +439,21 @@ impl GrpcServerInner {
 
 /// Returns the refusal of a stream's request. How it is answered is part of its id.
 #[cold]
-fn refuse(stream: u32, fault: RequestFault) -> Message {
-    let RequestFault { http_status, names_encodings, code, message } = fault;
+fn refuse(stream: u32, fault: GrpcFault) -> Message {
+    let GrpcFault { http_status, names_encodings, code, message } = fault;
     let id = AnswerKind { http_status, names_encodings }.in_id(stream);
     Message::Refused(Refusal { id, codec: PROTOBUF, one_way: false, code, message })
 }
 
 #[cold]
-fn no_message() -> RequestFault {
+fn no_message() -> GrpcFault {
     let message = "a unary call has one message in its request, found none";
-    RequestFault::grpc(Code::Unimplemented, message)
+    GrpcFault::grpc(Code::Unimplemented, message)
 }
 
 /// Returns the length that a prefix announces, unless the message is refused.
 #[inline]
-fn length(prefix: [u8; PREFIX_BYTES], bytes_max: usize) -> Result<usize, RequestFault> {
+fn length(prefix: [u8; PREFIX_BYTES], bytes_max: usize) -> Result<usize, GrpcFault> {
     let [flag, length @ ..] = prefix;
     let length = u32::from_be_bytes(length) as usize;
     if flag == 0 && length <= bytes_max {
@@ -463,12 +463,12 @@ fn length(prefix: [u8; PREFIX_BYTES], bytes_max: usize) -> Result<usize, Request
         0 => {
             let message =
                 format!("a message of {length} bytes is over the limit of {bytes_max} (frame_bytes_max)");
-            RequestFault::grpc(Code::ResourceExhausted, message)
+            GrpcFault::grpc(Code::ResourceExhausted, message)
         }
-        1 => RequestFault::grpc(Code::Internal, "a compressed message without grpc-encoding"),
+        1 => GrpcFault::grpc(Code::Internal, "a compressed message without grpc-encoding"),
         flag => {
             let message = format!("the first byte of a message: expected 0, found {flag}");
-            RequestFault::grpc(Code::Internal, message)
+            GrpcFault::grpc(Code::Internal, message)
         }
     })
 }
@@ -481,11 +481,11 @@ fn is_whole(body: &[u8], bytes_max: usize) -> bool {
 }
 
 /// Checks what has arrived of a message.
-fn check_partial(body: &[u8], bytes_max: usize) -> Result<(), RequestFault> {
+fn check_partial(body: &[u8], bytes_max: usize) -> Result<(), GrpcFault> {
     let Some((prefix, message)) = body.split_first_chunk::<PREFIX_BYTES>() else { return Ok(()) };
     if message.len() > length(*prefix, bytes_max)? {
         let message = "a unary call has one message in its request, found a second one";
-        return Err(RequestFault::grpc(Code::Unimplemented, message));
+        return Err(GrpcFault::grpc(Code::Unimplemented, message));
     }
     Ok(())
 }

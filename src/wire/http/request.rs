@@ -17,7 +17,7 @@ use super::{query, skip_bytes_max};
 use crate::message::{JsonDialect, MetadataBuf, time_left_us};
 use crate::method_name::MethodName;
 use crate::status::Code;
-use crate::wire::{DirectoryEntry, Page, ServerContext};
+use crate::wire::{DirectoryEntry, Page, ServerContext, StreamSupport};
 
 /// An interpreted head.
 #[derive(Debug)]
@@ -432,16 +432,17 @@ fn request_target(
         pending.allow = allow;
         return Ok(RequestTarget::Options { is_preflight: fields.is_preflight && pending.origin != 0 });
     }
+    let is_stream = found.streams == StreamSupport::ResultOnly;
     match method {
         "POST" | "GET" | "HEAD"
-            if found.is_server_stream && pending.is_http_10 && (method == "POST" || found.is_idempotent) =>
+            if is_stream && pending.is_http_10 && (method == "POST" || found.is_idempotent) =>
         {
             let message = "the result is a stream, which requires HTTP/1.1: a body that ends with the connection \
                            would look complete if the connection was lost";
             Err(RequestFault::new(505, Code::Unimplemented, message))
         }
         "POST" => {
-            pending.is_stream = found.is_server_stream;
+            pending.is_stream = is_stream;
             checked(side, fields, question)?;
             let time_left_us = called(fields)?;
             let dialect = fields.dialect(false);
@@ -457,10 +458,10 @@ fn request_target(
             if argument.len() > side.limits.frame_bytes_max {
                 return Err(RequestFault::too_large(side.limits.frame_bytes_max));
             }
-            if found.is_server_stream && method == "HEAD" {
+            if is_stream && method == "HEAD" {
                 return Ok(RequestTarget::StreamHead);
             }
-            question.pending.is_stream = found.is_server_stream;
+            question.pending.is_stream = is_stream;
             Ok(RequestTarget::CallByGet {
                 method: found.hash,
                 time_left_us,

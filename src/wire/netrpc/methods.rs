@@ -117,12 +117,12 @@ impl ConnMethods {
 mod tests {
     use super::super::head::{HeaderKind, RpcHeader};
     use super::*;
-    use crate::codec::gob::stream::{HEADER_ID, StreamItem, split};
+    use crate::codec::gob::stream::{HEADER_ID, SplitItem, split};
 
     fn header(method: &[u8], seq: u64) -> Vec<u8> {
         let mut out = Vec::new();
         HeaderKind::Request.put(&RpcHeader { method, seq, error: b"" }, &mut out);
-        let Ok(StreamItem::Message(message)) = split(&out, usize::MAX) else { panic!("it is whole") };
+        let Ok(SplitItem::Message(message)) = split(&out, usize::MAX) else { panic!("it is whole") };
         message.payload().to_vec()
     }
 

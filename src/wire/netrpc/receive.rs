@@ -2,7 +2,7 @@
 
 use super::{KEEP_BYTES_MAX, VALUE_BYTES_MAX};
 use crate::codec::gob::stream::{
-    DefinitionLimits, Definitions, GobMessage, ReceivedItem, StreamError, StreamItem, number_at, split,
+    DefinitionLimits, Definitions, GobMessage, ReceivedItem, SplitItem, StreamError, number_at, split,
 };
 use crate::message::Span;
 use crate::wire::Broken;
@@ -108,8 +108,8 @@ impl RpcReceiver {
     pub(super) fn head<'b>(&mut self, input: &'b [u8]) -> Result<StreamPiece<GobMessage<'b>>, StreamError> {
         let head_bytes_max = self.head_bytes_max as usize;
         let message = match split(input, self.head_bytes_max.max(self.definition_bytes_max) as usize)? {
-            StreamItem::NeedMore { bytes_min } => return Ok(StreamPiece::NeedMore(bytes_min)),
-            StreamItem::Message(message) => message,
+            SplitItem::NeedMore { bytes_min } => return Ok(StreamPiece::NeedMore(bytes_min)),
+            SplitItem::Message(message) => message,
         };
         let bytes = message.whole().len();
         if message.id()? < 0 {
@@ -139,7 +139,7 @@ impl RpcReceiver {
     #[inline]
     pub(super) fn whole_head<'b>(&self, input: &'b [u8]) -> Option<(&'b [u8], usize)> {
         match split(input, self.head_bytes_max as usize) {
-            Ok(StreamItem::Message(message)) => Some((message.payload(), message.whole().len())),
+            Ok(SplitItem::Message(message)) => Some((message.payload(), message.whole().len())),
             _ => None,
         }
     }
@@ -147,7 +147,7 @@ impl RpcReceiver {
     /// Returns the next body and its length, if it is complete and of the type of the previous one.
     #[inline]
     pub(super) fn body_again(&mut self, input: &[u8], at: usize) -> Option<(Span, usize)> {
-        let Ok(StreamItem::Message(message)) = split(input, self.value_bytes_max as usize) else {
+        let Ok(SplitItem::Message(message)) = split(input, self.value_bytes_max as usize) else {
             return None;
         };
         if !message.id().is_ok_and(|id| id == self.again.id) {

@@ -17,7 +17,7 @@ use coreloop::message::{
 use coreloop::wire::sniff::sniff;
 use coreloop::wire::{
     ClientProtocol, DirectoryEntry, MethodDirectory, Out, Page, Protocol, ProtocolSet, Received, Scheme,
-    ServerContext, ServerProtocol,
+    ServerContext, ServerProtocol, StreamSupport,
 };
 use coreloop::{Code, Service};
 
@@ -267,7 +267,7 @@ impl MethodDirectory for Methods {
         [ADD, ADD_FIXED].contains(&name).then_some(DirectoryEntry {
             hash,
             is_idempotent: false,
-            is_server_stream: false,
+            streams: StreamSupport::Unary,
         })
     }
 

@@ -8,8 +8,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use coreloop::codec::gob::stream::{
-    DefinedType, DefinitionLimits, Definitions, GobMessage, HEADER_ID, ReceivedItem, STRING, StreamError,
-    StreamItem, StructWriter, UINT, put_struct_definition, split,
+    DefinedType, DefinitionLimits, Definitions, GobMessage, HEADER_ID, ReceivedItem, STRING, SplitItem,
+    StreamError, StructWriter, UINT, put_struct_definition, split,
 };
 use coreloop::wire::netrpc::connect::{CONNECT, ConnectError, ConnectReply, granted};
 
@@ -140,8 +140,8 @@ impl Gob {
             return self.next_of_answer(seq, bytes);
         }
         let header = match split(bytes, BODY_BYTES_MAX)? {
-            StreamItem::NeedMore { bytes_min } => return Ok(Decoded::NeedMore(bytes_min)),
-            StreamItem::Message(message) => message,
+            SplitItem::NeedMore { bytes_min } => return Ok(Decoded::NeedMore(bytes_min)),
+            SplitItem::Message(message) => message,
         };
         let id = header.id()?;
         let len = header.whole().len();
@@ -166,7 +166,7 @@ impl Gob {
 
     /// Decodes what follows a header: new types, and the body, which may define more types inside interfaces.
     fn next_of_answer<'a>(&mut self, seq: u64, bytes: &'a [u8]) -> Result<Decoded<'a>, StreamError> {
-        if let StreamItem::Message(message) = split(bytes, BODY_BYTES_MAX)?
+        if let SplitItem::Message(message) = split(bytes, BODY_BYTES_MAX)?
             && message.id()? < 0
         {
             self.learn(message)?;
@@ -195,8 +195,8 @@ impl Gob {
         let (mut len, mut new) = (header_len, Vec::new());
         loop {
             let message = match split(&bytes[len..], BODY_BYTES_MAX)? {
-                StreamItem::NeedMore { bytes_min } => return Ok(Decoded::NeedMore(len + bytes_min)),
-                StreamItem::Message(message) => message,
+                SplitItem::NeedMore { bytes_min } => return Ok(Decoded::NeedMore(len + bytes_min)),
+                SplitItem::Message(message) => message,
             };
             len += message.whole().len();
             if message.id()? > 0 {
@@ -257,7 +257,7 @@ impl Template {
 fn parts(stream: &[u8]) -> Result<(Vec<(i32, Vec<u8>)>, GobMessage<'_>), StreamError> {
     let (mut types, mut rest) = (Vec::new(), stream);
     loop {
-        let StreamItem::Message(message) = split(rest, usize::MAX)? else {
+        let SplitItem::Message(message) = split(rest, usize::MAX)? else {
             return Err(StreamError::Malformed("the body of a call ends early".into()));
         };
         match message.id()? {

@@ -73,7 +73,7 @@ impl Worker {
         let connection = || Connection::new(Session::new(job.protocol.clone(), job.protocol.streams_each));
         let mut tally = Tally::new(job.methods, job.schedule.is_some(), Arc::from([]));
         tally.connections.wanted = job.connections as u64;
-        // A placeholder until the real timeline arrives: only the time to connect is measured with it.
+        // The run's timeline comes when all are connected; until then only the time to connect is measured.
         let time = Timeline {
             began: std::time::Instant::now(),
             from_ns: u64::MAX,

@@ -242,7 +242,7 @@ impl KnownTypes {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{DefinitionLimits, Definitions, INT, StreamItem, put_struct_definition, split};
+    use super::super::{DefinitionLimits, Definitions, INT, SplitItem, put_struct_definition, split};
     use super::*;
 
     fn struct_of(id: i32, name: &str, fields: &[(&str, i32)]) -> Vec<u8> {
@@ -256,7 +256,7 @@ mod tests {
             *known = shared;
             return Ok(());
         }
-        let StreamItem::Message(whole) = split(message, usize::MAX)? else { panic!("it is whole") };
+        let SplitItem::Message(whole) = split(message, usize::MAX)? else { panic!("it is whole") };
         let (id, definition) = whole.definition()?;
         KnownTypes::add(known, id, &definition, message)
     }
@@ -301,7 +301,7 @@ mod tests {
         // The limits of a stream apply to definitions that another stream was allowed.
         let limits = DefinitionLimits { bytes_max: message.len() - 1, ..DefinitionLimits::default() };
         let mut strict = Definitions::new(limits);
-        let Ok(StreamItem::Message(whole)) = split(&message, usize::MAX) else { panic!("it is whole") };
+        let Ok(SplitItem::Message(whole)) = split(&message, usize::MAX) else { panic!("it is whole") };
         assert_eq!(strict.define(whole), Err(StreamError::TooManyDefinitions));
     }
 

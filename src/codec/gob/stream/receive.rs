@@ -7,7 +7,7 @@ use super::super::number::{GobReader, put_bytes};
 use super::super::skip::{ValueTypes, skip_top};
 use super::super::wire::TypeTable;
 use super::known::{KnownTypes, TypeClosure};
-use super::{Definition, GobMessage, StreamError, StreamItem, split};
+use super::{Definition, GobMessage, SplitItem, StreamError, split};
 use crate::codec::depth_max;
 
 /// The maximum number of messages of one value, where each but the last ends with a definition: the value is read
@@ -128,8 +128,8 @@ impl Definitions {
     /// bytes.
     pub fn take(&mut self, bytes: &[u8], value_bytes_max: usize) -> Result<ReceivedItem, StreamError> {
         let message = match split(bytes, value_bytes_max.max(self.limits.bytes_max))? {
-            StreamItem::NeedMore { bytes_min } => return Ok(ReceivedItem::NeedMore { bytes_min }),
-            StreamItem::Message(message) => message,
+            SplitItem::NeedMore { bytes_min } => return Ok(ReceivedItem::NeedMore { bytes_min }),
+            SplitItem::Message(message) => message,
         };
         let len = message.whole().len();
         let id = message.id()?;

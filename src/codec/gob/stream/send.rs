@@ -1,7 +1,7 @@
 //! The state of a sending connection: the definitions that its stream has carried.
 
 use super::super::types::IDS_MAX;
-use super::{StreamError, StreamItem, split};
+use super::{SplitItem, StreamError, split};
 
 /// The types that were defined on an outgoing stream.
 ///
@@ -48,7 +48,7 @@ impl SentTypes {
     #[inline]
     pub fn value_of<'b>(&self, body: &'b [u8]) -> Option<&'b [u8]> {
         let mut rest = body;
-        while let Ok(StreamItem::Message(message)) = split(rest, usize::MAX) {
+        while let Ok(SplitItem::Message(message)) = split(rest, usize::MAX) {
             match message.id() {
                 Ok(1..) => return Some(rest),
                 Ok(id) if self.has(id.wrapping_neg()) => rest = &rest[message.whole().len()..],
@@ -62,7 +62,7 @@ impl SentTypes {
     #[inline]
     pub fn append_new(&mut self, definitions: &[u8], out: &mut Vec<u8>) {
         let mut rest = definitions;
-        while let Ok(StreamItem::Message(message)) = split(rest, usize::MAX) {
+        while let Ok(SplitItem::Message(message)) = split(rest, usize::MAX) {
             match message.id() {
                 Ok(id) if (-IDS_MAX..0).contains(&id) => {
                     if !self.has(-id) {
@@ -82,7 +82,7 @@ impl SentTypes {
 pub fn parts(body: &[u8]) -> Result<(&[u8], &[u8]), StreamError> {
     let mut rest = body;
     loop {
-        let StreamItem::Message(message) = split(rest, usize::MAX)? else {
+        let SplitItem::Message(message) = split(rest, usize::MAX)? else {
             return Err(StreamError::Malformed("a body without a value".into()));
         };
         let id = message.id()?;

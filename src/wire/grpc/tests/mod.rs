@@ -16,7 +16,7 @@ use crate::status::Code;
 use crate::wire::http2::frame::FRAME_HEAD_BYTES;
 use crate::wire::http2::hpack::{FieldList, HpackDecoder, HpackEncoder, Indexing};
 use crate::wire::http2::{FrameHead, Http2Code, Http2Frame, PREFACE, SettingEntries};
-use crate::wire::{Broken, DirectoryEntry, MethodDirectory, Page};
+use crate::wire::{Broken, DirectoryEntry, MethodDirectory, Page, StreamSupport};
 
 /// The largest message of these tests.
 const MESSAGE_MAX: usize = 100_000;
@@ -29,16 +29,12 @@ impl MethodDirectory for GrpcTestDirectory {
         is_known.then_some(DirectoryEntry {
             hash: method_hash(name),
             is_idempotent: false,
-            is_server_stream: false,
+            streams: if name == "Echo.Chat" { StreamSupport::Both } else { StreamSupport::Unary },
         })
     }
 
     fn has_service(&self, service: &str) -> bool {
         service == "Echo"
-    }
-
-    fn is_streaming(&self, method: u32) -> bool {
-        method == method_hash("Echo.Chat")
     }
 
     fn page(&self, path: &str) -> Option<Page> {

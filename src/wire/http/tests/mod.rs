@@ -19,7 +19,7 @@ use super::*;
 use crate::config::Limits;
 use crate::message::{Metadata, OutgoingReply, Refusal, SendBody, Span, method_hash};
 use crate::status::Code;
-use crate::wire::{DirectoryEntry, MethodDirectory, Page};
+use crate::wire::{DirectoryEntry, MethodDirectory, Page, StreamSupport};
 
 /// The largest body of these tests.
 const BODY_MAX: usize = 100;
@@ -29,13 +29,13 @@ struct HttpTestDirectory;
 
 impl MethodDirectory for HttpTestDirectory {
     fn method(&self, name: &str) -> Option<DirectoryEntry> {
-        let (is_idempotent, is_server_stream) = match name {
-            "Arith.Multiply" | "a.b.C.Do" | "Wörter.Zählen" => (false, false),
-            "Users.Get" => (true, false),
-            "Users.Watch" => (true, true),
+        let (is_idempotent, streams) = match name {
+            "Arith.Multiply" | "a.b.C.Do" | "Wörter.Zählen" => (false, StreamSupport::Unary),
+            "Users.Get" => (true, StreamSupport::Unary),
+            "Users.Watch" => (true, StreamSupport::ResultOnly),
             _ => return None,
         };
-        Some(DirectoryEntry { hash: method_hash(name), is_idempotent, is_server_stream })
+        Some(DirectoryEntry { hash: method_hash(name), is_idempotent, streams })
     }
 
     fn has_service(&self, service: &str) -> bool {

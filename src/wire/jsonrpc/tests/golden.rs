@@ -104,7 +104,7 @@ impl MethodDirectory for GoDirectory {
         known.then_some(DirectoryEntry {
             hash: method_hash(name),
             is_idempotent: false,
-            is_server_stream: false,
+            streams: StreamSupport::Unary,
         })
     }
 

@@ -15,7 +15,9 @@ use super::*;
 use crate::config::Limits;
 use crate::message::{Message, Outgoing, OutgoingReply, Refusal, Request, SendBody, Span, method_hash};
 use crate::status::Code;
-use crate::wire::{Broken, DirectoryEntry, MethodDirectory, Out, Page, Protocol, Received, ServerContext};
+use crate::wire::{
+    Broken, DirectoryEntry, MethodDirectory, Out, Page, Protocol, Received, ServerContext, StreamSupport,
+};
 
 /// The methods of these tests.
 const METHODS: [&str; 4] = ["Arith.Add", "Echo.Echo", "Échos.Tout", "Deep.Name.Get"];
@@ -28,7 +30,7 @@ impl MethodDirectory for JsonRpcTestDirectory {
         METHODS.contains(&name).then_some(DirectoryEntry {
             hash,
             is_idempotent: false,
-            is_server_stream: false,
+            streams: StreamSupport::Unary,
         })
     }
 

@@ -1,9 +1,7 @@
 //! Fast paths for repeated headers and body types give the same result as a full parse.
 
 use super::*;
-use crate::codec::gob::stream::{
-    STRING, StreamItem, StructWriter, UINT, parts, put_struct_definition, split,
-};
+use crate::codec::gob::stream::{STRING, SplitItem, StructWriter, UINT, parts, put_struct_definition, split};
 
 /// Calls of `Echo.Echo` whose headers have one more field, after the usual ones or between them.
 fn with_trace(id: i32, is_behind: bool, calls: &[(u64, u64)]) -> Vec<u8> {
@@ -70,7 +68,7 @@ fn a_sequence_number_is_read_beside_any_fields() {
 fn without_order(body: &[u8]) -> (Vec<Vec<u8>>, Vec<u8>) {
     let (definitions, value) = parts(body).unwrap();
     let (mut messages, mut rest) = (Vec::new(), definitions);
-    while let Ok(StreamItem::Message(message)) = split(rest, usize::MAX) {
+    while let Ok(SplitItem::Message(message)) = split(rest, usize::MAX) {
         messages.push(message.whole().to_vec());
         rest = &rest[message.whole().len()..];
     }

@@ -2,7 +2,7 @@
 //! in processes whose gob had used no types before, or many, since ids are counted per process.
 
 use super::*;
-use crate::codec::gob::stream::{self, StreamItem, split};
+use crate::codec::gob::stream::{self, SplitItem, split};
 use crate::wire::sniff::{Sniffed, sniff};
 use crate::wire::testing::Decode;
 use crate::wire::{ProtocolId, ProtocolSet, ServerProtocol};
@@ -216,7 +216,7 @@ fn a_listener_without_gob_grants_no_connect() {
 /// The messages of a stream.
 fn messages(mut stream: &[u8]) -> Vec<&[u8]> {
     let mut all = Vec::new();
-    while let Ok(StreamItem::Message(message)) = split(stream, usize::MAX) {
+    while let Ok(SplitItem::Message(message)) = split(stream, usize::MAX) {
         all.push(message.whole());
         stream = &stream[message.whole().len()..];
     }
@@ -232,7 +232,7 @@ fn definitions_and_headers_are_gos_to_the_byte() {
             (head::HeaderKind::Response, &answered, "Response", 3),
         ] {
             let goes = messages(goes);
-            let Ok(StreamItem::Message(first)) = split(goes[0], usize::MAX) else { panic!() };
+            let Ok(SplitItem::Message(first)) = split(goes[0], usize::MAX) else { panic!() };
             let (id, _) = first.definition().unwrap();
             let fields =
                 [("ServiceMethod", stream::STRING), ("Seq", stream::UINT), ("Error", stream::STRING)];
@@ -251,7 +251,7 @@ fn definitions_and_headers_are_gos_to_the_byte() {
         // The body of an error answer.
         let (mut definition, mut value) = (Vec::new(), Vec::new());
         let nothing = messages(&answered).into_iter().find_map(|message| {
-            let Ok(StreamItem::Message(message)) = split(message, usize::MAX) else { return None };
+            let Ok(SplitItem::Message(message)) = split(message, usize::MAX) else { return None };
             let (id, definition) = message.definition().ok()?;
             (definition.form == stream::DefinedType::Struct { fields: Vec::new() }).then_some(id)
         });

@@ -21,7 +21,9 @@ use crate::message::{
     method_hash,
 };
 use crate::status::Code;
-use crate::wire::{Broken, DirectoryEntry, MethodDirectory, Out, Page, Protocol, Received, ServerContext};
+use crate::wire::{
+    Broken, DirectoryEntry, MethodDirectory, Out, Page, Protocol, Received, ServerContext, StreamSupport,
+};
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -57,7 +59,7 @@ impl MethodDirectory for NetRpcTestDirectory {
         METHODS.contains(&name).then_some(DirectoryEntry {
             hash,
             is_idempotent: false,
-            is_server_stream: false,
+            streams: StreamSupport::Unary,
         })
     }
 
