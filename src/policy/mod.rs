@@ -1,5 +1,6 @@
 //! Policies without I/O: pure functions and state machines, tested without a server.
 
 pub mod backoff;
+pub mod fair;
 pub mod flush;
 pub mod gather;
