@@ -1,6 +1,8 @@
 //! Policies without I/O: pure functions and state machines, tested without a server.
 
 pub mod backoff;
+pub mod estimate;
 pub mod fair;
 pub mod flush;
 pub mod gather;
+pub mod run_queue;

@@ -19,8 +19,8 @@ use coreloop_bufpool::Chunk;
 use coreloop_poller::Key;
 
 use super::requests::{BatchRequests, ReturnBatch, SharedRequests};
-pub use super::requests::{Job, JobParts};
-use super::{RunCall, RunMethod};
+pub use super::requests::{Job, JobCost, JobParts};
+use super::{RunCall, RunMethod, WorkPool};
 use crate::context::{CompletionSink, Context, ContextParts, Deferral, Outcome, SCOPE_PLACES, Scope};
 use crate::message::Metadata;
 use crate::stats::{Paces, micros};
@@ -31,6 +31,8 @@ use crate::status::{Code, Status};
 pub const COPY_BYTES_MAX: usize = 2048;
 /// The size above which a batch's buffers are released instead of kept, after a burst.
 const KEEP_BYTES_MAX: usize = 256 * 1024;
+/// The message of a call that has waited, and that is not started because it would end after its deadline.
+pub const TOO_LATE_TO_START: &str = "the call waited, and would end after its deadline";
 /// The buffer of a batch's replies does not grow beyond this by more than one reply.
 const OUT_BYTES_MAX: usize = if cfg!(test) { 1 << 16 } else { 1 << 30 };
 
@@ -49,6 +51,12 @@ pub struct FinishedCall {
     pub queue_us: u32,
     /// Microseconds that the handler took.
     pub handler_us: u32,
+    /// Nanoseconds that the worker took, saturating: a mean, if the call was timed with others.
+    pub took_ns: u32,
+    /// The method's index.
+    pub method: u32,
+    /// What was expected of the call.
+    pub cost: JobCost,
     /// The answer's body is compressed.
     pub compressed: bool,
     out: Range<u32>,
@@ -64,6 +72,8 @@ pub enum CallNote {
     Removed,
     /// The call's deadline had passed before it started.
     LateAtDequeue,
+    /// The call had waited, and would probably have ended after its deadline.
+    TooLateToStart,
     /// The handler panicked.
     Panicked,
     /// No thread took the call.
@@ -80,6 +90,12 @@ pub struct WorkBatch {
     pub is_part: bool,
     /// The reactor watches whether a worker is stuck with this batch.
     pub is_watched: bool,
+    /// The pool that runs the batch.
+    pub pool: WorkPool,
+    /// Nanoseconds that all requests are expected to take.
+    pub estimate_ns: u64,
+    /// When the last of the results was ready.
+    pub ended: Instant,
     /// The requests, until they are run.
     requests: BatchRequests,
     /// The requests while they are run; kept for reuse.
@@ -100,6 +116,9 @@ impl WorkBatch {
             done: Vec::new(),
             is_part: false,
             is_watched: false,
+            pool: WorkPool::Cpu,
+            estimate_ns: 0,
+            ended: Instant::now(),
             requests: BatchRequests::new(),
             shared: None,
             out: Vec::new(),
@@ -108,11 +127,12 @@ impl WorkBatch {
         })
     }
 
-    /// Prepares the batch for a group with that number and scope, handed over at `now`.
-    pub fn begin(&mut self, number: u32, scope: Arc<Scope>, now: Instant) {
+    /// Prepares the batch for a group with that number and scope, handed over to that pool at `now`.
+    pub fn begin(&mut self, number: u32, scope: Arc<Scope>, pool: WorkPool, now: Instant) {
         debug_assert!(self.requests.jobs.is_empty() && self.done.is_empty());
         self.number = number;
         self.requests.number = number;
+        (self.pool, self.requests.pool) = (pool, pool);
         self.requests.scope = scope;
         self.requests.queued_at = now;
     }
@@ -129,9 +149,23 @@ impl WorkBatch {
         if parts.chunk.is_none() {
             bytes.extend_from_slice(parts.body);
         }
-        let JobParts { key, slot, method, codec, compressed, deadline, peer, chunk, .. } = parts;
+        let JobParts { key, slot, method, codec, compressed, deadline, peer, waited_us, cost, chunk, .. } = parts;
+        self.estimate_ns += u64::from(cost.charge.estimate_ns);
         let (metadata, body) = (metadata_start..body_start, body_start..bytes.len() as u32);
-        jobs.push(Job { key, slot, method, codec, compressed, deadline, peer, metadata, body, chunk });
+        jobs.push(Job {
+            key,
+            slot,
+            method,
+            codec,
+            compressed,
+            deadline,
+            peer,
+            waited_us,
+            cost,
+            metadata,
+            body,
+            chunk,
+        });
         place as u8
     }
 
@@ -201,6 +235,7 @@ impl WorkBatch {
     pub(super) fn helping(shared: Arc<SharedRequests>) -> Box<WorkBatch> {
         let mut batch = WorkBatch::new(shared.sink.clone(), shared.back.clone());
         batch.number = shared.requests.number;
+        batch.pool = shared.requests.pool;
         batch.is_part = true;
         batch.shared = Some(shared);
         batch
@@ -214,7 +249,7 @@ impl WorkBatch {
         paces: &mut Paces,
         mut is_enough: impl FnMut(Instant) -> bool,
     ) -> bool {
-        let WorkBatch { shared: Some(shared), done, out, .. } = self else { return false };
+        let WorkBatch { shared: Some(shared), done, out, ended, .. } = self else { return false };
         let mut now = Instant::now();
         while let Some(claim) = shared.claim(paces, now) {
             let began = now;
@@ -228,9 +263,11 @@ impl WorkBatch {
                 count = shared.claim_next(claim, next);
             }
             now = Instant::now();
+            *ended = now;
             let mean = now.duration_since(began) / (done.len() - done_before) as u32;
+            let mean_ns = u32::try_from(mean.as_nanos()).unwrap_or(u32::MAX);
             for done in &mut done[done_before..] {
-                done.handler_us = micros(mean);
+                (done.handler_us, done.took_ns) = (micros(mean), mean_ns);
             }
             let method = shared.requests.jobs[claim.first].method;
             if claim.quick > 0 {
@@ -249,6 +286,8 @@ impl WorkBatch {
     pub(super) fn take_done(&mut self) -> Box<WorkBatch> {
         let mut part = WorkBatch::new(self.sink.clone(), self.back.clone());
         part.number = self.number;
+        part.pool = self.pool;
+        part.ended = self.ended;
         part.is_part = true;
         std::mem::swap(&mut part.done, &mut self.done);
         std::mem::swap(&mut part.out, &mut self.out);
@@ -267,6 +306,9 @@ impl WorkBatch {
                 note: CallNote::NotTaken,
                 queue_us: 0,
                 handler_us: 0,
+                took_ns: 0,
+                method: job.method,
+                cost: job.cost,
                 compressed: false,
                 out: start..self.out.len() as u32,
                 chunk: None,
@@ -278,6 +320,7 @@ impl WorkBatch {
     pub fn recycle(&mut self) {
         self.is_part = false;
         self.is_watched = false;
+        self.estimate_ns = 0;
         self.done.clear();
         self.requests.jobs.clear();
         self.requests.bytes.clear();
@@ -313,17 +356,19 @@ fn run_one(
     out: &mut Vec<u8>,
     done: &mut Vec<FinishedCall>,
 ) {
-    let SharedRequests { requests: BatchRequests { number, scope, queued_at, jobs, bytes }, sink, .. } =
+    let SharedRequests { requests: BatchRequests { number, scope, queued_at, jobs, bytes, .. }, sink, .. } =
         shared;
     let job = &jobs[index];
     let place = index as u8;
-    let queue_us = micros(began.saturating_duration_since(*queued_at));
+    let queue_us = job.waited_us.saturating_add(micros(began.saturating_duration_since(*queued_at)));
     let start = out.len() as u32;
     let (outcome, note) = if scope.is_cancelled(place) {
         (Outcome::failed(Status::cancelled("the call was cancelled before it started")), CallNote::Removed)
     } else if job.deadline.is_some_and(|deadline| deadline <= began) {
         let status = Status::deadline_exceeded("the deadline passed while the call was queued");
         (Outcome::failed(status), CallNote::LateAtDequeue)
+    } else if job.is_too_late(began) {
+        (Outcome::failed(Status::resource_exhausted(TOO_LATE_TO_START)), CallNote::TooLateToStart)
     } else {
         let metadata =
             Metadata::checked_before(&bytes[job.metadata.start as usize..job.metadata.end as usize]);
@@ -367,6 +412,9 @@ fn run_one(
         note,
         queue_us,
         handler_us: 0,
+        took_ns: 0,
+        method: job.method,
+        cost: job.cost,
         compressed,
         out: start..out.len() as u32,
         chunk,

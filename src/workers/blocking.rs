@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError};
 
-use super::{Backlog, PoolsEnded, RunMethod, ThreadAlive, WorkBatch};
+use super::{PoolsEnded, RunMethod, ThreadAlive, WorkBatch};
 use crate::stats::Paces;
 
 /// A thread without work for this long ends.
@@ -30,7 +30,6 @@ pub struct BlockingPool {
 struct BlockingShared {
     queue: Receiver<BlockingWork>,
     run: Arc<dyn RunMethod>,
-    backlog: Arc<Backlog>,
     threads_max: usize,
     threads: AtomicUsize,
     threads_peak: AtomicUsize,
@@ -46,14 +45,12 @@ impl BlockingPool {
         threads_max: usize,
         queue_max: usize,
         run: Arc<dyn RunMethod>,
-        backlog: Arc<Backlog>,
     ) -> std::io::Result<BlockingPool> {
         let (sender, receiver) = crossbeam_channel::bounded(queue_max.max(1));
         let (alive, ended) = super::life();
         let shared = Arc::new(BlockingShared {
             queue: receiver,
             run,
-            backlog,
             threads_max: threads_max.max(1),
             threads: AtomicUsize::new(0),
             threads_peak: AtomicUsize::new(0),
@@ -74,6 +71,11 @@ impl BlockingPool {
             ) => Err(batch),
             Err(_) => unreachable!("a batch was sent, so a batch comes back"),
         }
+    }
+
+    /// Returns the most threads that the pool may have.
+    pub fn threads_max(&self) -> usize {
+        self.shared.threads_max
     }
 
     pub(super) fn threads(&self) -> usize {
@@ -158,7 +160,6 @@ impl BlockingShared {
 
     /// Runs work that may block one request at a time; each answer is returned as soon as it is complete.
     fn run_batch(&self, mut batch: Box<WorkBatch>, paces: &mut Paces) {
-        self.backlog.sub(batch.len());
         batch.lay_out(false);
         batch.run(&*self.run, paces, |_| false);
         batch.drop_arguments();

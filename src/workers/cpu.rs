@@ -11,7 +11,7 @@ use crossbeam_channel::{Receiver, Sender, TryRecvError, TrySendError};
 
 use super::parking::Parking;
 use super::requests::SharedRequests;
-use super::{Backlog, PoolsEnded, RunMethod, WorkBatch};
+use super::{PoolsEnded, RunMethod, WorkBatch};
 use crate::stats::Paces;
 use crate::threads::{self, ThreadRole};
 
@@ -63,7 +63,6 @@ struct Worker {
     queue: Receiver<CpuWork>,
     share: Sender<CpuWork>,
     run: Arc<dyn RunMethod>,
-    backlog: Arc<Backlog>,
     parking: Arc<Parking>,
     benches: Arc<[Mutex<WorkerStatus>]>,
     spin: coreloop_poller::SpinBudget,
@@ -77,7 +76,6 @@ impl CpuPool {
         spin: Duration,
         queue_max: usize,
         run: Arc<dyn RunMethod>,
-        backlog: Arc<Backlog>,
     ) -> std::io::Result<CpuPool> {
         let (sender, receiver) = crossbeam_channel::bounded(queue_max.max(1));
         let parking = Arc::new(Parking::new(workers));
@@ -91,7 +89,6 @@ impl CpuPool {
                 queue: receiver.clone(),
                 share: sender.clone(),
                 run: run.clone(),
-                backlog: backlog.clone(),
                 parking: parking.clone(),
                 benches: benches.clone(),
                 spin: coreloop_poller::SpinBudget::new(spin, cores),
@@ -168,12 +165,18 @@ impl CpuPool {
         is_left
     }
 
+    /// Returns whether a worker sleeps.
+    pub fn is_anyone_asleep(&self) -> bool {
+        self.parking.is_anyone_asleep()
+    }
+
     /// Returns whether there is more than one worker, so that one can help another.
     pub fn can_help(&self) -> bool {
         !self.benches.is_empty()
     }
 
-    pub(super) fn threads(&self) -> usize {
+    /// Returns the number of workers.
+    pub fn threads(&self) -> usize {
         self.threads
     }
 
@@ -194,10 +197,7 @@ impl Worker {
         self.run.begin_thread();
         loop {
             match self.next() {
-                CpuWork::Batch(batch) => {
-                    self.backlog.sub(batch.len());
-                    self.run_batch(batch);
-                }
+                CpuWork::Batch(batch) => self.run_batch(batch),
                 CpuWork::Help(shared) => self.help(shared),
                 CpuWork::Stop => return,
             }

@@ -12,11 +12,10 @@ mod parking;
 mod requests;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 pub use crate::context::{RunCall, RunMethod};
-use crate::stats::WorkersSnapshot;
+use crate::stats::{Counter, WorkersSnapshot};
 pub use batch::{FinishedCall, Job, WorkBatch};
 pub use blocking::BlockingPool;
 use callbacks::Callbacks;
@@ -31,45 +30,51 @@ pub struct PoolsConfig {
     pub blocking_threads: usize,
     /// How long a worker polls its queue before it parks.
     pub spin: Duration,
-    /// The most requests queued for both pools together.
-    pub work_queue_max: usize,
+    /// The most batches that a pool holds.
+    pub batches_max: usize,
+    /// The reactors that share the pools.
+    pub reactors: usize,
 }
 
-/// The number of requests queued for both pools together, with its bound.
-#[derive(Debug)]
-pub struct Backlog {
-    queued: AtomicUsize,
-    queued_max: usize,
+/// The pool in which a method runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum WorkPool {
+    /// The pool for CPU work.
+    Cpu,
+    /// The elastic pool for methods that may block.
+    Blocking,
 }
 
-impl Backlog {
-    /// Creates a backlog with nothing queued.
-    pub fn new(queued_max: usize) -> Backlog {
-        Backlog { queued: AtomicUsize::new(0), queued_max }
+impl WorkPool {
+    /// The number of pools.
+    pub const COUNT: usize = 2;
+}
+
+/// What one reactor publishes about its work, for the other reactors that share the pools. The reactor is the only
+/// writer; others read it once in a turn. Each has its own cache lines.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct ReactorLoad {
+    /// Estimated nanoseconds of the calls that wait or run, by pool; at least 1 if there are any.
+    work_ns: [Counter; WorkPool::COUNT],
+    /// Calls that wait.
+    queued: Counter,
+}
+
+impl ReactorLoad {
+    /// Publishes the work for a pool.
+    pub fn set_work(&self, pool: WorkPool, work_ns: u64) {
+        let published = &self.work_ns[pool as usize];
+        if published.value() != work_ns {
+            published.set(work_ns);
+        }
     }
 
-    /// Returns whether there is room for one more request, as far as this thread can see. Several reactors that check
-    /// at the same moment may exceed the bound by the batch that each of them then queues.
-    #[inline]
-    pub fn has_room(&self, pending: usize) -> bool {
-        self.queued.load(Ordering::Relaxed) + pending < self.queued_max
-    }
-
-    /// Adds `n` queued requests.
-    #[inline]
-    pub fn add(&self, n: usize) {
-        self.queued.fetch_add(n, Ordering::Relaxed);
-    }
-
-    /// Removes `n` requests that were taken.
-    #[inline]
-    pub fn sub(&self, n: usize) {
-        self.queued.fetch_sub(n, Ordering::Relaxed);
-    }
-
-    /// Returns the number of queued requests.
-    pub fn queued(&self) -> usize {
-        self.queued.load(Ordering::Relaxed)
+    /// Publishes the number of calls that wait.
+    pub fn set_queued(&self, queued: usize) {
+        if self.queued.value() != queued as u64 {
+            self.queued.set(queued as u64);
+        }
     }
 }
 
@@ -79,8 +84,7 @@ pub struct Pools {
     pub cpu: CpuPool,
     /// The elastic pool for methods that may block.
     pub blocking: BlockingPool,
-    /// The count of queued requests.
-    pub backlog: Arc<Backlog>,
+    loads: Box<[ReactorLoad]>,
     callbacks: Callbacks,
 }
 
@@ -91,12 +95,28 @@ impl Pools {
     ///
     /// A thread could not be started.
     pub fn start(config: PoolsConfig, run: Arc<dyn RunMethod>) -> std::io::Result<Pools> {
-        let backlog = Arc::new(Backlog::new(config.work_queue_max));
-        let cpu =
-            CpuPool::start(config.workers, config.spin, config.work_queue_max, run.clone(), backlog.clone())?;
-        let blocking =
-            BlockingPool::start(config.blocking_threads, config.work_queue_max, run, backlog.clone())?;
-        Ok(Pools { cpu, blocking, backlog, callbacks: Callbacks::start()? })
+        let cpu = CpuPool::start(config.workers, config.spin, config.batches_max, run.clone())?;
+        let blocking = BlockingPool::start(config.blocking_threads, config.batches_max, run)?;
+        let loads = (0..config.reactors.max(1)).map(|_| ReactorLoad::default()).collect();
+        Ok(Pools { cpu, blocking, loads, callbacks: Callbacks::start()? })
+    }
+
+    /// Returns what the reactor with this index publishes.
+    pub fn load(&self, reactor: usize) -> &ReactorLoad {
+        &self.loads[reactor]
+    }
+
+    /// Returns the number of reactors other than this one that have work for a pool, and the estimated nanoseconds of
+    /// that work.
+    pub fn other_work(&self, reactor: usize, pool: WorkPool) -> (u32, u64) {
+        let others = self.loads.iter().enumerate().filter(|(index, _)| *index != reactor);
+        let work = others.map(|(_, load)| load.work_ns[pool as usize].value());
+        work.filter(|work_ns| *work_ns > 0).fold((0, 0), |(reactors, sum), work_ns| (reactors + 1, sum + work_ns))
+    }
+
+    /// Returns whether several reactors share the pools.
+    pub fn is_shared(&self) -> bool {
+        self.loads.len() > 1
     }
 
     /// Runs a cancellation callback, on the thread reserved for them.
@@ -110,7 +130,7 @@ impl Pools {
             workers: self.cpu.threads(),
             blocking_threads: self.blocking.threads(),
             blocking_threads_peak: self.blocking.threads_peak(),
-            queued: self.backlog.queued(),
+            queued: self.loads.iter().map(|load| load.queued.value() as usize).sum(),
         }
     }
 

@@ -17,7 +17,10 @@ use std::time::{Duration, Instant};
 use coreloop_bufpool::Chunk;
 use coreloop_poller::Key;
 
+use super::WorkPool;
 use crate::context::{CompletionSink, Peer, Scope};
+use crate::policy::estimate::SizeClass;
+use crate::policy::fair::Charge;
 use crate::stats::Paces;
 
 /// The most calls of quick methods that share one reading of the clock.
@@ -45,11 +48,35 @@ pub struct Job {
     pub deadline: Option<Instant>,
     /// The peer that sent the request.
     pub peer: Peer,
+    /// Microseconds that the call waited before its batch was made.
+    pub waited_us: u32,
+    /// What is expected of the call.
+    pub cost: JobCost,
     /// The range of the metadata in the batch's bytes.
     pub(super) metadata: Range<u32>,
     /// The range of the body in the batch's bytes, unless it is a chunk.
     pub(super) body: Range<u32>,
     pub(super) chunk: Option<Chunk>,
+}
+
+impl Job {
+    /// Returns whether the call has waited, and is expected to end after its deadline if it begins at `now`.
+    #[inline]
+    pub(super) fn is_too_late(&self, now: Instant) -> bool {
+        self.waited_us > 0
+            && self.deadline.is_some_and(|deadline| {
+                deadline < now + Duration::from_nanos(u64::from(self.cost.charge.estimate_ns))
+            })
+    }
+}
+
+/// What a call is expected to cost, and who pays.
+#[derive(Clone, Copy, Debug)]
+pub struct JobCost {
+    /// The source of the call, and the estimate of its time.
+    pub charge: Charge,
+    /// The size class of the argument.
+    pub class: SizeClass,
 }
 
 /// A request to be added to a batch.
@@ -68,6 +95,10 @@ pub struct JobParts<'a> {
     pub deadline: Option<Instant>,
     /// The peer that sent the request.
     pub peer: Peer,
+    /// Microseconds that the call waited before its batch was made.
+    pub waited_us: u32,
+    /// What is expected of the call.
+    pub cost: JobCost,
     /// The metadata.
     pub metadata: &'a [u8],
     /// The body, which is copied unless there is a chunk.
@@ -80,6 +111,8 @@ pub struct JobParts<'a> {
 pub(super) struct BatchRequests {
     /// The reactor's number for the group.
     pub(super) number: u32,
+    /// The pool that runs the batch.
+    pub(super) pool: WorkPool,
     pub(super) scope: Arc<Scope>,
     pub(super) queued_at: Instant,
     pub(super) jobs: Vec<Job>,
@@ -91,6 +124,7 @@ impl BatchRequests {
     pub(super) fn new() -> BatchRequests {
         BatchRequests {
             number: 0,
+            pool: WorkPool::Cpu,
             scope: Arc::new(Scope::default()),
             queued_at: Instant::now(),
             jobs: Vec::new(),
