@@ -1,6 +1,7 @@
 //! Policies without I/O: pure functions and state machines, tested without a server.
 
 pub mod backoff;
+pub mod codel;
 pub mod delay;
 pub mod estimate;
 pub mod fair;
