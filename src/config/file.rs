@@ -103,7 +103,7 @@ fn value_of_toml(kind: ValueKind, value: &DeValue<'_>) -> Result<ConfigValue, Mi
             }
             Err(_) => return Err(Misfit::Invalid(number.to_string())),
         },
-        (ValueKind::Addresses | ValueKind::Origins, DeValue::Array(items)) => {
+        (ValueKind::Addresses | ValueKind::Origins | ValueKind::MethodLimits, DeValue::Array(items)) => {
             let text = |item: &Spanned<DeValue<'_>>| match item.get_ref() {
                 DeValue::String(text) => Ok(text.to_string()),
                 other => Err(Misfit::Invalid(format!("{} in the list", came(other)))),

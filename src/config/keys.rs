@@ -7,10 +7,10 @@
 use std::fmt;
 
 use super::value::ValueKind::{
-    self, Account, Addresses, Bytes, Choice, Line, Number, Origins, SocketFileMode, Switch,
+    self, Account, Addresses, Bytes, Choice, Line, MethodLimits, Number, Origins, SocketFileMode, Switch,
 };
 use super::value::{ConfigField, ConfigValue, Misfit};
-use super::{AcceptMode, Config, ConfigError, MissingFields, Origin};
+use super::{AcceptMode, Config, ConfigError, FairBy, MissingFields, Origin};
 
 /// One key of the configuration.
 pub struct ConfigKey {
@@ -41,13 +41,16 @@ macro_rules! table {
 table! {
     listen: Addresses, "Addresses to listen on, with `native:`, `gob:`, `jsonrpc:`, `http:` or `grpc:` in front for that protocol alone; between commas in the environment and in flags.";
     cores: Number(0, 1024), zero "the number of allowed cores, at most the CPU quota of the control group", "Reactors, one thread each.";
-    workers: Number(0, 4096), zero "as many as reactors, at least 2", "Threads for pooled methods; when all are busy, requests wait in the work queue.";
-    blocking_threads: Number(1, 65_536), "Most threads for methods that may wait; when all are busy, the call waits in the work queue.";
+    workers: Number(0, 4096), zero "as many as reactors, at least 2", "Threads for pooled methods; when all are busy, calls wait in the run queue.";
+    blocking_threads: Number(1, 65_536), "Most threads for methods that may wait; when all are busy, calls wait in the run queue.";
     pin: Switch, "Pin each reactor to one allowed core.";
     busy_poll_us: Number(0, MICROS_MAX), zero "sleep at once", "How long an idle reactor polls before it sleeps; never with one allowed core.";
     gather_us: Number(0, 10_000), zero "never", "How long a busy reactor naps so that calls gather, while that makes them cheaper and more.";
     worker_spin_us: Number(0, MICROS_MAX), zero "park at once", "How long an idle worker looks for work before it parks; never with one allowed core.";
     batch_max: Number(1, 64), "Requests handed to a worker in one batch; the rest of the turn goes out in further batches.";
+    fair_by: Choice(&FairBy::NAMES), "Whose calls take turns while calls wait for a worker: each connection's, or each peer address's.";
+    priority_highest: Number(0, 3), zero "any", "The highest priority that callers can claim, 0 to 3; calls without one have 1.";
+    method_limits: MethodLimits, "Most calls in progress of single methods, per reactor: `resource_exhausted`; between commas in the environment and in flags.";
     accept: Choice(&AcceptMode::NAMES), "How reactors share a port; `auto` is `reuseport` on Linux with several reactors, else `acceptor`.";
     unix_mode: SocketFileMode, "Permissions of the file of a Unix socket that is listened on; to connect needs write. `\"0\"`: as the umask leaves them.";
     unix_user: Account, "User that owns that file, by name or number. Empty: the process's own.";
@@ -69,7 +72,10 @@ table! {
     limits.in_flight_bytes_max: Bytes(1, HOLD_MAX), "Bodies held by requests in flight per connection: stop reading until half are answered.";
     limits.write_queue_high_bytes: Bytes(1, HOLD_MAX), "Unread replies per connection: stop reading; after `limits.write_stall_ms` without progress, close.";
     limits.write_queue_low_bytes: Bytes(0, HOLD_MAX), zero "when the queue is empty", "Where reading resumes once the write queue was full.";
-    limits.work_queue_max: Number(1, 1 << 22), "Requests that wait for a worker: the next is answered `resource_exhausted`.";
+    limits.run_queue_max: Number(1, 1 << 22), "Calls that wait for a worker, per reactor: the next is answered `resource_exhausted`.";
+    limits.look_ahead_us: Number(1, MICROS_MAX), "Work that each worker is given ahead; the rest waits in the run queue.";
+    limits.queue_target_ms: Number(0, MILLIS_MAX), zero "no target", "Time that calls may wait for a worker for long: some are answered `resource_exhausted`.";
+    limits.adaptive_concurrency: Switch, "Limit the calls in progress by how long they take: `resource_exhausted`.";
     limits.http_headers_max: Number(1, 65_536), "Header lines of an HTTP request: 431.";
     limits.http_head_bytes_max: Bytes(64, 16 << 20), "Bytes of an HTTP head: 431.";
     limits.silent_connections_max: Number(1, 1 << 24), "Connections per reactor that have sent nothing yet: the oldest of them is closed.";
@@ -194,6 +200,7 @@ mod tests {
         let range = match key.kind {
             Addresses => "`host:port`, `unix:PATH`".to_owned(),
             Origins => "`scheme://host`, `*`".to_owned(),
+            MethodLimits => "`Service.Method=N`".to_owned(),
             Switch => "`true`, `false`".to_owned(),
             SocketFileMode => "`\"0\"` … `\"0777\"` (octal)".to_owned(),
             Account => "a name, a number".to_owned(),

@@ -19,7 +19,7 @@ pub struct Limits {
     pub connections_max: usize,
 
     /// Requests in flight per connection. Default 1024. At the limit: reading stops until half are answered.
-    /// Too small: pipelines stall. Too large: one connection can fill the work queue for all.
+    /// Too small: pipelines stall. Too large: one connection can fill the run queue for all.
     pub in_flight_max: usize,
 
     /// Bytes of the bodies held by one connection's requests in flight. Default 64 MiB; at least
@@ -37,10 +37,27 @@ pub struct Limits {
     /// reading stops and resumes all the time.
     pub write_queue_low_bytes: usize,
 
-    /// Requests that wait for a worker. Default 16 384, at most 4 194 304. At the limit: a request is answered
+    /// Calls that wait for a worker, per reactor. Default 16 384, at most 4 194 304. At the limit: a call is answered
     /// `resource_exhausted` at once. Too small: bursts are refused that could be served in time. Too large: under
-    /// overload every call waits in a queue of calls whose callers have given up.
-    pub work_queue_max: usize,
+    /// overload, calls without a deadline wait for long, and each holds its argument.
+    pub run_queue_max: usize,
+
+    /// Microseconds of estimated work that each worker is given ahead; all other calls wait in the run queue, where they
+    /// can still be refused, removed and overtaken. At least two calls are handed over for each worker, whatever they
+    /// take. Default 100. Too small: workers wait for the reactor between calls. Too large: calls that were handed over
+    /// delay those of other connections.
+    pub look_ahead_us: u64,
+
+    /// Milliseconds that calls may wait for a worker. Default 0: any time. If all calls of 100 ms have waited longer, some
+    /// of them are answered `resource_exhausted`, more and more of them until the wait is below the target (CoDel). For
+    /// callers that state no deadlines. Too small: bursts are cut that could be served. Too large: calls are served whose
+    /// callers have given up.
+    pub queue_target_ms: u64,
+
+    /// Whether the number of calls in progress, waiting or running, is limited by how long they take: as many as keep the
+    /// workers busy without waiting for each other. Default: false. At the limit: `resource_exhausted`. For callers that
+    /// state no deadlines, and methods that take about the same time.
+    pub adaptive_concurrency: bool,
 
     /// Header lines of an HTTP request. Default 64. At the limit: 431. Too small: requests through proxies that add
     /// headers fail. Too large: each head costs more time to parse.
@@ -167,7 +184,10 @@ impl Default for Limits {
             in_flight_bytes_max: 64 << 20,
             write_queue_high_bytes: 4 << 20,
             write_queue_low_bytes: 1 << 20,
-            work_queue_max: 16_384,
+            run_queue_max: 16_384,
+            look_ahead_us: 100,
+            queue_target_ms: 0,
+            adaptive_concurrency: false,
             http_headers_max: 64,
             http_head_bytes_max: 16 << 10,
             silent_connections_max: 1024,

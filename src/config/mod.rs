@@ -30,6 +30,7 @@ pub use limits::Limits;
 pub use socket_mode::SocketMode;
 pub use valid::ValidConfig;
 pub use value::split_listen;
+pub(crate) use value::split_method_limit;
 #[cfg(feature = "config-file")]
 pub use warning::ConfigWarning;
 
@@ -58,11 +59,11 @@ pub struct Config {
     pub cores: usize,
 
     /// Threads that run pooled methods. Default 0: as many as reactors, at least 2. Too few: requests wait in the
-    /// work queue while cores idle. Too many: handlers take CPU time from reactors.
+    /// run queue while cores idle. Too many: handlers take CPU time from reactors.
     pub workers: usize,
 
     /// Upper bound of the second pool, for methods that may block. Default 512; threads start when work waits and end
-    /// when idle. Too small: slow calls wait in the work queue behind each other. Too large: each thread costs a
+    /// when idle. Too small: slow calls wait in the run queue behind each other. Too large: each thread costs a
     /// stack, and hundreds that become ready together overload the scheduler.
     pub blocking_threads: usize,
 
@@ -87,9 +88,22 @@ pub struct Config {
     pub worker_spin_us: u64,
 
     /// Maximum number of requests handed to a worker in one batch, 1 to 64 and never more than
-    /// [`Limits::work_queue_max`]. Default 32. Too small: a queue operation and maybe a wake-up per request. Too
+    /// [`Limits::run_queue_max`]. Default 32. Too small: a queue operation and maybe a wake-up per request. Too
     /// large: one worker holds requests that other workers could have started.
     pub batch_max: usize,
+
+    /// Whose calls take turns while calls wait for a worker. Default: [`FairBy::Connection`].
+    pub fair_by: FairBy,
+
+    /// The highest priority that a caller can claim with the metadata key `priority`, from 0 (the highest) to 3. Default
+    /// 1, which is also the priority of calls without the key: callers can lower the priority of their calls, but not
+    /// raise it above that of others. A call with a higher priority than this has this priority.
+    pub priority_highest: u64,
+
+    /// The most calls in progress of single methods, waiting or running, for each reactor: `Service.Method=N`. Default
+    /// empty: no method has such a limit. At the limit: `resource_exhausted`. For methods that need something scarce, such
+    /// as connections to a database. The limit does not apply to inline methods.
+    pub method_limits: Vec<String>,
 
     /// How several reactors share one port. Default: [`AcceptMode::Auto`].
     pub accept: AcceptMode,
@@ -137,6 +151,9 @@ impl Default for Config {
             gather_us: 200,
             worker_spin_us: 20,
             batch_max: 32,
+            fair_by: FairBy::default(),
+            priority_highest: 1,
+            method_limits: Vec::new(),
             accept: AcceptMode::Auto,
             unix_mode: SocketMode::default(),
             unix_user: String::new(),
@@ -147,6 +164,35 @@ impl Default for Config {
             http: HttpConfig::default(),
             limits: Limits::default(),
         }
+    }
+}
+
+/// Whose calls take turns while calls wait for a worker.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum FairBy {
+    /// Each connection's.
+    #[default]
+    Connection,
+    /// Each peer address's, however many connections it has. Unix and in-memory connections, which have no address, are
+    /// told apart.
+    PeerIp,
+}
+
+impl FairBy {
+    /// The names in a config file, in the order of the variants.
+    pub const NAMES: [&'static str; 2] = ["connection", "peer_ip"];
+
+    /// Returns the name used in a config file.
+    pub fn name(self) -> &'static str {
+        match self {
+            FairBy::Connection => "connection",
+            FairBy::PeerIp => "peer_ip",
+        }
+    }
+
+    /// Returns the value with that name, if there is one.
+    pub fn from_name(name: &str) -> Option<FairBy> {
+        [FairBy::Connection, FairBy::PeerIp].into_iter().find(|fair_by| fair_by.name() == name)
     }
 }
 

@@ -102,10 +102,19 @@ mod tests {
         resolved.validate(4).unwrap();
     }
 
+    fn unique_methods(set: std::collections::BTreeSet<String>) -> ConfigValue {
+        let mut list: Vec<String> = set.into_iter().collect();
+        list.dedup_by_key(|text| text.split('=').next().map(str::to_owned));
+        ConfigValue::List(list)
+    }
+
     fn value_for(key: &'static ConfigKey) -> BoxedStrategy<ConfigValue> {
         match key.kind {
             ValueKind::Origins => prop::collection::btree_set("https?://[a-z]{1,9}(:[5-9][0-9]{3})?", 0..4)
                 .prop_map(|set| ConfigValue::List(set.into_iter().collect()))
+                .boxed(),
+            ValueKind::MethodLimits => prop::collection::btree_set("[A-Z][a-z]{1,9}\\.[A-Z][a-z]{1,9}=[1-9][0-9]{0,3}", 0..4)
+                .prop_map(unique_methods)
                 .boxed(),
             ValueKind::Addresses => {
                 let address = prop_oneof![

@@ -12,7 +12,7 @@ use super::{AcceptMode, Config, ConfigError, Origin};
 /// A valid configuration with all values resolved.
 ///
 /// In addition to the ranges of the single keys: `cores` and `workers` are at least 1; `accept` is not
-/// [`AcceptMode::Auto`]; `batch_max <= work_queue_max`; with one allowed core no thread spins; `write_queue_low_bytes
+/// [`AcceptMode::Auto`]; `batch_max <= run_queue_max`; with one allowed core no thread spins; `write_queue_low_bytes
 /// < write_queue_high_bytes`; `1 <= flush.high_mark_bytes <= write_queue_high_bytes`; `frame_bytes_max <=
 /// in_flight_bytes_max`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -114,7 +114,7 @@ fn resolve(mut config: Config, cores_allowed: usize) -> ValidConfig {
         config.worker_spin_us = 0;
     }
     // A batch larger than the queue would always be refused.
-    config.batch_max = config.batch_max.min(config.limits.work_queue_max);
+    config.batch_max = config.batch_max.min(config.limits.run_queue_max);
     config.accept = match config.accept {
         AcceptMode::Auto if cfg!(target_os = "linux") && config.cores > 1 => AcceptMode::ReusePort,
         AcceptMode::Auto | AcceptMode::Acceptor => AcceptMode::Acceptor,
@@ -165,8 +165,8 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_is_never_larger_than_the_work_queue() {
-        let config = with_limits(Limits { work_queue_max: 5, ..Limits::default() });
+    fn a_batch_is_never_larger_than_the_run_queue() {
+        let config = with_limits(Limits { run_queue_max: 5, ..Limits::default() });
         assert_eq!(config.validate(2).unwrap().batch_max, 5);
     }
 
@@ -210,8 +210,8 @@ mod tests {
             Config { listen: vec!["6550".into()], ..Config::default() },
             Config { blocking_threads: 0, ..Config::default() },
             with_limits(Limits { frame_bytes_max: u32::MAX as usize - 65_536 - 31, ..Limits::default() }),
-            with_limits(Limits { work_queue_max: 0, ..Limits::default() }),
-            with_limits(Limits { work_queue_max: (1 << 22) + 1, ..Limits::default() }),
+            with_limits(Limits { run_queue_max: 0, ..Limits::default() }),
+            with_limits(Limits { run_queue_max: (1 << 22) + 1, ..Limits::default() }),
             with_limits(Limits { idle_ms: 0, ..Limits::default() }),
         ];
         for config in bad {
@@ -230,7 +230,7 @@ mod tests {
             high in 0usize..9, low in 0usize..9, mark in 0usize..9, queue in 0usize..99,
         ) {
             let limits = Limits {
-                write_queue_high_bytes: high, write_queue_low_bytes: low, work_queue_max: queue, ..Limits::default()
+                write_queue_high_bytes: high, write_queue_low_bytes: low, run_queue_max: queue, ..Limits::default()
             };
             let flush = Flush { high_mark_bytes: mark, delay_us: 0 };
             let config = Config { cores, workers, batch_max, flush, limits, ..Config::default() };

@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use super::{AcceptMode, MissingFields, SocketMode};
+use super::{AcceptMode, FairBy, MissingFields, SocketMode};
 
 /// What a key accepts. Number ranges include both ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,6 +13,8 @@ pub(super) enum ValueKind {
     Addresses,
     /// Web origins; may be empty.
     Origins,
+    /// `Service.Method=N`; may be empty.
+    MethodLimits,
     Switch,
     Choice(&'static [&'static str]),
     /// Permission bits in octal.
@@ -52,6 +54,9 @@ impl ValueKind {
             ValueKind::Origins => {
                 "origins, `scheme://host` with or without a port, or `*`, each once".to_owned()
             }
+            ValueKind::MethodLimits => {
+                "limits like `Service.Method=8`, from 1 to 4294967295, each method once".to_owned()
+            }
             ValueKind::Switch => "true or false".to_owned(),
             ValueKind::Choice(names) => {
                 let quoted: Vec<String> = names.iter().map(|name| format!("\"{name}\"")).collect();
@@ -76,8 +81,8 @@ impl ValueKind {
         let text = text.trim();
         let invalid = || Misfit::Invalid(format!("\"{}\"", text.escape_debug()));
         let value = match self {
-            ValueKind::Origins if text.is_empty() => ConfigValue::List(Vec::new()),
-            ValueKind::Addresses | ValueKind::Origins => {
+            ValueKind::Origins | ValueKind::MethodLimits if text.is_empty() => ConfigValue::List(Vec::new()),
+            ValueKind::Addresses | ValueKind::Origins | ValueKind::MethodLimits => {
                 ConfigValue::List(text.split(',').map(|part| part.trim().to_owned()).collect())
             }
             ValueKind::Switch => ConfigValue::Switch(text.parse().map_err(|_| invalid())?),
@@ -129,6 +134,20 @@ impl ValueKind {
                 }
                 Ok(value)
             }
+            (ValueKind::MethodLimits, ConfigValue::List(list)) => {
+                for (at, text) in list.iter().enumerate() {
+                    let Some((name, _)) = split_method_limit(text) else {
+                        return Err(Misfit::Invalid(format!("\"{}\"", text.escape_debug())));
+                    };
+                    let is_same = |other: &String| {
+                        split_method_limit(other).is_some_and(|(other, _)| other == name)
+                    };
+                    if list[..at].iter().any(is_same) {
+                        return Err(Misfit::Invalid(format!("\"{name}\" twice")));
+                    }
+                }
+                Ok(value)
+            }
             (ValueKind::Origins, ConfigValue::List(list)) => {
                 for (at, origin) in list.iter().enumerate() {
                     if !is_origin(origin) {
@@ -163,6 +182,7 @@ impl ValueKind {
             (
                 ValueKind::Addresses
                 | ValueKind::Origins
+                | ValueKind::MethodLimits
                 | ValueKind::Switch
                 | ValueKind::Choice(_)
                 | ValueKind::SocketFileMode
@@ -260,6 +280,15 @@ fn is_origin(origin: &str) -> bool {
 fn is_account(text: &str) -> bool {
     let is_plain = |c: char| !c.is_whitespace() && !c.is_control() && !matches!(c, ':' | ',' | '/');
     text.len() <= 255 && text.chars().all(is_plain) && !text.starts_with('-')
+}
+
+/// Splits `Service.Method=N`.
+pub(crate) fn split_method_limit(text: &str) -> Option<(&str, u32)> {
+    let (name, most) = text.split_once('=')?;
+    let (name, most) = (name.trim(), most.trim());
+    let is_name = name.contains('.') && !name.contains(|c: char| c.is_whitespace() || c.is_control());
+    let most = if is_integer(most) { most.parse().ok()? } else { return None };
+    (is_name && most > 0).then_some((name, most))
 }
 
 fn is_address(listen: &str) -> bool {
@@ -367,6 +396,16 @@ impl ConfigField for AcceptMode {
     fn write(&mut self, value: ConfigValue) {
         let ConfigValue::Text(text) = value else { unreachable!("{ADMITTED}") };
         *self = AcceptMode::from_name(&text).expect(ADMITTED);
+    }
+}
+
+impl ConfigField for FairBy {
+    fn read(&self) -> ConfigValue {
+        ConfigValue::Text(self.name().to_owned())
+    }
+    fn write(&mut self, value: ConfigValue) {
+        let ConfigValue::Text(text) = value else { unreachable!("{ADMITTED}") };
+        *self = FairBy::from_name(&text).expect(ADMITTED);
     }
 }
 

@@ -6,10 +6,33 @@
 
 use std::time::Instant;
 
+use crate::policy::run_queue::WorkPool;
+
 /// The state bit of a call that was answered before its work ended.
 const ANSWERED: u8 = 1;
 /// The state bit of a call that has streams.
 const STREAMING: u8 = 2;
+
+/// Where the work of a call is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WorkPlace {
+    /// Not decided yet.
+    Nowhere,
+    /// In the run queue.
+    Waiting {
+        /// The pool that will run it.
+        pool: WorkPool,
+        /// The item in the queue.
+        item: u32,
+    },
+    /// In a batch that was handed over, or in a group of its own.
+    Batch {
+        /// The number of the group.
+        number: u32,
+        /// The position in the batch.
+        place: u8,
+    },
+}
 
 /// A call in flight.
 #[derive(Clone, Debug)]
@@ -18,10 +41,8 @@ pub struct ConnCall {
     pub id: u64,
     /// The time at which the peer stops waiting.
     pub deadline: Option<Instant>,
-    /// The number of the batch of work that the call belongs to. With `place`, identifies the work to cancel.
-    pub batch: u32,
-    /// The position in the batch.
-    pub place: u8,
+    /// Where the work is that has to be cancelled with the call.
+    pub work: WorkPlace,
     /// The number of the body's codec, used for the answer.
     pub codec: u8,
     /// The peer expects no answer.
@@ -44,14 +65,14 @@ impl ConnCall {
     pub fn new(
         id: u64,
         deadline: Option<Instant>,
-        (batch, place): (u32, u8),
+        work: WorkPlace,
         codec: u8,
         one_way: bool,
         compressed: bool,
         method: u32,
         body_bytes: u32,
     ) -> ConnCall {
-        ConnCall { id, deadline, batch, place, codec, one_way, compressed, method, body_bytes, state: 0 }
+        ConnCall { id, deadline, work, codec, one_way, compressed, method, body_bytes, state: 0 }
     }
 
     /// Marks a call that has streams.
@@ -174,6 +195,15 @@ impl Calls {
         Some(call)
     }
 
+    /// Sets the place of a call's work.
+    #[inline]
+    pub fn set_work(&mut self, slot: u32, work: WorkPlace) {
+        let entry = self.table.as_mut().and_then(|table| table.entries.get_mut(slot as usize));
+        if let Some(Some(call)) = entry {
+            call.work = work;
+        }
+    }
+
     /// Returns the call in a slot.
     pub fn get(&self, slot: u32) -> Option<&ConnCall> {
         self.table.as_ref()?.entries.get(slot as usize)?.as_ref()
@@ -243,7 +273,7 @@ mod tests {
     use super::*;
 
     fn call(id: u64, deadline: Option<Instant>) -> ConnCall {
-        ConnCall::new(id, deadline, (0, 0), 0, false, false, 0, 0)
+        ConnCall::new(id, deadline, WorkPlace::Nowhere, 0, false, false, 0, 0)
     }
 
     #[test]

@@ -274,6 +274,13 @@ impl<T> FairQueue<T> {
         }
     }
 
+    /// Raises a charge whose estimate was not known when the call was added.
+    pub fn raise(&mut self, charge: &mut Charge, estimate_ns: u32) {
+        let index = charge.source.0 * LEVELS as u32 + u32::from(charge.level);
+        self.flow_mut(index).deficit_ns -= i64::from(estimate_ns) - i64::from(charge.estimate_ns);
+        charge.estimate_ns = estimate_ns;
+    }
+
     /// Corrects a charge by the measured time; `None` if the call did not run. A charge to [`SourceId::NONE`] is ignored.
     pub fn settle(&mut self, charge: Charge, method: u32, took_ns: Option<u32>) {
         let Charge { source, level, estimate_ns } = charge;

@@ -7,4 +7,5 @@ pub mod estimate;
 pub mod fair;
 pub mod flush;
 pub mod gather;
+pub mod gradient;
 pub mod run_queue;

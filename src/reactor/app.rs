@@ -86,8 +86,8 @@ pub trait App: Sized {
 
     /// Called once in a turn, after everything that can admit or end a call: reading, messages from other threads,
     /// timers. Decides which of the waiting work is handed over to other threads now.
-    fn schedule(&mut self, now: Instant) {
-        let _ = now;
+    fn schedule(&mut self, conns: &mut Conns<'_, Self>) {
+        let _ = conns;
     }
 
     /// Returns the time of the next [`App::on_deadline`] for a connection.
@@ -300,6 +300,13 @@ impl<A: App> Conns<'_, A> {
             self.core.write_early(key);
         }
         Some(result)
+    }
+
+    /// Returns the app's state for a connection, if the key still refers to it. Nothing may be sent for it here:
+    /// [`Conns::with`] does that.
+    #[inline]
+    pub fn session(&mut self, key: Key) -> Option<&mut A::Session> {
+        self.core.slots.at_mut(key).map(|slot| &mut slot.session)
     }
 
     /// Adds a socket that is already connected, with the given protocol and session; [`App::open`] is not called.

@@ -289,6 +289,11 @@ impl<A: App> AppRole<A> {
         }
     }
 
+    pub(super) fn schedule(&mut self, poller: &mut Poller) {
+        let AppRole { app, core, loads, index, .. } = self;
+        app.schedule(&mut Conns { core, poller, loads, index: *index });
+    }
+
     // The end of a turn.
 
     pub(super) fn flush(&mut self, poller: &mut Poller) {
@@ -372,7 +377,7 @@ where
         self.read();
         self.read_mail(poller, |role| added.push(role));
         self.run_timers(poller, *stopped);
-        self.app.schedule(*now);
+        self.schedule(poller);
         self.flush(poller);
         self.close_ended(poller);
         self.collect(is_busy);

@@ -275,7 +275,7 @@ impl<A: App> Reactor<A> {
         self.end_stage(3);
         self.main.run_timers(&mut self.poller, stopped);
         self.end_stage(4);
-        self.main.app.schedule(self.main.core.now);
+        self.main.schedule(&mut self.poller);
         self.end_stage(5);
         self.main.flush(&mut self.poller);
         self.main.close_ended(&mut self.poller);

@@ -65,7 +65,7 @@ impl App for Logging {
         self.log("mail");
     }
 
-    fn schedule(&mut self, _now: Instant) {
+    fn schedule(&mut self, _conns: &mut Conns<'_, Self>) {
         self.log("schedule");
     }
 

@@ -14,9 +14,12 @@ use super::directory::RegistryDirectory;
 use super::observer::{Observers, ServerObserver};
 use super::{Error, ReactorThread, Server, ServerEvent, ServerShared};
 use crate::codec::{Argument, Plain};
-use crate::config::{AcceptMode, Config, SocketMode, ValidConfig, split_listen};
+use crate::config::{
+    AcceptMode, Config, ConfigError, Origin, SocketMode, ValidConfig, split_listen, split_method_limit,
+};
 use crate::context::{Context, RunMethod};
 use crate::policy::flush::FlushPolicy;
+use crate::policy::run_queue::RunQueueConfig;
 use crate::reactor::{
     AcceptorShare, Address, Listener, Loads, Reactor, ReactorConfig, RoleHandle, UnbuiltReactor,
     UnixSocketAccess,
@@ -27,6 +30,8 @@ use crate::status::Status;
 use crate::wire::{AddedProtocol, AddedProtocols, ProtocolId, ProtocolSet, ServerContext};
 use crate::workers::{Pools, PoolsConfig};
 
+/// What the pools hold besides the batches of the run queues' calls: invitations to help.
+const PARTS_MAX: usize = 1024;
 /// The most reactors that a server can have (`cores`).
 const REACTORS_MAX: usize = 1024;
 
@@ -452,9 +457,37 @@ pub(super) fn pools(config: &ValidConfig, registry: &Arc<Registry>) -> Result<Ar
         workers: config.workers,
         blocking_threads: config.blocking_threads,
         spin: Duration::from_micros(config.worker_spin_us),
-        work_queue_max: config.limits.work_queue_max,
+        batches_max: config.limits.run_queue_max.max(config.workers).saturating_add(PARTS_MAX),
+        reactors: config.cores,
     };
     Ok(Arc::new(Pools::start(config, registry.clone())?))
+}
+
+/// Returns the settings of the run queue of a reactor.
+fn run_queue(config: &ValidConfig, registry: &Registry) -> Result<RunQueueConfig, ConfigError> {
+    let limits = &config.limits;
+    let mut method_limits = Vec::new();
+    for text in &config.method_limits {
+        let Some((name, most)) = split_method_limit(text) else { continue };
+        let index = registry.methods().iter().position(|method| method.name() == name).ok_or_else(|| {
+            ConfigError::Invalid {
+                key: "method_limits".to_owned(),
+                expected: "names of methods that the server has".to_owned(),
+                came: format!("\"{name}\""),
+                origin: Origin::Program,
+            }
+        })?;
+        method_limits.push((index as u32, most));
+    }
+    Ok(RunQueueConfig {
+        methods: registry.methods().len(),
+        workers: [config.workers as u32, config.blocking_threads as u32],
+        look_ahead_ns: u32::try_from(limits.look_ahead_us * 1000).unwrap_or(u32::MAX),
+        queue_max: limits.run_queue_max,
+        queue_target: (limits.queue_target_ms > 0).then(|| Duration::from_millis(limits.queue_target_ms)),
+        is_adaptive: limits.adaptive_concurrency,
+        method_limits,
+    })
 }
 
 /// Creates the context that the connections of a server share.
@@ -484,6 +517,7 @@ pub(super) fn build(
     let cores = os::allowed_cores();
     let app_stats = Arc::new(AppStats::new(registry.methods().len()));
     let observers = make.observers.of_reactor(index);
+    let run_queue = run_queue(config, registry)?;
     let parts = |remote| AppParts {
         registry: registry.clone(),
         pools: pools.clone(),
@@ -493,6 +527,9 @@ pub(super) fn build(
         batch_max: config.batch_max,
         remote,
         observers,
+        reactor: index,
+        run_queue: run_queue.clone(),
+        fair_by: config.fair_by,
     };
     let mut limits = config.limits.clone();
     limits.connections_max = limits.connections_max.min(descriptors_for(config.cores));

@@ -24,7 +24,7 @@ pub use builder::ServerBuilder;
 #[cfg(feature = "bench-internals")]
 #[doc(hidden)]
 pub use detached::DetachedServer;
-pub use observer::{CallObserver, EndPlace, EndedCall, ObservedRequest, ServerObserver};
+pub use observer::{CallObserver, EndPlace, EndedCall, ObservedRequest, ServerObserver, ShedReason};
 
 use self::app::AppStats;
 use self::observer::Observers;

@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use crate::context::Peer;
 use crate::message::Metadata;
+pub use crate::policy::run_queue::ShedReason;
 use crate::service::Method;
 use crate::status::Code;
 use crate::wire::ProtocolId;
@@ -124,8 +125,8 @@ pub struct EndedCall {
 pub enum EndPlace {
     /// Refused at admission: the protocol or the method does not accept it, or the server drains.
     Refused,
-    /// Not run, because the work queue was full.
-    QueueFull,
+    /// Not run, so that other calls end in time.
+    Shed(ShedReason),
     /// Not run, because its deadline had passed when it was decoded.
     LateAtDecode,
     /// Not run, because its deadline had passed when a worker took it.

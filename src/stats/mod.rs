@@ -60,6 +60,11 @@ pub const CLOSE_REASONS: [&str; 10] = [
     "too_many_silent",
 ];
 
+/// The reasons for shedding calls, by the names of their counters. The run queue (a layer up) determines which of them
+/// applies.
+pub const SHED_REASONS: [&str; 6] =
+    ["queue_full", "expected_late", "too_late_to_start", "queue_delay", "concurrency", "method_limit"];
+
 /// One turn in this many is sampled: its length and the time in each stage are measured.
 pub const SAMPLE_TURNS: u64 = 16;
 
@@ -156,6 +161,8 @@ pub struct MethodStats {
     pub answers: [Counter; Code::ALL.len()],
     /// One-way calls that have ended; they have no answer.
     pub one_way: Counter,
+    /// Calls that were refused or dropped before they ran so that others end in time, by reason ([`SHED_REASONS`]).
+    pub shed: [Counter; SHED_REASONS.len()],
     /// Microseconds that calls waited in the queue.
     pub queue_us: Histogram,
     /// Microseconds that handlers ran.
@@ -168,6 +175,7 @@ impl MethodStats {
         MethodStats {
             answers: Default::default(),
             one_way: Counter::default(),
+            shed: Default::default(),
             queue_us: Histogram::new(),
             handler_us: Histogram::new(),
         }
@@ -199,8 +207,6 @@ pub struct CallStats {
     pub cancelled: Counter,
     /// Calls cancelled because the drain took too long.
     pub drain_cancelled: Counter,
-    /// Requests refused because the work queue was full.
-    pub queue_full: Counter,
     /// Handlers that panicked.
     pub panics: Counter,
     /// Requests refused before they were run, by the number of their status code.

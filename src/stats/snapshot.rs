@@ -1,6 +1,6 @@
 //! The statistics of a server at one moment, summed over its reactors, for pages and tests.
 
-use super::{CLOSE_REASONS, CallStats, HistogramSnapshot, MethodStats, ReactorStats, STAGES};
+use super::{CLOSE_REASONS, CallStats, HistogramSnapshot, MethodStats, ReactorStats, SHED_REASONS, STAGES};
 use crate::status::Code;
 
 /// The statistics of a server at one moment.
@@ -26,8 +26,6 @@ pub struct Snapshot {
     pub cancelled: u64,
     /// Calls cancelled because the drain took too long.
     pub drain_cancelled: u64,
-    /// Requests refused because the work queue was full.
-    pub queue_full: u64,
     /// Handlers that panicked.
     pub panics: u64,
 }
@@ -93,6 +91,9 @@ pub struct MethodSnapshot {
     pub calls: u64,
     /// Answers by code: name and count; no zeros.
     pub answers: Vec<(&'static str, u64)>,
+    /// Calls that were refused or dropped before they ran so that others end in time: reason
+    /// ([`SHED_REASONS`](super::SHED_REASONS)) and count; no zeros. They are not in `calls`.
+    pub shed: Vec<(&'static str, u64)>,
     /// Microseconds in the queue.
     pub queue_us: HistogramSnapshot,
     /// Microseconds in the handler.
@@ -158,6 +159,7 @@ impl MethodSnapshot {
     pub fn of<'a>(name: &str, parts: impl Iterator<Item = &'a MethodStats>) -> MethodSnapshot {
         let mut snapshot = MethodSnapshot { name: name.to_owned(), ..MethodSnapshot::default() };
         let mut answers = [0; Code::ALL.len()];
+        let mut shed = [0; SHED_REASONS.len()];
         for part in parts {
             part.queue_us.add_to(&mut snapshot.queue_us);
             part.handler_us.add_to(&mut snapshot.handler_us);
@@ -165,11 +167,20 @@ impl MethodSnapshot {
             for (sum, counter) in answers.iter_mut().zip(&part.answers) {
                 *sum += counter.value();
             }
+            for (sum, counter) in shed.iter_mut().zip(&part.shed) {
+                *sum += counter.value();
+            }
         }
+        snapshot.shed = SHED_REASONS.into_iter().zip(shed).filter(|(_, count)| *count > 0).collect();
         snapshot.calls += answers.iter().sum::<u64>();
         snapshot.answers =
             Code::ALL.iter().map(|code| code.name()).zip(answers).filter(|(_, count)| *count > 0).collect();
         snapshot
+    }
+
+    /// Returns the number of calls that were shed for that reason ([`SHED_REASONS`]).
+    pub fn shed(&self, reason: &str) -> u64 {
+        self.shed.iter().find(|(name, _)| *name == reason).map_or(0, |(_, count)| *count)
     }
 
     /// Returns the number of answers with that code.
@@ -189,7 +200,6 @@ impl Snapshot {
         self.removed += calls.removed.value();
         self.cancelled += calls.cancelled.value();
         self.drain_cancelled += calls.drain_cancelled.value();
-        self.queue_full += calls.queue_full.value();
         self.panics += calls.panics.value();
         for (code, counter) in Code::ALL.iter().zip(&calls.refused) {
             match self.refused.iter_mut().find(|(name, _)| *name == code.name()) {

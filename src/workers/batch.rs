@@ -19,10 +19,11 @@ use coreloop_bufpool::Chunk;
 use coreloop_poller::Key;
 
 use super::requests::{BatchRequests, ReturnBatch, SharedRequests};
-pub use super::requests::{Job, JobCost, JobParts};
+pub use super::requests::{Job, JobParts};
 use super::{RunCall, RunMethod, WorkPool};
 use crate::context::{CompletionSink, Context, ContextParts, Deferral, Outcome, SCOPE_PLACES, Scope};
 use crate::message::Metadata;
+use crate::policy::run_queue::{CallCost, ShedReason};
 use crate::stats::{Paces, micros};
 use crate::status::{Code, Status};
 
@@ -31,8 +32,6 @@ use crate::status::{Code, Status};
 pub const COPY_BYTES_MAX: usize = 2048;
 /// The size above which a batch's buffers are released instead of kept, after a burst.
 const KEEP_BYTES_MAX: usize = 256 * 1024;
-/// The message of a call that has waited, and that is not started because it would end after its deadline.
-pub const TOO_LATE_TO_START: &str = "the call waited, and would end after its deadline";
 /// The buffer of a batch's replies does not grow beyond this by more than one reply.
 const OUT_BYTES_MAX: usize = if cfg!(test) { 1 << 16 } else { 1 << 30 };
 
@@ -56,7 +55,7 @@ pub struct FinishedCall {
     /// The method's index.
     pub method: u32,
     /// What was expected of the call.
-    pub cost: JobCost,
+    pub cost: CallCost,
     /// The answer's body is compressed.
     pub compressed: bool,
     out: Range<u32>,
@@ -368,7 +367,7 @@ fn run_one(
         let status = Status::deadline_exceeded("the deadline passed while the call was queued");
         (Outcome::failed(status), CallNote::LateAtDequeue)
     } else if job.is_too_late(began) {
-        (Outcome::failed(Status::resource_exhausted(TOO_LATE_TO_START)), CallNote::TooLateToStart)
+        (Outcome::failed(Status::resource_exhausted(ShedReason::TooLateToStart.message())), CallNote::TooLateToStart)
     } else {
         let metadata =
             Metadata::checked_before(&bytes[job.metadata.start as usize..job.metadata.end as usize]);

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub use crate::context::{RunCall, RunMethod};
+pub use crate::policy::run_queue::WorkPool;
 use crate::stats::{Counter, WorkersSnapshot};
 pub use batch::{FinishedCall, Job, WorkBatch};
 pub use blocking::BlockingPool;
@@ -36,27 +37,13 @@ pub struct PoolsConfig {
     pub reactors: usize,
 }
 
-/// The pool in which a method runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum WorkPool {
-    /// The pool for CPU work.
-    Cpu,
-    /// The elastic pool for methods that may block.
-    Blocking,
-}
-
-impl WorkPool {
-    /// The number of pools.
-    pub const COUNT: usize = 2;
-}
-
 /// What one reactor publishes about its work, for the other reactors that share the pools. The reactor is the only
 /// writer; others read it once in a turn. Each has its own cache lines.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 pub struct ReactorLoad {
     /// Estimated nanoseconds of the calls that wait or run, by pool; at least 1 if there are any.
-    work_ns: [Counter; WorkPool::COUNT],
+    work_ns: [Counter; WorkPool::ALL.len()],
     /// Calls that wait.
     queued: Counter,
 }

@@ -19,8 +19,7 @@ use coreloop_poller::Key;
 
 use super::WorkPool;
 use crate::context::{CompletionSink, Peer, Scope};
-use crate::policy::estimate::SizeClass;
-use crate::policy::fair::Charge;
+use crate::policy::run_queue::CallCost;
 use crate::stats::Paces;
 
 /// The most calls of quick methods that share one reading of the clock.
@@ -51,7 +50,7 @@ pub struct Job {
     /// Microseconds that the call waited before its batch was made.
     pub waited_us: u32,
     /// What is expected of the call.
-    pub cost: JobCost,
+    pub cost: CallCost,
     /// The range of the metadata in the batch's bytes.
     pub(super) metadata: Range<u32>,
     /// The range of the body in the batch's bytes, unless it is a chunk.
@@ -68,15 +67,6 @@ impl Job {
                 deadline < now + Duration::from_nanos(u64::from(self.cost.charge.estimate_ns))
             })
     }
-}
-
-/// What a call is expected to cost, and who pays.
-#[derive(Clone, Copy, Debug)]
-pub struct JobCost {
-    /// The source of the call, and the estimate of its time.
-    pub charge: Charge,
-    /// The size class of the argument.
-    pub class: SizeClass,
 }
 
 /// A request to be added to a batch.
@@ -98,7 +88,7 @@ pub struct JobParts<'a> {
     /// Microseconds that the call waited before its batch was made.
     pub waited_us: u32,
     /// What is expected of the call.
-    pub cost: JobCost,
+    pub cost: CallCost,
     /// The metadata.
     pub metadata: &'a [u8],
     /// The body, which is copied unless there is a chunk.

@@ -57,8 +57,8 @@ impl<A: App> DetachedConn<A> {
             }
         }
         app.on_read_end();
-        self.conn.settle(&mut core.pool, now);
-        app.schedule(now);
+        conn.settle(&mut core.pool, now);
+        reactor.main.schedule(&mut reactor.poller);
     }
 
     /// Does the work of one write: passes the queued bytes to `take`, in slices, and removes them.

@@ -4,6 +4,7 @@
 use std::any::Any;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use coreloop_bufpool::Chunk;
 use coreloop_poller::Key;
@@ -12,13 +13,14 @@ use super::end::CallEnd;
 use super::{Completion, Cx, Dispatcher, RpcApp, SPARE_BYTES_MAX, SPARE_MAX};
 use crate::context::{CompletionSink, DeferredReply, RunMethod, code_of, reply_too_large};
 use crate::message::SendBody;
+use crate::policy::run_queue::ShedReason;
 use crate::reactor::{Conns, Remote};
 use crate::server::observer::EndPlace;
 use crate::service::Registry;
 use crate::stats::micros;
 use crate::stream::{CallStreams, Outbox, ReactorTask, StreamCommand, StreamPort};
 use crate::workers::batch::CallNote;
-use crate::workers::{Pools, WorkBatch};
+use crate::workers::{Pools, WorkBatch, WorkPool};
 
 /// Completes through the mailbox of the reactor.
 pub(super) struct MailCompletions {
@@ -101,17 +103,26 @@ impl Dispatcher {
     pub(super) fn on_done(&mut self, conns: &mut Conns<'_, RpcApp>, mut batch: Box<WorkBatch>) {
         // The batch itself is counted with its last part.
         let mut completed = u32::from(!batch.is_part);
+        let now = conns.now();
+        if !self.run_queue.is_empty() {
+            self.run_queue.on_returned(batch.ended, Instant::now());
+        }
         for index in 0..batch.done.len() {
             let chunk = batch.take_chunk_of(index);
             let done = &batch.done[index];
             self.ends.count_work(done.note);
+            let ran = matches!(done.note, CallNote::Ran | CallNote::Panicked);
+            let latency_ns = u64::from(done.queue_us) * 1000 + u64::from(done.took_ns);
+            let took_ns = ran.then_some(done.took_ns);
+            self.run_queue.on_ended(batch.pool, done.method, done.cost, took_ns, latency_ns, now);
             let Some(code) = done.code else { continue };
             completed += 1;
             let body = chunk.map_or_else(|| SendBody::Bytes(batch.body_of(done)), SendBody::Chunk);
             let place = match done.note {
                 CallNote::Ran | CallNote::Panicked | CallNote::Removed => EndPlace::Worker,
                 CallNote::LateAtDequeue => EndPlace::LateAtDequeue,
-                CallNote::NotTaken => EndPlace::QueueFull,
+                CallNote::TooLateToStart => EndPlace::Shed(ShedReason::TooLateToStart),
+                CallNote::NotTaken => EndPlace::Shed(ShedReason::QueueFull),
             };
             let ended = CallEnd {
                 place,
@@ -131,7 +142,7 @@ impl Dispatcher {
         }
         let number = batch.number;
         batch.recycle();
-        batch.begin(number, self.inline_scope.clone(), conns.now());
+        batch.begin(number, self.inline_scope.clone(), WorkPool::Cpu, now);
         // Kept for a later turn, within bounds.
         let spare_bytes = self.spare_bytes + batch.capacity_bytes();
         if self.spare_batches.len() < SPARE_MAX && spare_bytes <= SPARE_BYTES_MAX {

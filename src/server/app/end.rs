@@ -184,11 +184,15 @@ impl CallEnds {
             EndPlace::Cancelled => calls.cancelled.add(1),
             EndPlace::Drained => calls.drain_cancelled.add(1),
             EndPlace::Dropped => return calls.dropped.add(1),
-            EndPlace::Refused | EndPlace::QueueFull | EndPlace::LateAtDecode => {
-                match place {
-                    EndPlace::QueueFull => calls.queue_full.add(1),
-                    EndPlace::LateAtDecode => calls.late_at_decode.add(1),
-                    _ => {}
+            EndPlace::Shed(reason) => {
+                if let Some(method) = call.method {
+                    self.stats.methods[method as usize].shed[reason as usize].add(1);
+                }
+                return calls.refused[code as usize].add(1);
+            }
+            EndPlace::Refused | EndPlace::LateAtDecode => {
+                if place == EndPlace::LateAtDecode {
+                    calls.late_at_decode.add(1);
                 }
                 return calls.refused[code as usize].add(1);
             }
@@ -208,7 +212,7 @@ impl CallEnds {
     #[inline]
     pub(super) fn count_work(&self, note: CallNote) {
         match note {
-            CallNote::Ran | CallNote::NotTaken => {}
+            CallNote::Ran | CallNote::NotTaken | CallNote::TooLateToStart => {}
             CallNote::Removed => self.stats.calls.removed.add(1),
             CallNote::LateAtDequeue => self.stats.calls.late_at_dequeue.add(1),
             CallNote::Panicked => self.stats.calls.panics.add(1),

@@ -2,24 +2,35 @@
 
 use super::end::{CallEnd, EndingCall};
 use super::{Cx, Dispatcher};
-use crate::conn::calls::ConnCall;
+use crate::conn::calls::{ConnCall, WorkPlace};
 use crate::server::observer::EndPlace;
 use crate::status::Status;
+use crate::workers::batch::CallNote;
 
 impl Dispatcher {
-    /// Cancels the work of a call, because no caller waits for it.
-    pub(super) fn cancel_work(&self, call: &ConnCall) {
-        let scope = &self.groups[call.batch as usize].scope;
-        if scope.cancel(call.place) {
-            let (scope, place) = (scope.clone(), call.place);
+    /// Cancels the work of a call, because no caller waits for it. If the call has waited for a worker, returns its
+    /// slot: its work ends here.
+    pub(super) fn cancel_work(&mut self, call: &ConnCall) -> Option<u32> {
+        let (number, place) = match call.work {
+            WorkPlace::Batch { number, place } => (number, place),
+            WorkPlace::Waiting { pool, item } => {
+                self.ends.count_work(CallNote::Removed);
+                return self.withdraw(pool, item);
+            }
+            WorkPlace::Nowhere => return None,
+        };
+        let scope = &self.groups[number as usize].scope;
+        if scope.cancel(place) {
+            let scope = scope.clone();
             // A handler may hold the lock that the callbacks need, so the reactor does not run them.
             self.pools.run_callback(Box::new(move || scope.run_callbacks(place)));
         }
+        None
     }
 
     /// Ends a call before its work has ended.
     pub(super) fn end_early(&mut self, cx: &mut Cx<'_>, call: &ConnCall, place: EndPlace, status: &Status) {
-        self.cancel_work(call);
+        let waited = self.cancel_work(call);
         if call.is_streaming() {
             self.end_streams(cx, call.id, status);
         }
@@ -27,6 +38,20 @@ impl Dispatcher {
         self.ends.end(cx, EndingCall::in_flight(call), ended);
         if call.is_streaming() {
             cx.on_stream_answered();
+        }
+        if let Some(slot) = waited {
+            self.end_waiting(cx, call, slot);
+        }
+    }
+
+    /// Takes note of the end of the work of a call that was answered while it waited.
+    fn end_waiting(&mut self, cx: &mut Cx<'_>, call: &ConnCall, slot: u32) {
+        cx.session.calls.end(slot, &mut self.free_list);
+        if call.is_streaming() {
+            cx.end_stream();
+            self.sink.forget(cx.key(), slot);
+        } else {
+            cx.end_call(call.body_bytes as usize);
         }
     }
 

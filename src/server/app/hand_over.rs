@@ -1,67 +1,303 @@
-//! Hand-over to the pools: pooled requests are gathered in batches and wait in the run queue until the turn schedules
-//! them; blocking ones are handed over one by one.
+//! Hand-over to the pools. A call that finds room goes into the batch of the turn; all others wait in the run queue,
+//! which gives them up when there is room, or refuses them.
 
+use std::collections::HashMap;
+use std::net::IpAddr;
 use std::time::Instant;
 
-use super::{BATCH_BYTES_MAX, BatchGroup, Cx, Dispatcher, deadline_of};
-use crate::conn::calls::ConnCall;
-use crate::message::Request;
+use coreloop_bufpool::Chunk;
+use coreloop_poller::Key;
+
+use super::end::CallEnd;
+use super::{BATCH_BYTES_MAX, BatchGroup, Cx, Dispatcher, RpcApp, deadline_of};
+use crate::config::FairBy;
+use crate::conn::calls::{ConnCall, WorkPlace};
+use crate::context::Peer;
+use crate::message::{Request, SendBody};
+use crate::policy::estimate::SizeClass;
+use crate::policy::fair::{ItemId, SourceId};
+use crate::policy::run_queue::{Arrival, CallCost, Next, ShedReason, Verdict};
+use crate::reactor::Conns;
 use crate::server::observer::EndPlace;
 use crate::service::{CallShape, Method};
-use crate::status::Status;
+use crate::stats::micros;
+use crate::status::{Code, Status};
 use crate::workers::batch::{COPY_BYTES_MAX, JobParts};
-use crate::workers::{STUCK_AFTER, WorkBatch};
+use crate::workers::{STUCK_AFTER, WorkBatch, WorkPool};
 
-/// The message of a call that is refused because of the work queue.
-const QUEUE_FULL: &str = "the work queue is full (work_queue_max)";
+/// The most buffers for arguments of waiting calls that are kept for later ones, and the capacity of the largest.
+const SPARE_ARGUMENTS_MAX: usize = 1024;
+const SPARE_ARGUMENT_BYTES_MAX: usize = 4096;
+
+/// A call that waits in the run queue.
+#[derive(Debug)]
+pub(super) struct WaitingCall {
+    key: Key,
+    slot: u32,
+    method: u32,
+    codec: u8,
+    compressed: bool,
+    deadline: Option<Instant>,
+    peer: Peer,
+    /// The metadata, and the body unless it is a chunk.
+    bytes: Vec<u8>,
+    metadata_len: usize,
+    chunk: Option<Chunk>,
+}
+
+/// The sources of calls: which connections share a turn.
+#[derive(Debug)]
+pub(super) struct CallSources {
+    fair_by: FairBy,
+    by_address: HashMap<(IpAddr, WorkPool), SourceId>,
+    addresses: HashMap<(SourceId, WorkPool), IpAddr>,
+}
+
+impl CallSources {
+    pub(super) fn new(fair_by: FairBy) -> CallSources {
+        CallSources { fair_by, by_address: HashMap::new(), addresses: HashMap::new() }
+    }
+
+    /// Returns what the connections of a peer share, if it is its address.
+    fn address(&self, peer: Peer) -> Option<IpAddr> {
+        match (self.fair_by, peer) {
+            (FairBy::PeerIp, Peer::Tcp(address)) => Some(address.ip().to_canonical()),
+            _ => None,
+        }
+    }
+}
 
 impl Dispatcher {
-    /// Adds a request to the batch of this turn.
+    /// Hands a pooled request over in the batch of this turn, unless it has to wait.
+    #[inline]
     pub(super) fn gather(&mut self, cx: &mut Cx<'_>, request: &Request, index: u32, method: &Method) {
-        // The backlog counts what is in the run queue.
-        let pending = self.gathering.as_ref().map_or(0, |batch| batch.len());
-        if !self.pools.backlog.has_room(pending) {
-            return self.refuse_full(cx, request, index);
-        }
-        let mut batch = match self.gathering.take() {
-            Some(batch) => batch,
-            None => self.begin_batch(cx.now()),
-        };
-        self.push(cx, request, index, method, &mut batch);
-        let is_full = batch.len() >= self.batch_max || batch.bytes_len() >= BATCH_BYTES_MAX;
-        if !is_full {
-            self.gathering = Some(batch);
-            return;
-        }
-        self.enqueue(batch);
-        if self.wakes_early && self.pools.cpu.has_idle_worker() {
-            self.hand_over_queued();
+        let class = SizeClass::of(request.body.len());
+        let is_any_asleep = self.is_any_asleep();
+        match self.run_queue.start_at_once(WorkPool::Cpu, index, class, is_any_asleep) {
+            Some(cost) => self.start(cx, request, index, method, WorkPool::Cpu, cost),
+            None => self.admit_or_refuse(cx, request, index, method, WorkPool::Cpu),
         }
     }
 
-    /// Decides which of the waiting requests the workers get now: all of them, in the order of their arrival.
-    pub(super) fn schedule(&mut self, now: Instant) {
-        if let Some(batch) = self.gathering.take() {
-            self.enqueue(batch);
+    /// Hands one request to the blocking threads, unless it has to wait: in a batch, one request would wait for the
+    /// other.
+    pub(super) fn hand_over_one(&mut self, cx: &mut Cx<'_>, request: &Request, index: u32, method: &Method) {
+        let class = SizeClass::of(request.body.len());
+        match self.run_queue.start_at_once(WorkPool::Blocking, index, class, false) {
+            Some(cost) => self.start(cx, request, index, method, WorkPool::Blocking, cost),
+            None => self.admit_or_refuse(cx, request, index, method, WorkPool::Blocking),
+        }
+    }
+
+    /// Whether a worker sleeps, if other reactors have shares of the workers.
+    #[inline]
+    fn is_any_asleep(&self) -> bool {
+        self.pools.is_shared() && self.pools.cpu.is_anyone_asleep()
+    }
+
+    /// Decides about a call while others wait, or limits apply.
+    #[inline(never)]
+    fn admit_or_refuse(
+        &mut self,
+        cx: &mut Cx<'_>,
+        request: &Request,
+        index: u32,
+        method: &Method,
+        pool: WorkPool,
+    ) {
+        let deadline = deadline_of(request, cx.now());
+        let class = SizeClass::of(request.body.len());
+        let level = self.level_of(cx, request);
+        let arrival = Arrival { pool, method: index, class, level, deadline };
+        let source = self.source_of(cx, pool);
+        match self.run_queue.admit(&arrival, source, self.is_any_asleep(), cx.now()) {
+            Verdict::Start(cost) => self.start(cx, request, index, method, pool, cost),
+            Verdict::Wait(cost) => self.wait(cx, request, method, &arrival, cost),
+            Verdict::Refuse(reason) => {
+                let status = Status::resource_exhausted(reason.message());
+                self.refuse_at(cx, request, Some(index), EndPlace::Shed(reason), &status);
+            }
+        }
+    }
+
+    /// Puts a call into the run queue.
+    fn wait(&mut self, cx: &mut Cx<'_>, request: &Request, method: &Method, arrival: &Arrival, cost: CallCost) {
+        let Arrival { pool, method: index, deadline, .. } = *arrival;
+        let (slot, body_len) = self.begin_call(cx, request, index, method, deadline, WorkPlace::Nowhere);
+        let chunk = (body_len > COPY_BYTES_MAX).then(|| cx.cut(request.body));
+        let mut bytes = self.spare_arguments.pop().unwrap_or_default();
+        bytes.extend_from_slice(cx.bytes(request.metadata));
+        let metadata_len = bytes.len();
+        if chunk.is_none() {
+            bytes.extend_from_slice(cx.bytes(request.body));
+        }
+        let Request { codec, compressed, .. } = *request;
+        let (key, peer) = (cx.key(), cx.peer());
+        let waiting = WaitingCall {
+            key,
+            slot,
+            method: index,
+            codec,
+            compressed,
+            deadline,
+            peer,
+            bytes,
+            metadata_len,
+            chunk,
+        };
+        let item = self.run_queue.push(arrival, cost, cx.now(), waiting);
+        cx.session.calls.set_work(slot, WorkPlace::Waiting { pool, item: item.0 });
+    }
+
+    /// Removes a call from the run queue, and returns its slot.
+    pub(super) fn withdraw(&mut self, pool: WorkPool, item: u32) -> Option<u32> {
+        let waiting = self.run_queue.remove(pool, ItemId(item))?;
+        let slot = waiting.slot;
+        self.recycle(waiting);
+        Some(slot)
+    }
+
+    fn recycle(&mut self, waiting: WaitingCall) {
+        let WaitingCall { mut bytes, .. } = waiting;
+        if self.spare_arguments.len() < SPARE_ARGUMENTS_MAX && bytes.capacity() <= SPARE_ARGUMENT_BYTES_MAX {
+            bytes.clear();
+            self.spare_arguments.push(bytes);
+        }
+    }
+
+    /// Hands over what the pools have room for: of the calls that wait, those whose turn it is. Sheds those that would
+    /// end too late.
+    pub(super) fn schedule(&mut self, conns: &mut Conns<'_, RpcApp>) {
+        let now = conns.now();
+        if self.pools.is_shared() {
+            for pool in WorkPool::ALL {
+                let (reactors, work_ns) = self.pools.other_work(self.reactor, pool);
+                self.run_queue.set_others(pool, reactors, work_ns);
+            }
         }
         if !self.run_queue.is_empty() {
-            self.hand_over_queued();
+            for pool in WorkPool::ALL {
+                while let Some(next) = self.run_queue.next(pool, self.is_any_asleep(), now) {
+                    self.leave_queue(conns, pool, next);
+                }
+            }
+        }
+        if let Some(batch) = self.gathering.take() {
+            self.ready.push(batch);
+        }
+        if !self.ready.is_empty() {
+            self.hand_over_ready();
+        }
+        let load = self.pools.load(self.reactor);
+        load.set_queued(self.run_queue.len());
+        if self.pools.is_shared() {
+            WorkPool::ALL.into_iter().for_each(|pool| load.set_work(pool, self.run_queue.work_ns(pool)));
         }
         if self.watched > 0 && self.watch_at.is_none() {
             self.watch_at = Some(now + STUCK_AFTER);
         }
     }
 
-    fn enqueue(&mut self, batch: Box<WorkBatch>) {
-        self.pools.backlog.add(batch.len());
-        self.run_queue.push(batch);
+    fn leave_queue(&mut self, conns: &mut Conns<'_, RpcApp>, pool: WorkPool, next: Next<WaitingCall>) {
+        let now = conns.now();
+        match next {
+            Next::Start(cost, since, mut waiting) => {
+                let mut batch = self.batch_for(pool, cost, now);
+                let place = self.place_in(&batch);
+                if let Some(session) = conns.session(waiting.key) {
+                    session.calls.set_work(waiting.slot, place);
+                }
+                let (metadata, body) = waiting.bytes.split_at(waiting.metadata_len);
+                batch.push(JobParts {
+                    key: waiting.key,
+                    slot: waiting.slot,
+                    method: waiting.method,
+                    codec: waiting.codec,
+                    compressed: waiting.compressed,
+                    deadline: waiting.deadline,
+                    peer: waiting.peer,
+                    // At least one microsecond: the call has waited.
+                    waited_us: micros(now.saturating_duration_since(since)).max(1),
+                    cost,
+                    metadata,
+                    body,
+                    chunk: waiting.chunk.take(),
+                });
+                self.recycle(waiting);
+                self.put_back(batch);
+            }
+            Next::Shed(reason, since, waiting) => {
+                let ended = CallEnd {
+                    place: EndPlace::Shed(reason),
+                    code: Code::ResourceExhausted,
+                    queue_us: micros(now.saturating_duration_since(since)),
+                    handler_us: 0,
+                    compressed: false,
+                    body: SendBody::Bytes(reason.message().as_bytes()),
+                };
+                conns.with(waiting.key, |cx| self.end_work(cx, waiting.slot, ended));
+                self.recycle(waiting);
+            }
+        }
     }
 
-    /// Hands the batches of the run queue to the workers, and then wakes a worker for each.
-    fn hand_over_queued(&mut self) {
+    // Batches.
+
+    /// Adds a call to the batch of this turn, or to one of its own for a blocking thread.
+    #[inline]
+    fn start(
+        &mut self,
+        cx: &mut Cx<'_>,
+        request: &Request,
+        index: u32,
+        method: &Method,
+        pool: WorkPool,
+        cost: CallCost,
+    ) {
+        let mut batch = self.batch_for(pool, cost, cx.now());
+        self.push(cx, request, index, method, cost, &mut batch);
+        self.put_back(batch);
+    }
+
+    /// Returns the batch to which a call is added.
+    #[inline]
+    fn batch_for(&mut self, pool: WorkPool, cost: CallCost, now: Instant) -> Box<WorkBatch> {
+        if pool == WorkPool::Cpu
+            && let Some(batch) = self.gathering.take()
+        {
+            if batch.estimate_ns + u64::from(cost.charge.estimate_ns) <= u64::from(self.look_ahead_ns) {
+                return batch;
+            }
+            self.ready.push(batch);
+        }
+        self.begin_batch(pool, now)
+    }
+
+    /// Keeps a batch until it is full, or until the end of the turn.
+    #[inline]
+    fn put_back(&mut self, batch: Box<WorkBatch>) {
+        if batch.pool == WorkPool::Blocking {
+            if let Err(batch) = self.pools.blocking.send(batch) {
+                self.take_back(batch);
+            }
+            return;
+        }
+        let is_full = batch.len() >= self.batch_max || batch.bytes_len() >= BATCH_BYTES_MAX;
+        if !is_full {
+            self.gathering = Some(batch);
+            return;
+        }
+        self.ready.push(batch);
+        if self.wakes_early && self.pools.cpu.has_idle_worker() {
+            self.hand_over_ready();
+        }
+    }
+
+    /// Hands the ready batches to the workers, and then wakes a worker for each.
+    fn hand_over_ready(&mut self) {
         let mut sent = 0;
-        let mut queue = std::mem::take(&mut self.run_queue);
-        for mut batch in queue.drain(..) {
+        let mut ready = std::mem::take(&mut self.ready);
+        for mut batch in ready.drain(..) {
             if self.pools.cpu.can_help() {
                 batch.is_watched = true;
                 self.watched += 1;
@@ -71,41 +307,31 @@ impl Dispatcher {
                 Err(batch) => self.take_back(batch),
             }
         }
-        self.run_queue = queue;
+        self.ready = ready;
         for _ in 0..sent {
             self.pools.cpu.wake();
         }
     }
 
-    /// Hands one request to the blocking threads: in a batch, one request would wait for the other.
-    pub(super) fn hand_over_one(&mut self, cx: &mut Cx<'_>, request: &Request, index: u32, method: &Method) {
-        if !self.pools.backlog.has_room(0) {
-            return self.refuse_full(cx, request, index);
-        }
-        let mut batch = self.begin_batch(cx.now());
-        self.push(cx, request, index, method, &mut batch);
-        self.pools.backlog.add(1);
-        if let Err(batch) = self.pools.blocking.send(batch) {
-            self.take_back(batch);
-        }
+    /// Returns the place of the next call of a batch, and counts it.
+    #[inline]
+    fn place_in(&mut self, batch: &WorkBatch) -> WorkPlace {
+        self.groups[batch.number as usize].left += 1;
+        WorkPlace::Batch { number: batch.number, place: batch.len() as u8 }
     }
 
-    #[cold]
-    fn refuse_full(&mut self, cx: &mut Cx<'_>, request: &Request, index: u32) {
-        let status = Status::resource_exhausted(QUEUE_FULL);
-        self.refuse_at(cx, request, Some(index), EndPlace::QueueFull, &status);
-    }
-
-    pub(super) fn push(
+    #[inline]
+    fn push(
         &mut self,
         cx: &mut Cx<'_>,
         request: &Request,
         index: u32,
         method: &Method,
+        cost: CallCost,
         batch: &mut WorkBatch,
     ) {
         let deadline = deadline_of(request, cx.now());
-        let place = (batch.number, batch.len() as u8);
+        let place = self.place_in(batch);
         let (slot, body_len) = self.begin_call(cx, request, index, method, deadline, place);
         let chunk = (body_len > COPY_BYTES_MAX).then(|| cx.cut(request.body));
         batch.push(JobParts {
@@ -116,12 +342,15 @@ impl Dispatcher {
             compressed: request.compressed,
             deadline,
             peer: cx.peer(),
+            waited_us: 0,
+            cost,
             metadata: cx.bytes(request.metadata),
             body: cx.bytes(request.body),
             chunk,
         });
     }
 
+    #[inline]
     pub(super) fn begin_call(
         &mut self,
         cx: &mut Cx<'_>,
@@ -129,12 +358,11 @@ impl Dispatcher {
         index: u32,
         method: &Method,
         deadline: Option<Instant>,
-        place: (u32, u8),
+        work: WorkPlace,
     ) -> (u32, usize) {
         let body_len = request.body.len();
         let Request { id, codec, one_way, compressed, .. } = *request;
-        let call = ConnCall::new(id, deadline, place, codec, one_way, compressed, index, body_len as u32);
-        self.groups[place.0 as usize].left += 1;
+        let call = ConnCall::new(id, deadline, work, codec, one_way, compressed, index, body_len as u32);
         if method.shape() != CallShape::Unary {
             let slot = cx.session.calls.begin(call.streaming(), &mut self.free_list);
             cx.begin_stream();
@@ -146,15 +374,15 @@ impl Dispatcher {
         (slot, body_len)
     }
 
-    pub(super) fn begin_group(&mut self) -> u32 {
+    /// Makes a group for one call.
+    pub(super) fn begin_group(&mut self, calls: u32) -> u32 {
         let scope = self.spare_scopes.pop().unwrap_or_default();
-        self.groups.insert(BatchGroup { scope, left: 0 }) as u32
+        self.groups.insert(BatchGroup { scope, left: calls }) as u32
     }
 
-    pub(super) fn begin_batch(&mut self, now: Instant) -> Box<WorkBatch> {
-        let number = self.begin_group();
+    fn begin_batch(&mut self, pool: WorkPool, now: Instant) -> Box<WorkBatch> {
         // The batch itself counts too: a deferred answer may be completed before the batch is returned.
-        self.groups[number as usize].left = 1;
+        let number = self.begin_group(1);
         let mut batch = match self.spare_batches.pop() {
             Some(batch) => {
                 self.spare_bytes -= batch.capacity_bytes();
@@ -162,7 +390,7 @@ impl Dispatcher {
             }
             None => WorkBatch::new(self.completions.clone(), self.back.clone()),
         };
-        batch.begin(number, self.groups[number as usize].scope.clone(), now);
+        batch.begin(number, self.groups[number as usize].scope.clone(), pool, now);
         batch
     }
 
@@ -174,9 +402,53 @@ impl Dispatcher {
     /// Answers the requests of a batch that the workers did not take: they have ended (the server is ending), or
     /// their queue is full. The answers go through the mailbox, since no connection may be borrowed here.
     #[cold]
-    pub(super) fn take_back(&mut self, mut batch: Box<WorkBatch>) {
-        self.pools.backlog.sub(batch.len());
-        batch.refuse(&Status::resource_exhausted(QUEUE_FULL));
+    fn take_back(&mut self, mut batch: Box<WorkBatch>) {
+        batch.refuse(&Status::resource_exhausted(ShedReason::QueueFull.message()));
         batch.send_back();
+    }
+
+    // Sources and priorities.
+
+    /// Returns the source of a connection's calls.
+    fn source_of(&mut self, cx: &mut Cx<'_>, pool: WorkPool) -> SourceId {
+        let known = cx.session.sources[pool as usize];
+        if known != SourceId::NONE {
+            return known;
+        }
+        let source = match self.sources.address(cx.peer()) {
+            None => self.run_queue.add_source(pool),
+            Some(address) => match self.sources.by_address.get(&(address, pool)) {
+                Some(source) => {
+                    self.run_queue.join_source(pool, *source);
+                    *source
+                }
+                None => {
+                    let source = self.run_queue.add_source(pool);
+                    self.sources.by_address.insert((address, pool), source);
+                    self.sources.addresses.insert((source, pool), address);
+                    source
+                }
+            },
+        };
+        cx.session.sources[pool as usize] = source;
+        source
+    }
+
+    /// Takes note that a connection has closed.
+    pub(super) fn leave_sources(&mut self, sources: [SourceId; WorkPool::ALL.len()]) {
+        for (pool, source) in WorkPool::ALL.into_iter().zip(sources) {
+            if source != SourceId::NONE
+                && self.run_queue.leave_source(pool, source)
+                && let Some(address) = self.sources.addresses.remove(&(source, pool))
+            {
+                self.sources.by_address.remove(&(address, pool));
+            }
+        }
+    }
+
+    /// Returns the priority of a call: 0 is the highest.
+    fn level_of(&self, cx: &Cx<'_>, request: &Request) -> u8 {
+        let _ = (cx, request);
+        1
     }
 }

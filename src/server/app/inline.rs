@@ -6,6 +6,7 @@ use coreloop_bufpool::{Chunk, LINK_BYTES_MIN};
 
 use super::end::{CallEnd, EndingCall};
 use super::{Cx, Dispatcher, deadline_of};
+use crate::conn::calls::WorkPlace;
 use crate::context::{Context, ContextParts, Deferral, Outcome, RunCall};
 use crate::message::{Metadata, Request, SendBody};
 use crate::server::observer::EndPlace;
@@ -142,8 +143,9 @@ impl Dispatcher {
         if deadline.is_some_and(|deadline| deadline <= began) {
             return self.refuse_late(cx, request, index);
         }
-        let number = self.begin_group();
-        let (slot, _) = self.begin_call(cx, request, index, method, deadline, (number, 0));
+        let number = self.begin_group(1);
+        let work = WorkPlace::Batch { number, place: 0 };
+        let (slot, _) = self.begin_call(cx, request, index, method, deadline, work);
         let chunk = shared_body(cx, request, method);
         let scope = self.groups[number as usize].scope.clone();
         let queue_us = micros(began.saturating_duration_since(cx.now()));

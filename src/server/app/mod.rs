@@ -1,7 +1,7 @@
 //! The role of a server's reactor: finds the method, admits or refuses, runs or hands over, and answers.
 //!
-//! Everything here runs on the reactor's thread. Pooled work waits in the run queue, in batches that are gathered over a
-//! turn, until it is handed over.
+//! Everything here runs on the reactor's thread. Pooled work is gathered in batches over a turn and handed over; what the
+//! workers cannot begin soon waits in the run queue.
 //! A group of calls that were handed over together shares one scope for cancellation; the group is removed when the
 //! last of them has completed.
 
@@ -22,12 +22,15 @@ use slab::Slab;
 
 use self::completion::MailCompletions;
 use self::end::{CallEnd, CallEnds, EndingCall};
+use self::hand_over::{CallSources, WaitingCall};
 use self::streams::ServerSession;
 use crate::codec::Codec;
+use crate::config::FairBy;
 use crate::conn::CloseReason;
 use crate::conn::calls::{ConnCall, FreeList};
 use crate::context::{CompletionSink, DeferredReply, Peer, Scope};
 use crate::message::{JsonDialect, Message, Refusal, Request};
+use crate::policy::run_queue::{RunQueue, RunQueueConfig};
 use crate::reactor::{App, ConnCx, Conns, Remote};
 use crate::server::observer::{CallObserver, EndPlace};
 #[cfg(feature = "bench-internals")]
@@ -110,12 +113,19 @@ struct Dispatcher {
     gated: Vec<Key>,
     back: Arc<dyn Fn(Box<WorkBatch>) + Send + Sync>,
     groups: Slab<BatchGroup>,
+    /// Which reactor of the server this is.
+    reactor: usize,
+    /// The calls that wait for a worker.
+    run_queue: RunQueue<WaitingCall>,
+    sources: CallSources,
+    look_ahead_ns: u32,
+    /// Buffers for the arguments of waiting calls.
+    spare_arguments: Vec<Vec<u8>>,
     /// The batch that is being filled with pooled requests.
     gathering: Option<Box<WorkBatch>>,
-    /// The run queue: full batches that wait for a worker, in the order of their arrival. The backlog counts their
-    /// requests and bounds them.
+    /// Batches that are handed over by the end of the turn.
     #[allow(clippy::vec_box, reason = "a batch travels in its box, here too")]
-    run_queue: Vec<Box<WorkBatch>>,
+    ready: Vec<Box<WorkBatch>>,
     #[allow(clippy::vec_box, reason = "a batch travels in its box, here too")]
     spare_batches: Vec<Box<WorkBatch>>,
     /// The bytes that they hold: `spare_bytes <= SPARE_BYTES_MAX`.
@@ -150,11 +160,15 @@ pub(super) struct AppParts {
     pub(super) batch_max: usize,
     pub(super) remote: Remote<Completion>,
     pub(super) observers: Vec<Box<dyn CallObserver>>,
+    pub(super) reactor: usize,
+    pub(super) run_queue: RunQueueConfig,
+    pub(super) fair_by: FairBy,
 }
 
 impl RpcApp {
     pub(super) fn new(parts: AppParts) -> RpcApp {
-        let AppParts { registry, pools, stats, side, protocols, batch_max, remote, observers } = parts;
+        let AppParts { registry, pools, stats, side, protocols, batch_max, remote, observers, .. } = parts;
+        let AppParts { reactor, run_queue, fair_by, .. } = parts;
         let back = {
             let remote = remote.clone();
             move |batch: Box<WorkBatch>| {
@@ -178,8 +192,13 @@ impl RpcApp {
             gated: Vec::new(),
             back: Arc::new(back),
             groups: Slab::new(),
+            reactor,
+            look_ahead_ns: run_queue.look_ahead_ns,
+            run_queue: RunQueue::new(&run_queue),
+            sources: CallSources::new(fair_by),
+            spare_arguments: Vec::new(),
             gathering: None,
-            run_queue: Vec::new(),
+            ready: Vec::new(),
             spare_batches: Vec::new(),
             spare_bytes: 0,
             spare_scopes: Vec::new(),
@@ -402,8 +421,8 @@ impl App for RpcApp {
         }
     }
 
-    fn schedule(&mut self, now: Instant) {
-        self.dispatcher.schedule(now);
+    fn schedule(&mut self, conns: &mut Conns<'_, RpcApp>) {
+        self.dispatcher.schedule(conns);
     }
 
     #[inline]
@@ -464,6 +483,7 @@ impl App for RpcApp {
             }
             self.dispatcher.cancel_work(call);
         }
+        self.dispatcher.leave_sources(session.sources);
         self.dispatcher.end_all_streams(key, &mut session);
     }
 }

@@ -18,6 +18,7 @@ use crate::context::DeferredReply;
 use crate::message::{
     BrokenCall, IncomingData, JsonDialect, Metadata, Outgoing, OutgoingReply, Request, SendBody, Span,
 };
+use crate::policy::fair::SourceId;
 use crate::reactor::Conns;
 use crate::server::observer::EndPlace;
 use crate::service::{Kind, Method, Registry};
@@ -27,6 +28,7 @@ use crate::stream::{
     StreamCommand, StreamOrigin, StreamPort, report_bytes, send_message,
 };
 use crate::wire::{Protocol, StreamSupport};
+use crate::workers::WorkPool;
 
 /// The bytes of a reply or a pong without its body.
 const FRAME_HEADER_BYTES: usize = 32;
@@ -57,6 +59,8 @@ pub(in crate::server) struct ServerSession {
     pub(in crate::server) calls: Calls,
     /// Absent until the first frame of a stream.
     pub(super) streams: Option<Box<SessionStreams>>,
+    /// The sources of its calls in the run queue, by pool, once a call has had to wait.
+    pub(super) sources: [SourceId; WorkPool::ALL.len()],
 }
 
 pub(super) struct SessionStreams {
@@ -70,7 +74,7 @@ pub(super) struct SessionStreams {
 
 impl ServerSession {
     pub(super) const fn new() -> ServerSession {
-        ServerSession { calls: Calls::new(), streams: None }
+        ServerSession { calls: Calls::new(), streams: None, sources: [SourceId::NONE; WorkPool::ALL.len()] }
     }
 
     /// Checks the credit of the streams, and returns their number.

@@ -1,0 +1,549 @@
+//! The run queue: which calls start, which wait for a worker, and which are refused.
+//!
+//! A reactor hands over to the workers only what they can begin soon: calls whose estimated times add up to the
+//! look-ahead of each worker, and at least two calls for each, of which one runs and one waits. All other calls wait
+//! here, in a fair order ([`FairQueue`]), where they can still be removed, overtaken and refused.
+//!
+//! - A call that finds room is started at once, whatever is expected of it.
+//! - A call that must wait, and that is expected to end after its deadline, is refused at once: an overloaded queue that
+//!   keeps everything answers everything too late. If its estimate has not been confirmed for a while, it passes as a
+//!   probe.
+//! - A call that has waited is not started if it is expected to end after its deadline.
+//! - Without deadlines, and if configured: a delay target (CoDel), an adaptive limit on concurrency, a fixed limit for a
+//!   method. Calls of lower priority are refused first.
+//!
+//! The ideas: refusing early by the expected wait is from "Overload Control for Scaling WeChat Microservices" (Zhou et
+//! al., 2018) and from Breakwater (Cho et al., OSDI 2020); the order of sources is in [`fair`](super::fair).
+
+use std::time::{Duration, Instant};
+
+use super::codel::CoDel;
+use super::delay::DelayEstimate;
+use super::estimate::{Estimates, SizeClass};
+use super::fair::{Charge, FairQueue, ItemId, LEVELS, SourceId};
+use super::gradient::GradientLimit;
+
+/// The time over which CoDel observes the queue before it sheds: the interval of RFC 8289.
+const QUEUE_TARGET_INTERVAL: Duration = Duration::from_millis(100);
+/// The least adaptive limit on concurrency, for each worker.
+const ADAPTIVE_LIMIT_MIN: u32 = 2;
+/// The most calls in progress per worker without waiting behind the look-ahead.
+const CALLS_PER_WORKER: u32 = 2;
+/// The longest advice on when to try again, in milliseconds.
+const RETRY_AFTER_MS_MAX: u64 = 60_000;
+
+/// The pool in which a method runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum WorkPool {
+    /// The pool for CPU work.
+    Cpu,
+    /// The elastic pool for methods that may block.
+    Blocking,
+}
+
+impl WorkPool {
+    /// The pools.
+    pub const ALL: [WorkPool; 2] = [WorkPool::Cpu, WorkPool::Blocking];
+}
+
+/// Why a call was refused or dropped before it ran, in order to answer others in time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ShedReason {
+    /// The run queue was full (`limits.run_queue_max`).
+    QueueFull,
+    /// It would have had to wait, and was expected to end after its deadline.
+    ExpectedLate,
+    /// It had waited, and was expected to end after its deadline if it were started.
+    TooLateToStart,
+    /// Calls waited longer than the target for too long (`limits.queue_target_ms`).
+    QueueDelay,
+    /// More calls were in progress than the adaptive limit allows (`limits.adaptive_concurrency`).
+    Concurrency,
+    /// As many calls of the method were in progress as its limit allows (`method_limits`).
+    MethodLimit,
+}
+
+impl ShedReason {
+    /// Every reason, in the order of the counters.
+    pub const ALL: [ShedReason; 6] = [
+        ShedReason::QueueFull,
+        ShedReason::ExpectedLate,
+        ShedReason::TooLateToStart,
+        ShedReason::QueueDelay,
+        ShedReason::Concurrency,
+        ShedReason::MethodLimit,
+    ];
+
+    /// Returns the name of the reason's counter.
+    pub fn name(self) -> &'static str {
+        match self {
+            ShedReason::QueueFull => "queue_full",
+            ShedReason::ExpectedLate => "expected_late",
+            ShedReason::TooLateToStart => "too_late_to_start",
+            ShedReason::QueueDelay => "queue_delay",
+            ShedReason::Concurrency => "concurrency",
+            ShedReason::MethodLimit => "method_limit",
+        }
+    }
+
+    /// Returns the message of the answer.
+    pub fn message(self) -> &'static str {
+        match self {
+            ShedReason::QueueFull => "the run queue is full (run_queue_max)",
+            ShedReason::ExpectedLate => "the server is busy: the call would end after its deadline",
+            ShedReason::TooLateToStart => "the call waited, and would end after its deadline",
+            ShedReason::QueueDelay => "the server is busy: calls wait longer than queue_target_ms",
+            ShedReason::Concurrency => "the server is busy: too many calls are in progress",
+            ShedReason::MethodLimit => "as many calls of the method are in progress as method_limits allows",
+        }
+    }
+}
+
+/// The settings of a run queue.
+#[derive(Clone, Debug)]
+pub struct RunQueueConfig {
+    /// The number of methods.
+    pub methods: usize,
+    /// The threads of each pool.
+    pub workers: [u32; WorkPool::ALL.len()],
+    /// Nanoseconds of work that each worker of the pool for CPU work is given ahead.
+    pub look_ahead_ns: u32,
+    /// The most calls that wait.
+    pub queue_max: usize,
+    /// The time that calls may wait continuously before some are shed; `None`: any time.
+    pub queue_target: Option<Duration>,
+    /// The number of calls in progress is limited by their latency.
+    pub is_adaptive: bool,
+    /// The most calls in progress of some methods, by index.
+    pub method_limits: Vec<(u32, u32)>,
+}
+
+/// What a call is expected to cost, and who pays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CallCost {
+    /// The source of the call, and the estimate of its time; 0 if it is unknown.
+    pub charge: Charge,
+    /// The size class of the argument.
+    pub class: SizeClass,
+}
+
+/// A call that arrives.
+#[derive(Clone, Copy, Debug)]
+pub struct Arrival {
+    /// The pool in which the method runs.
+    pub pool: WorkPool,
+    /// The method's index.
+    pub method: u32,
+    /// The size class of the argument.
+    pub class: SizeClass,
+    /// The priority: 0 is the highest.
+    pub level: u8,
+    /// When the caller stops waiting.
+    pub deadline: Option<Instant>,
+}
+
+/// What happens to a call that arrives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It starts: the caller hands it over, and reports its end with [`RunQueue::on_ended`].
+    Start(CallCost),
+    /// It waits: the caller adds it with [`RunQueue::push`].
+    Wait(CallCost),
+    /// It is refused.
+    Refuse(ShedReason),
+}
+
+/// A call that leaves the queue.
+#[derive(Debug)]
+pub enum Next<T> {
+    /// It starts, after it has waited since the given time.
+    Start(CallCost, Instant, T),
+    /// It is answered instead.
+    Shed(ShedReason, Instant, T),
+}
+
+#[derive(Debug)]
+struct Waiting<T> {
+    method: u32,
+    class: SizeClass,
+    deadline: Option<Instant>,
+    since: Instant,
+    value: T,
+}
+
+/// The calls of one pool.
+#[derive(Debug)]
+struct Lane<T> {
+    queue: FairQueue<Waiting<T>>,
+    workers: u32,
+    look_ahead_ns: u32,
+    /// Calls that were handed over and have not ended, and the sum of their estimates.
+    running: u32,
+    running_ns: u64,
+    /// What this reactor may hand over, while other reactors have work for the pool, or none does.
+    share_calls: u32,
+    share_ns: u64,
+    /// The work of other reactors.
+    others_ns: u64,
+    codel: Option<CoDel>,
+}
+
+impl<T> Lane<T> {
+    fn new(workers: u32, look_ahead_ns: u32, codel: Option<CoDel>) -> Lane<T> {
+        let mut lane = Lane {
+            queue: FairQueue::new(look_ahead_ns.max(1)),
+            workers: workers.max(1),
+            look_ahead_ns,
+            running: 0,
+            running_ns: 0,
+            share_calls: 0,
+            share_ns: 0,
+            others_ns: 0,
+            codel,
+        };
+        lane.set_others(0, 0);
+        lane
+    }
+
+    fn set_others(&mut self, reactors: u32, work_ns: u64) {
+        let sharers = reactors + 1;
+        self.others_ns = work_ns;
+        self.share_calls = (self.most_calls() / sharers).max(1);
+        self.share_ns = self.most_ns() / u64::from(sharers);
+    }
+
+    /// The elastic pool has a thread for each call.
+    fn most_calls(&self) -> u32 {
+        if self.look_ahead_ns == 0 { self.workers } else { self.workers.saturating_mul(CALLS_PER_WORKER) }
+    }
+
+    fn most_ns(&self) -> u64 {
+        u64::from(self.workers) * u64::from(self.look_ahead_ns)
+    }
+
+    /// A call of unknown cost counts as the whole look-ahead of a worker.
+    #[inline]
+    fn weight_ns(&self, estimate_ns: u32) -> u64 {
+        u64::from(if estimate_ns == 0 { self.look_ahead_ns } else { estimate_ns })
+    }
+
+    /// Returns whether the pool takes one more call. While a worker sleeps, the shares of others are not used.
+    #[inline]
+    fn has_room(&self, weight_ns: u64, is_any_asleep: bool) -> bool {
+        if self.running < self.share_calls || self.running_ns + weight_ns <= self.share_ns {
+            return true;
+        }
+        is_any_asleep && (self.running < self.most_calls() || self.running_ns + weight_ns <= self.most_ns())
+    }
+
+    #[inline]
+    fn begin(&mut self, estimate_ns: u32) {
+        self.running += 1;
+        self.running_ns += self.weight_ns(estimate_ns);
+    }
+
+    /// Returns the nanoseconds until a further call of a source begins.
+    fn wait_ns(&self, source: SourceId, level: u8) -> u64 {
+        (self.queue.before_ns(source, level) + self.running_ns + self.others_ns) / u64::from(self.workers)
+    }
+}
+
+/// The calls of a reactor that wait for a worker.
+#[derive(Debug)]
+pub struct RunQueue<T> {
+    lanes: [Lane<T>; WorkPool::ALL.len()],
+    estimates: Estimates,
+    /// From the end of a call to its answer, in nanoseconds.
+    delay: DelayEstimate,
+    queue_max: usize,
+    adaptive: Option<GradientLimit>,
+    /// By method: calls in progress, and the most of them. Empty without such limits.
+    in_progress: Box<[(u32, u32)]>,
+    /// A limit on calls in progress applies to some.
+    is_limited: bool,
+    /// The last sample, which the calls that were timed with it share.
+    sample: (u32, SizeClass, u32),
+}
+
+impl<T> RunQueue<T> {
+    /// Creates an empty queue.
+    pub fn new(config: &RunQueueConfig) -> RunQueue<T> {
+        let RunQueueConfig { methods, workers, look_ahead_ns, queue_max, queue_target, is_adaptive, .. } =
+            *config;
+        let codel = || queue_target.map(|target| CoDel::new(target, QUEUE_TARGET_INTERVAL));
+        let mut in_progress: Box<[(u32, u32)]> = Box::default();
+        if !config.method_limits.is_empty() {
+            in_progress = vec![(0, u32::MAX); methods].into();
+            for (method, most) in &config.method_limits {
+                in_progress[*method as usize].1 = *most;
+            }
+        }
+        let threads = workers[0].saturating_add(workers[1]);
+        RunQueue {
+            lanes: [
+                Lane::new(workers[0], look_ahead_ns.max(1), codel()),
+                Lane::new(workers[1], 0, codel()),
+            ],
+            estimates: Estimates::new(methods),
+            delay: DelayEstimate::default(),
+            queue_max,
+            adaptive: is_adaptive.then(|| {
+                let most = u32::try_from(queue_max).unwrap_or(u32::MAX).saturating_add(threads);
+                GradientLimit::new(workers[0].saturating_mul(ADAPTIVE_LIMIT_MIN).min(most), most)
+            }),
+            is_limited: is_adaptive || !in_progress.is_empty(),
+            in_progress,
+            sample: (u32::MAX, SizeClass::of(0), 0),
+        }
+    }
+
+    /// Returns the number of waiting calls.
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.lanes.iter().map(|lane| lane.queue.len()).sum()
+    }
+
+    /// Returns whether no call waits.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.lanes.iter().all(|lane| lane.queue.is_empty())
+    }
+
+    /// Returns the number of calls that were handed over to a pool and have not ended.
+    pub fn running(&self, pool: WorkPool) -> u32 {
+        self.lanes[pool as usize].running
+    }
+
+    /// Returns the estimated nanoseconds of the calls that wait or run; at least 1 if there are any.
+    pub fn work_ns(&self, pool: WorkPool) -> u64 {
+        let lane = &self.lanes[pool as usize];
+        let work_ns = lane.queue.queued_ns(LEVELS as u8 - 1) + lane.running_ns;
+        work_ns.max(u64::from(lane.running > 0 || !lane.queue.is_empty()))
+    }
+
+    /// Takes note of what other reactors have for a pool: how many of them have work, and how much.
+    pub fn set_others(&mut self, pool: WorkPool, reactors: u32, work_ns: u64) {
+        self.lanes[pool as usize].set_others(reactors, work_ns);
+    }
+
+    /// Returns the nanoseconds that a new call would wait for a worker of the pool for CPU work.
+    pub fn load_ns(&self) -> u64 {
+        let lane = &self.lanes[WorkPool::Cpu as usize];
+        if lane.queue.is_empty() && lane.has_room(0, false) {
+            return 0;
+        }
+        (self.work_ns(WorkPool::Cpu) + lane.others_ns) / u64::from(lane.workers)
+    }
+
+    // Sources.
+
+    /// Adds a source with one connection, for the calls of one pool.
+    pub fn add_source(&mut self, pool: WorkPool) -> SourceId {
+        self.lanes[pool as usize].queue.add_source()
+    }
+
+    /// Adds a connection to a source.
+    pub fn join_source(&mut self, pool: WorkPool, source: SourceId) {
+        self.lanes[pool as usize].queue.join(source);
+    }
+
+    /// Removes a connection from a source. Returns true if it was the last.
+    pub fn leave_source(&mut self, pool: WorkPool, source: SourceId) -> bool {
+        self.lanes[pool as usize].queue.leave(source)
+    }
+
+    // Calls.
+
+    /// Starts a call if no call waits, there is room, and no limit could refuse it: the common case, which needs no
+    /// source.
+    #[inline]
+    pub fn start_at_once(
+        &mut self,
+        pool: WorkPool,
+        method: u32,
+        class: SizeClass,
+        is_any_asleep: bool,
+    ) -> Option<CallCost> {
+        let estimate_ns = self.estimates.estimate_ns(method, class);
+        let lane = &mut self.lanes[pool as usize];
+        if self.is_limited
+            || !lane.queue.is_empty()
+            || !lane.has_room(lane.weight_ns(estimate_ns), is_any_asleep)
+        {
+            return None;
+        }
+        lane.begin(estimate_ns);
+        Some(CallCost { charge: Charge { source: SourceId::NONE, level: 0, estimate_ns }, class })
+    }
+
+    /// Decides what happens to a call of a source.
+    pub fn admit(
+        &mut self,
+        call: &Arrival,
+        source: SourceId,
+        is_any_asleep: bool,
+        now: Instant,
+    ) -> Verdict {
+        let Arrival { pool, method, class, level, deadline } = *call;
+        if let Some(reason) = self.over_limit(call) {
+            return Verdict::Refuse(reason);
+        }
+        let queued = self.len();
+        let lane = &mut self.lanes[pool as usize];
+        let estimate_ns = match lane.queue.mean_ns(source, method) {
+            Some(mean_ns) => mean_ns,
+            None => self.estimates.estimate_ns(method, class),
+        };
+        let cost = CallCost { charge: Charge { source, level, estimate_ns }, class };
+        if lane.queue.is_empty() && lane.has_room(lane.weight_ns(estimate_ns), is_any_asleep) {
+            lane.begin(estimate_ns);
+            self.count_begun(method);
+            let charge = Charge { source: SourceId::NONE, ..cost.charge };
+            return Verdict::Start(CallCost { charge, class });
+        }
+        if queued >= self.queue_max {
+            return Verdict::Refuse(ShedReason::QueueFull);
+        }
+        if let Some(deadline) = deadline {
+            let wait_ns = lane.wait_ns(source, level) + u64::from(estimate_ns) + self.delay.bound_ns();
+            let is_late = now + Duration::from_nanos(wait_ns) > deadline;
+            if is_late && !self.estimates.take_probe(method, class, now) {
+                return Verdict::Refuse(ShedReason::ExpectedLate);
+            }
+        }
+        self.count_begun(method);
+        Verdict::Wait(cost)
+    }
+
+    /// Adds a call for which [`RunQueue::admit`] returned [`Verdict::Wait`].
+    pub fn push(&mut self, call: &Arrival, cost: CallCost, now: Instant, value: T) -> ItemId {
+        let Arrival { pool, method, class, deadline, .. } = *call;
+        let waiting = Waiting { method, class, deadline, since: now, value };
+        self.lanes[pool as usize].queue.push(cost.charge, waiting)
+    }
+
+    /// Removes a waiting call, which has ended otherwise.
+    pub fn remove(&mut self, pool: WorkPool, id: ItemId) -> Option<T> {
+        let waiting = self.lanes[pool as usize].queue.remove(id)?;
+        self.count_ended(waiting.method);
+        Some(waiting.value)
+    }
+
+    /// Returns the next call that leaves the queue, if there is room for one.
+    pub fn next(&mut self, pool: WorkPool, is_any_asleep: bool, now: Instant) -> Option<Next<T>> {
+        let lane = &mut self.lanes[pool as usize];
+        if lane.queue.is_empty() || !lane.has_room(1, is_any_asleep) {
+            return None;
+        }
+        let (mut charge, waiting) = lane.queue.pop()?;
+        let Waiting { method, class, deadline, since, value } = waiting;
+        if charge.estimate_ns == 0 {
+            lane.queue.raise(&mut charge, self.estimates.estimate_ns(method, class));
+        }
+        let begins_ns = lane.running_ns / u64::from(lane.workers);
+        let ends_ns = begins_ns + u64::from(charge.estimate_ns) + self.delay.mean_ns();
+        let is_late = deadline.is_some_and(|deadline| now + Duration::from_nanos(ends_ns) > deadline);
+        let is_last = lane.queue.is_empty();
+        let shed = if is_late && !self.estimates.take_probe(method, class, now) {
+            Some(ShedReason::TooLateToStart)
+        } else if let Some(codel) = &mut lane.codel
+            && codel.on_dequeue(now, now.saturating_duration_since(since), is_last)
+        {
+            Some(ShedReason::QueueDelay)
+        } else {
+            None
+        };
+        if let Some(reason) = shed {
+            lane.queue.settle(charge, method, None);
+            self.count_ended(method);
+            return Some(Next::Shed(reason, since, value));
+        }
+        lane.begin(charge.estimate_ns);
+        Some(Next::Start(CallCost { charge, class }, since, value))
+    }
+
+    /// Takes note that a call that was handed over has ended: it ran for `took_ns`, or did not run. `latency_ns` is from
+    /// its arrival to its end.
+    #[inline]
+    pub fn on_ended(
+        &mut self,
+        pool: WorkPool,
+        method: u32,
+        cost: CallCost,
+        took_ns: Option<u32>,
+        latency_ns: u64,
+        now: Instant,
+    ) {
+        let lane = &mut self.lanes[pool as usize];
+        lane.running -= 1;
+        lane.running_ns -= lane.weight_ns(cost.charge.estimate_ns);
+        if cost.charge.source != SourceId::NONE {
+            lane.queue.settle(cost.charge, method, took_ns);
+        }
+        if let Some(took_ns) = took_ns {
+            let sample = (method, cost.class, took_ns);
+            if self.sample != sample {
+                self.sample = sample;
+                self.estimates.note(method, cost.class, took_ns.max(1), now);
+            }
+        }
+        if self.is_limited {
+            self.count_ended(method);
+            let in_progress = self.in_progress();
+            if let Some(adaptive) = &mut self.adaptive
+                && took_ns.is_some()
+            {
+                adaptive.on_end(Duration::from_nanos(latency_ns), in_progress);
+            }
+        }
+    }
+
+    /// Takes note that the calls of a batch, which the workers have ended at `ended`, are answered now.
+    #[inline]
+    pub fn on_returned(&mut self, ended: Instant, now: Instant) {
+        self.delay.note(now.saturating_duration_since(ended).as_nanos() as u64);
+    }
+
+    /// Returns after how many milliseconds a refused caller should try again: when what waits now has ended.
+    pub fn retry_after_ms(&self, pool: WorkPool) -> u32 {
+        let lane = &self.lanes[pool as usize];
+        let wait_ns = (self.work_ns(pool) + lane.others_ns) / u64::from(lane.workers);
+        (wait_ns / 1_000_000).clamp(1, RETRY_AFTER_MS_MAX) as u32
+    }
+
+    // Limits on calls in progress.
+
+    fn in_progress(&self) -> u32 {
+        let lanes = self.lanes.iter().map(|lane| lane.running + lane.queue.len() as u32);
+        lanes.sum()
+    }
+
+    /// Returns the limit that a call exceeds.
+    fn over_limit(&self, call: &Arrival) -> Option<ShedReason> {
+        if !self.is_limited {
+            return None;
+        }
+        if let Some((count, most)) = self.in_progress.get(call.method as usize)
+            && count >= most
+        {
+            return Some(ShedReason::MethodLimit);
+        }
+        let limit = self.adaptive.as_ref()?.limit();
+        // Of the two lower levels, less is let in.
+        let quarters = 4 - u32::from(call.level.saturating_sub(1));
+        (self.in_progress() >= (limit / 4 * quarters).max(1)).then_some(ShedReason::Concurrency)
+    }
+
+    fn count_begun(&mut self, method: u32) {
+        if let Some((count, _)) = self.in_progress.get_mut(method as usize) {
+            *count += 1;
+        }
+    }
+
+    fn count_ended(&mut self, method: u32) {
+        if let Some((count, _)) = self.in_progress.get_mut(method as usize) {
+            *count -= 1;
+        }
+    }
+}
