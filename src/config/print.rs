@@ -113,9 +113,11 @@ mod tests {
             ValueKind::Origins => prop::collection::btree_set("https?://[a-z]{1,9}(:[5-9][0-9]{3})?", 0..4)
                 .prop_map(|set| ConfigValue::List(set.into_iter().collect()))
                 .boxed(),
-            ValueKind::MethodLimits => prop::collection::btree_set("[A-Z][a-z]{1,9}\\.[A-Z][a-z]{1,9}=[1-9][0-9]{0,3}", 0..4)
-                .prop_map(unique_methods)
-                .boxed(),
+            ValueKind::MethodLimits => {
+                prop::collection::btree_set("[A-Z][a-z]{1,9}\\.[A-Z][a-z]{1,9}=[1-9][0-9]{0,3}", 0..4)
+                    .prop_map(unique_methods)
+                    .boxed()
+            }
             ValueKind::Addresses => {
                 let address = prop_oneof![
                     "(native|jsonrpc|http):[a-z]{1,9}:[1-9][0-9]{0,3}",

@@ -139,9 +139,8 @@ impl ValueKind {
                     let Some((name, _)) = split_method_limit(text) else {
                         return Err(Misfit::Invalid(format!("\"{}\"", text.escape_debug())));
                     };
-                    let is_same = |other: &String| {
-                        split_method_limit(other).is_some_and(|(other, _)| other == name)
-                    };
+                    let is_same =
+                        |other: &String| split_method_limit(other).is_some_and(|(other, _)| other == name);
                     if list[..at].iter().any(is_same) {
                         return Err(Misfit::Invalid(format!("\"{name}\" twice")));
                     }

@@ -166,8 +166,7 @@ impl<T> FairQueue<T> {
 
     /// Adds a source with one connection.
     pub fn add_source(&mut self) -> SourceId {
-        let source =
-            Source { flows: [IDLE; LEVELS], holders: 1, running: 0, mean_ns: 0, method: NONE };
+        let source = Source { flows: [IDLE; LEVELS], holders: 1, running: 0, mean_ns: 0, method: NONE };
         SourceId(self.sources.insert(source) as u32)
     }
 
@@ -310,7 +309,8 @@ impl<T> FairQueue<T> {
         let level = &self.levels[at];
         let Some(entry) = self.sources.get(source.0 as usize) else { return before };
         let flow = &entry.flows[at];
-        let debt_ns = if flow.is_listed { flow.deficit_ns.min(0).unsigned_abs() } else { self.debt_ns(at, flow) };
+        let debt_ns =
+            if flow.is_listed { flow.deficit_ns.min(0).unsigned_abs() } else { self.debt_ns(at, flow) };
         let active = u64::from(level.active) + u64::from(flow.head == NONE);
         let own_ns = flow.queued_ns + debt_ns;
         before + own_ns.saturating_mul(active).min(level.queued_ns)

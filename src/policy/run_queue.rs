@@ -281,10 +281,7 @@ impl<T> RunQueue<T> {
         }
         let threads = workers[0].saturating_add(workers[1]);
         RunQueue {
-            lanes: [
-                Lane::new(workers[0], look_ahead_ns.max(1), codel()),
-                Lane::new(workers[1], 0, codel()),
-            ],
+            lanes: [Lane::new(workers[0], look_ahead_ns.max(1), codel()), Lane::new(workers[1], 0, codel())],
             estimates: Estimates::new(methods),
             delay: DelayEstimate::default(),
             queue_max,
@@ -378,13 +375,7 @@ impl<T> RunQueue<T> {
     }
 
     /// Decides what happens to a call of a source.
-    pub fn admit(
-        &mut self,
-        call: &Arrival,
-        source: SourceId,
-        is_any_asleep: bool,
-        now: Instant,
-    ) -> Verdict {
+    pub fn admit(&mut self, call: &Arrival, source: SourceId, is_any_asleep: bool, now: Instant) -> Verdict {
         let Arrival { pool, method, class, level, deadline } = *call;
         if let Some(reason) = self.over_limit(call) {
             return Verdict::Refuse(reason);
@@ -547,3 +538,6 @@ impl<T> RunQueue<T> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

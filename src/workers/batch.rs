@@ -148,7 +148,8 @@ impl WorkBatch {
         if parts.chunk.is_none() {
             bytes.extend_from_slice(parts.body);
         }
-        let JobParts { key, slot, method, codec, compressed, deadline, peer, waited_us, cost, chunk, .. } = parts;
+        let JobParts { key, slot, method, codec, compressed, deadline, peer, waited_us, cost, chunk, .. } =
+            parts;
         self.estimate_ns += u64::from(cost.charge.estimate_ns);
         let (metadata, body) = (metadata_start..body_start, body_start..bytes.len() as u32);
         jobs.push(Job {
@@ -355,8 +356,9 @@ fn run_one(
     out: &mut Vec<u8>,
     done: &mut Vec<FinishedCall>,
 ) {
-    let SharedRequests { requests: BatchRequests { number, scope, queued_at, jobs, bytes, .. }, sink, .. } =
-        shared;
+    let SharedRequests {
+        requests: BatchRequests { number, scope, queued_at, jobs, bytes, .. }, sink, ..
+    } = shared;
     let job = &jobs[index];
     let place = index as u8;
     let queue_us = job.waited_us.saturating_add(micros(began.saturating_duration_since(*queued_at)));
@@ -367,7 +369,10 @@ fn run_one(
         let status = Status::deadline_exceeded("the deadline passed while the call was queued");
         (Outcome::failed(status), CallNote::LateAtDequeue)
     } else if job.is_too_late(began) {
-        (Outcome::failed(Status::resource_exhausted(ShedReason::TooLateToStart.message())), CallNote::TooLateToStart)
+        (
+            Outcome::failed(Status::resource_exhausted(ShedReason::TooLateToStart.message())),
+            CallNote::TooLateToStart,
+        )
     } else {
         let metadata =
             Metadata::checked_before(&bytes[job.metadata.start as usize..job.metadata.end as usize]);
@@ -488,6 +493,8 @@ mod tests {
 
     use super::*;
     use crate::context::{DeferredReply, Peer};
+    use crate::policy::estimate::SizeClass;
+    use crate::policy::fair::{Charge, SourceId};
 
     struct Nowhere;
 
@@ -519,7 +526,7 @@ mod tests {
 
     fn batch(methods: &[u32]) -> Box<WorkBatch> {
         let mut batch = WorkBatch::new(Arc::new(Nowhere), Arc::new(|_| {}));
-        batch.begin(7, Arc::new(Scope::default()), Instant::now());
+        batch.begin(7, Arc::new(Scope::default()), WorkPool::Cpu, Instant::now());
         for (index, method) in methods.iter().enumerate() {
             let mut metadata = crate::message::MetadataBuf::new();
             metadata.push("k", &[b"abcdefghijklmnopqrstuvwxyz"[index % 26]]).unwrap();
@@ -528,6 +535,11 @@ mod tests {
                 key: Key::new(1, 1),
                 slot: index as u32,
                 method: *method,
+                waited_us: 0,
+                cost: CallCost {
+                    charge: Charge { source: SourceId::NONE, level: 0, estimate_ns: 0 },
+                    class: SizeClass::of(0),
+                },
                 codec: 2,
                 compressed: false,
                 deadline: None,
@@ -690,7 +702,7 @@ mod tests {
         assert_eq!(chunk.as_deref(), Some(&b"333"[..]));
         // And with one thread, the next time.
         batch.recycle();
-        batch.begin(8, Arc::new(Scope::default()), Instant::now());
+        batch.begin(8, Arc::new(Scope::default()), WorkPool::Cpu, Instant::now());
         batch.lay_out(false);
         assert!(!batch.run(&EchoCall(Mutex::default()), &mut Paces::default(), |_| false));
     }

@@ -98,7 +98,8 @@ impl Pools {
     pub fn other_work(&self, reactor: usize, pool: WorkPool) -> (u32, u64) {
         let others = self.loads.iter().enumerate().filter(|(index, _)| *index != reactor);
         let work = others.map(|(_, load)| load.work_ns[pool as usize].value());
-        work.filter(|work_ns| *work_ns > 0).fold((0, 0), |(reactors, sum), work_ns| (reactors + 1, sum + work_ns))
+        work.filter(|work_ns| *work_ns > 0)
+            .fold((0, 0), |(reactors, sum), work_ns| (reactors + 1, sum + work_ns))
     }
 
     /// Returns whether several reactors share the pools.

@@ -9,7 +9,7 @@ use crate::common::rig::rig_with;
 use crate::common::{Frame, PATIENCE, Peer, Rig, eventually, kind, serial};
 use coreloop::codec::Codec;
 use coreloop::config::Config;
-use coreloop::server::{CallObserver, EndPlace, EndedCall, ObservedRequest, ServerObserver};
+use coreloop::server::{CallObserver, EndPlace, EndedCall, ObservedRequest, ServerObserver, ShedReason};
 use coreloop::service::{Kind, Method};
 use coreloop::stats::Snapshot;
 use coreloop::{Code, Context, Status};
@@ -218,21 +218,22 @@ const CASES: &[Case] = &[
         name: "a full queue",
         change: |config| {
             one_worker(config);
-            config.limits.work_queue_max = 1;
+            config.limits.run_queue_max = 1;
         },
         run: |scene| {
             scene.occupy_worker(0);
+            // One call waits at the worker, one in the queue.
             scene.call(1, "Pooled.Double");
-            scene.ask(&Frame::call(2, "Pooled.Double", 1), Code::ResourceExhausted);
-            scene.ask(&Frame::call(3, "Blocking.Double", 1), Code::ResourceExhausted);
+            scene.call(2, "Pooled.Double");
+            scene.ask(&Frame::call(3, "Pooled.Double", 1), Code::ResourceExhausted);
             scene.rig.gate.open();
-            (0..2).for_each(|_| assert_eq!(scene.peer.answer().code(), Code::Ok));
+            (0..3).for_each(|_| assert_eq!(scene.peer.answer().code(), Code::Ok));
         },
         ends: &[
             (0, EndPlace::Worker, Code::Ok),
             (1, EndPlace::Worker, Code::Ok),
-            (2, EndPlace::QueueFull, Code::ResourceExhausted),
-            (3, EndPlace::QueueFull, Code::ResourceExhausted),
+            (2, EndPlace::Worker, Code::Ok),
+            (3, EndPlace::Shed(ShedReason::QueueFull), Code::ResourceExhausted),
         ],
     },
     Case {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use coreloop::bufpool::{Chunk, Pool, PoolConfig};
 use coreloop::config::Limits;
-use coreloop::conn::calls::{Calls, ConnCall, FreeList};
+use coreloop::conn::calls::{Calls, ConnCall, FreeList, WorkPlace};
 use coreloop::conn::{CloseReason, Conn, NextMessage, SocketAction};
 use coreloop::message::{Message, Outgoing, OutgoingReply, Request, SendBody};
 use coreloop::status::Code;
@@ -166,8 +166,16 @@ impl Server {
                 let left = Duration::from_micros(request.time_left_us.into());
                 let deadline = (request.time_left_us != 0).then(|| now + left);
                 let Request { id, codec, one_way, compressed, .. } = request;
-                let call =
-                    ConnCall::new(id, deadline, (0, 0), codec, one_way, compressed, 0, body.len() as u32);
+                let call = ConnCall::new(
+                    id,
+                    deadline,
+                    WorkPlace::Nowhere,
+                    codec,
+                    one_way,
+                    compressed,
+                    0,
+                    body.len() as u32,
+                );
                 let slot = self.calls.begin(call, &mut self.stock);
                 self.conn.begin_call(body.len(), &self.limits);
                 let body = if rng.one_in(2) { self.conn.cut(request.body) } else { Chunk::from(body) };

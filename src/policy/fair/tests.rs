@@ -46,7 +46,7 @@ fn share_of_time(calls: usize, factor: u32) -> [u64; 2] {
     let sources = [queue.add_source(), queue.add_source()];
     let mut used = [0; 2];
     for source in sources {
-        (0..100).for_each(|_| drop(queue.push(charge(source, 0, 3_000), ())));
+        (0..100).for_each(|_| _ = queue.push(charge(source, 0, 3_000), ()));
     }
     for _ in 0..calls {
         let (charged, ()) = queue.pop().unwrap();
@@ -196,7 +196,7 @@ proptest! {
         while let Some((charged, _)) = queue.pop() {
             queue.settle(charged, 0, None);
         }
-        sources.into_iter().for_each(|source| drop(queue.leave(source)));
+        sources.into_iter().for_each(|source| _ = queue.leave(source));
         prop_assert_eq!(queue.sources(), 0);
     }
 
@@ -210,7 +210,7 @@ proptest! {
         let mut queue = FairQueue::new(QUANTUM_NS);
         let sources: Vec<SourceId> = costs.iter().map(|_| queue.add_source()).collect();
         for (source, (estimate_ns, _)) in sources.iter().zip(&costs) {
-            (0..3).for_each(|_| drop(queue.push(charge(*source, 1, *estimate_ns), ())));
+            (0..3).for_each(|_| _ = queue.push(charge(*source, 1, *estimate_ns), ()));
         }
         let mut used = vec![0u64; costs.len()];
         for _ in 0..rounds {

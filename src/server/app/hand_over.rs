@@ -121,7 +121,14 @@ impl Dispatcher {
     }
 
     /// Puts a call into the run queue.
-    fn wait(&mut self, cx: &mut Cx<'_>, request: &Request, method: &Method, arrival: &Arrival, cost: CallCost) {
+    fn wait(
+        &mut self,
+        cx: &mut Cx<'_>,
+        request: &Request,
+        method: &Method,
+        arrival: &Arrival,
+        cost: CallCost,
+    ) {
         let Arrival { pool, method: index, deadline, .. } = *arrival;
         let (slot, body_len) = self.begin_call(cx, request, index, method, deadline, WorkPlace::Nowhere);
         let chunk = (body_len > COPY_BYTES_MAX).then(|| cx.cut(request.body));

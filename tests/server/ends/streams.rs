@@ -4,7 +4,7 @@ use std::io::Read;
 
 use coreloop::Context;
 use coreloop::codec::{Codec, Plain};
-use coreloop::server::{EndPlace, ServerBuilder};
+use coreloop::server::{EndPlace, ServerBuilder, ShedReason};
 use coreloop::service::{Kind, Method};
 use coreloop::stream::StreamEvent;
 use coreloop::{Code, Sink, Status};
@@ -169,21 +169,25 @@ pub const CASES: &[Case] = &[
         name: "a stream and a full queue",
         change: |config| {
             one_worker(config);
-            config.limits.work_queue_max = 1;
+            config.limits.run_queue_max = 1;
         },
         run: |scene| {
             scene.occupy_worker(0);
+            // One call waits at the worker, one in the queue.
             scene.call(1, "Pooled.Send");
             scene.call(2, "Pooled.Send");
-            scene.reply(2, Code::ResourceExhausted);
+            scene.call(3, "Pooled.Send");
+            scene.reply(3, Code::ResourceExhausted);
             scene.rig.gate.open();
             scene.peer.answer().is(0, Code::Ok, "");
             scene.reply(1, Code::Ok);
+            scene.reply(2, Code::Ok);
         },
         ends: &[
             (0, EndPlace::Worker, Code::Ok),
             (1, EndPlace::Deferred, Code::Ok),
-            (2, EndPlace::QueueFull, Code::ResourceExhausted),
+            (2, EndPlace::Deferred, Code::Ok),
+            (3, EndPlace::Shed(ShedReason::QueueFull), Code::ResourceExhausted),
         ],
     },
     Case {
