@@ -12,6 +12,8 @@ use crate::policy::run_queue::WorkPool;
 const ANSWERED: u8 = 1;
 /// The state bit of a call that has streams.
 const STREAMING: u8 = 2;
+/// The state bit of a call whose answer tells the load.
+const WANTS_LOAD: u8 = 4;
 
 /// Where the work of a call is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,6 +81,18 @@ impl ConnCall {
     pub fn streaming(mut self) -> ConnCall {
         self.state |= STREAMING;
         self
+    }
+
+    /// Marks a call whose answer tells the load.
+    pub fn wanting_load(mut self) -> ConnCall {
+        self.state |= WANTS_LOAD;
+        self
+    }
+
+    /// Returns whether the answer tells the load.
+    #[inline]
+    pub fn wants_load(&self) -> bool {
+        self.state & WANTS_LOAD != 0
     }
 
     /// Returns whether the call has streams.

@@ -530,6 +530,7 @@ pub(super) fn build(
         reactor: index,
         run_queue: run_queue.clone(),
         fair_by: config.fair_by,
+        level_min: config.priority_highest as u8,
     };
     let mut limits = config.limits.clone();
     limits.connections_max = limits.connections_max.min(descriptors_for(config.cores));

@@ -77,7 +77,7 @@ fn a_call_that_would_end_too_late_is_refused_unless_it_is_a_probe() {
     let mut queue: RunQueue<u32> = RunQueue::new(&config());
     teach(&mut queue, 0, 1_000_000, now);
     let source = queue.add_source(CPU);
-    let mut offer = |queue: &mut RunQueue<u32>, deadline_us: u64, now: Instant| {
+    let offer = |queue: &mut RunQueue<u32>, deadline_us: u64, now: Instant| {
         let arrival = arrival(0, Some(now + us(deadline_us)));
         let verdict = queue.admit(&arrival, source, false, now);
         if let Verdict::Wait(cost) = verdict {

@@ -130,6 +130,7 @@ impl Dispatcher {
                 queue_us: done.queue_us,
                 handler_us: done.handler_us,
                 compressed: done.compressed,
+                trailers: &[],
                 body,
             };
             conns.with(done.key, |cx| self.end_work(cx, done.slot, ended));
@@ -189,7 +190,15 @@ impl Dispatcher {
             Err(status) => SendBody::Chunk(Chunk::from(status.message.into_bytes())),
         };
         let place = EndPlace::Deferred;
-        let ended = CallEnd { place, code, queue_us: late.queue_us, handler_us, compressed: false, body };
+        let ended = CallEnd {
+            place,
+            code,
+            queue_us: late.queue_us,
+            handler_us,
+            compressed: false,
+            trailers: &[],
+            body,
+        };
         self.end_work(cx, late.slot, ended);
     }
 

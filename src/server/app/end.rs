@@ -13,6 +13,7 @@ use coreloop_poller::Key;
 
 use super::{AppStats, Cx, Dispatcher};
 use crate::conn::calls::ConnCall;
+use crate::message::trailers::{self, TRAILER_BYTES_MAX};
 use crate::message::{JsonDialect, Metadata, Outgoing, OutgoingReply, Request, SendBody};
 use crate::server::observer::{CallObserver, EndPlace, EndedCall, ObservedRequest};
 use crate::server::timing::Timing;
@@ -53,6 +54,8 @@ pub(super) struct CallEnd<'a> {
     pub(super) queue_us: u32,
     pub(super) handler_us: u32,
     pub(super) compressed: bool,
+    /// Encoded metadata entries.
+    pub(super) trailers: &'a [u8],
     pub(super) body: SendBody<'a>,
 }
 
@@ -65,6 +68,7 @@ impl<'a> CallEnd<'a> {
             queue_us: 0,
             handler_us: 0,
             compressed: false,
+            trailers: &[],
             body: SendBody::Bytes(message.as_bytes()),
         }
     }
@@ -123,7 +127,7 @@ impl CallEnds {
         index: u32,
         ended: CallEnd<'_>,
     ) {
-        let CallEnd { code, queue_us, handler_us, compressed, body, .. } = ended;
+        let CallEnd { code, queue_us, handler_us, compressed, trailers, body, .. } = ended;
         self.timing.calls += 1;
         match code {
             Code::Ok => self.timing.ok += 1,
@@ -137,7 +141,7 @@ impl CallEnds {
             code,
             queue_us,
             handler_us,
-            trailers: &[],
+            trailers,
             body,
         }));
     }
@@ -153,7 +157,7 @@ impl CallEnds {
     /// Ends a call.
     #[inline]
     pub(super) fn end(&mut self, cx: &mut Cx<'_>, call: EndingCall, ended: CallEnd<'_>) {
-        let CallEnd { place, code, queue_us, handler_us, compressed, body } = ended;
+        let CallEnd { place, code, queue_us, handler_us, compressed, trailers, body } = ended;
         self.count(&call, place, code, queue_us, handler_us);
         if self.end_observers > 0 {
             let reply_bytes = if call.one_way { 0 } else { body.len() };
@@ -168,7 +172,7 @@ impl CallEnds {
                 code,
                 queue_us,
                 handler_us,
-                trailers: &[],
+                trailers,
                 body,
             }));
         }
@@ -314,9 +318,40 @@ impl Dispatcher {
         if call.is_answered() {
             return self.ends.stats.calls.late.add(1);
         }
+        if call.wants_load() {
+            return self.end_with_load(cx, &call, ended);
+        }
         self.ends.end(cx, EndingCall::in_flight(&call), ended);
         if call.is_streaming() {
             cx.on_stream_answered();
         }
     }
+
+    #[cold]
+    fn end_with_load(&mut self, cx: &mut Cx<'_>, call: &ConnCall, ended: CallEnd<'_>) {
+        let mut room = [0; TRAILER_BYTES_MAX];
+        let trailers = self.load_trailers(&mut room);
+        // A shed call says when to try again.
+        let trailers = if ended.trailers.is_empty() { trailers } else { ended.trailers };
+        self.ends.end(cx, EndingCall::in_flight(call), CallEnd { trailers, ..ended });
+        if call.is_streaming() {
+            cx.on_stream_answered();
+        }
+    }
+
+    /// Encodes the load of the reactor: the microseconds that a new call would wait for a worker.
+    pub(super) fn load_trailers<'a>(&self, room: &'a mut [u8; TRAILER_BYTES_MAX]) -> &'a [u8] {
+        trailers::load_us((self.run_queue.load_ns() / 1000).min(u64::from(u32::MAX)) as u32, room)
+    }
+}
+
+/// Returns whether the caller asks for the load of the server.
+#[inline]
+pub(super) fn wants_load(cx: &Cx<'_>, request: &Request) -> bool {
+    !request.metadata.is_empty() && asks_for_load(cx, request)
+}
+
+#[cold]
+fn asks_for_load(cx: &Cx<'_>, request: &Request) -> bool {
+    Metadata::checked_before(cx.bytes(request.metadata)).find(trailers::WANT_LOAD).is_some()
 }

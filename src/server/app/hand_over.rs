@@ -8,12 +8,13 @@ use std::time::Instant;
 use coreloop_bufpool::Chunk;
 use coreloop_poller::Key;
 
-use super::end::CallEnd;
+use super::end::{CallEnd, EndingCall, wants_load};
 use super::{BATCH_BYTES_MAX, BatchGroup, Cx, Dispatcher, RpcApp, deadline_of};
 use crate::config::FairBy;
 use crate::conn::calls::{ConnCall, WorkPlace};
 use crate::context::Peer;
-use crate::message::{Request, SendBody};
+use crate::message::trailers::{TRAILER_BYTES_MAX, retry_after_ms};
+use crate::message::{Metadata, Priority, Request, SendBody};
 use crate::policy::estimate::SizeClass;
 use crate::policy::fair::{ItemId, SourceId};
 use crate::policy::run_queue::{Arrival, CallCost, Next, ShedReason, Verdict};
@@ -114,8 +115,11 @@ impl Dispatcher {
             Verdict::Start(cost) => self.start(cx, request, index, method, pool, cost),
             Verdict::Wait(cost) => self.wait(cx, request, method, &arrival, cost),
             Verdict::Refuse(reason) => {
-                let status = Status::resource_exhausted(reason.message());
-                self.refuse_at(cx, request, Some(index), EndPlace::Shed(reason), &status);
+                let mut room = [0; TRAILER_BYTES_MAX];
+                let trailers = retry_after_ms(self.run_queue.retry_after_ms(pool), &mut room);
+                let ended = CallEnd::early(EndPlace::Shed(reason), Code::ResourceExhausted, reason.message());
+                let call = EndingCall::of_request(request, Some(index));
+                self.ends.end(cx, call, CallEnd { trailers, ..ended });
             }
         }
     }
@@ -234,12 +238,15 @@ impl Dispatcher {
                 self.put_back(batch);
             }
             Next::Shed(reason, since, waiting) => {
+                let mut room = [0; TRAILER_BYTES_MAX];
+                let trailers = retry_after_ms(self.run_queue.retry_after_ms(pool), &mut room);
                 let ended = CallEnd {
                     place: EndPlace::Shed(reason),
                     code: Code::ResourceExhausted,
                     queue_us: micros(now.saturating_duration_since(since)),
                     handler_us: 0,
                     compressed: false,
+                    trailers,
                     body: SendBody::Bytes(reason.message().as_bytes()),
                 };
                 conns.with(waiting.key, |cx| self.end_work(cx, waiting.slot, ended));
@@ -369,7 +376,10 @@ impl Dispatcher {
     ) -> (u32, usize) {
         let body_len = request.body.len();
         let Request { id, codec, one_way, compressed, .. } = *request;
-        let call = ConnCall::new(id, deadline, work, codec, one_way, compressed, index, body_len as u32);
+        let mut call = ConnCall::new(id, deadline, work, codec, one_way, compressed, index, body_len as u32);
+        if wants_load(cx, request) {
+            call = call.wanting_load();
+        }
         if method.shape() != CallShape::Unary {
             let slot = cx.session.calls.begin(call.streaming(), &mut self.free_list);
             cx.begin_stream();
@@ -454,8 +464,9 @@ impl Dispatcher {
     }
 
     /// Returns the priority of a call: 0 is the highest.
+    #[inline]
     fn level_of(&self, cx: &Cx<'_>, request: &Request) -> u8 {
-        let _ = (cx, request);
-        1
+        let metadata = Metadata::checked_before(cx.bytes(request.metadata));
+        Priority::of(metadata).level().max(self.level_min)
     }
 }

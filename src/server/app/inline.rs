@@ -4,10 +4,11 @@ use std::time::Instant;
 
 use coreloop_bufpool::{Chunk, LINK_BYTES_MIN};
 
-use super::end::{CallEnd, EndingCall};
+use super::end::{CallEnd, EndingCall, wants_load};
 use super::{Cx, Dispatcher, deadline_of};
 use crate::conn::calls::WorkPlace;
 use crate::context::{Context, ContextParts, Deferral, Outcome, RunCall};
+use crate::message::trailers::TRAILER_BYTES_MAX;
 use crate::message::{Metadata, Request, SendBody};
 use crate::server::observer::EndPlace;
 use crate::service::{Method, Registry};
@@ -34,7 +35,9 @@ impl Dispatcher {
         let queue_us = self.ends.timing.queue_us;
         let deadline = deadline_of(request, cx.now());
         let (outcome, note) = self.run_here(registry, cx, request, index, method, began, deadline);
-        if let Outcome::Answer = outcome {
+        if let Outcome::Answer = outcome
+            && !wants_load(cx, request)
+        {
             return self.ends.end_quick(cx, request, queue_us, &self.out);
         }
         self.end_quick_slow(cx, request, index, outcome, note, queue_us);
@@ -53,8 +56,10 @@ impl Dispatcher {
         queue_us: u32,
     ) {
         self.ends.count_work(note);
+        let mut room = [0; TRAILER_BYTES_MAX];
+        let trailers = if wants_load(cx, request) { self.load_trailers(&mut room) } else { &[] };
         let ended = settle_inline(outcome, &mut self.out, queue_us, 0);
-        self.ends.end_quick_slow(cx, request, index, ended);
+        self.ends.end_quick_slow(cx, request, index, CallEnd { trailers, ..ended });
     }
 
     #[inline(never)]
@@ -80,8 +85,10 @@ impl Dispatcher {
         self.ends.timing.note_exact(index, ended.duration_since(began));
         let handler_us = micros(ended.duration_since(began));
         self.ends.count_work(note);
+        let mut room = [0; TRAILER_BYTES_MAX];
+        let trailers = if wants_load(cx, request) { self.load_trailers(&mut room) } else { &[] };
         let ended = settle_inline(outcome, &mut self.out, queue_us, handler_us);
-        self.ends.end(cx, EndingCall::of_request(request, Some(index)), ended);
+        self.ends.end(cx, EndingCall::of_request(request, Some(index)), CallEnd { trailers, ..ended });
     }
 
     /// Runs an inline method on the reactor's thread; its reply is in `out`.
@@ -183,7 +190,11 @@ impl Dispatcher {
             let body = chunk.map_or(SendBody::Bytes(&out), SendBody::Chunk);
             let handler_us = micros(began.elapsed());
             let place = EndPlace::Inline;
-            self.end_work(cx, slot, CallEnd { place, code, queue_us, handler_us, compressed, body });
+            self.end_work(
+                cx,
+                slot,
+                CallEnd { place, code, queue_us, handler_us, compressed, trailers: &[], body },
+            );
             drop(scope);
             self.complete(number, 1);
         }
@@ -199,7 +210,7 @@ fn settle_inline(outcome: Outcome, out: &mut Vec<u8>, queue_us: u32, handler_us:
     // A method that is not declared as deferring has no ticket to take.
     let code = code.unwrap_or(Code::Internal);
     let body = chunk.map_or(SendBody::Bytes(out), SendBody::Chunk);
-    CallEnd { place: EndPlace::Inline, code, queue_us, handler_us, compressed, body }
+    CallEnd { place: EndPlace::Inline, code, queue_us, handler_us, compressed, trailers: &[], body }
 }
 
 /// Returns the body as a chunk, for a method that may keep it, if it is large enough that sharing costs less than

@@ -119,6 +119,8 @@ struct Dispatcher {
     run_queue: RunQueue<WaitingCall>,
     sources: CallSources,
     look_ahead_ns: u32,
+    /// The highest priority that callers can claim.
+    level_min: u8,
     /// Buffers for the arguments of waiting calls.
     spare_arguments: Vec<Vec<u8>>,
     /// The batch that is being filled with pooled requests.
@@ -163,12 +165,13 @@ pub(super) struct AppParts {
     pub(super) reactor: usize,
     pub(super) run_queue: RunQueueConfig,
     pub(super) fair_by: FairBy,
+    pub(super) level_min: u8,
 }
 
 impl RpcApp {
     pub(super) fn new(parts: AppParts) -> RpcApp {
         let AppParts { registry, pools, stats, side, protocols, batch_max, remote, observers, .. } = parts;
-        let AppParts { reactor, run_queue, fair_by, .. } = parts;
+        let AppParts { reactor, run_queue, fair_by, level_min, .. } = parts;
         let back = {
             let remote = remote.clone();
             move |batch: Box<WorkBatch>| {
@@ -194,6 +197,7 @@ impl RpcApp {
             groups: Slab::new(),
             reactor,
             look_ahead_ns: run_queue.look_ahead_ns,
+            level_min,
             run_queue: RunQueue::new(&run_queue),
             sources: CallSources::new(fair_by),
             spare_arguments: Vec::new(),
