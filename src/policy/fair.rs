@@ -273,6 +273,24 @@ impl<T> FairQueue<T> {
         }
     }
 
+    /// Charges a source for a call that did not have to wait. The caller must pass the charge to
+    /// [`FairQueue::settle`] when the call has ended.
+    pub fn charge(&mut self, charge: Charge) {
+        let Charge { source, level, estimate_ns } = charge;
+        let at = usize::from(level);
+        let index = source.0 * LEVELS as u32 + u32::from(level);
+        if !self.flow(index).is_listed {
+            let debt_ns = self.debt_ns(at, self.flow(index));
+            let (clock_ns, epoch) = (self.levels[at].clock_ns, self.levels[at].epoch);
+            let flow = self.flow_mut(index);
+            flow.deficit_ns = -(debt_ns.min(i64::MAX as u64) as i64);
+            (flow.left_at, flow.epoch) = (clock_ns, epoch);
+        }
+        let flow = self.flow_mut(index);
+        flow.deficit_ns = flow.deficit_ns.saturating_sub(i64::from(estimate_ns));
+        self.sources[source.0 as usize].running += 1;
+    }
+
     /// Raises a charge whose estimate was not known when the call was added.
     pub fn raise(&mut self, charge: &mut Charge, estimate_ns: u32) {
         let index = charge.source.0 * LEVELS as u32 + u32::from(charge.level);
@@ -466,9 +484,13 @@ impl<T> FairQueue<T> {
     }
 
     fn forget_if_gone(&mut self, source: u32) {
-        let Some(entry) = self.sources.get(source as usize) else { return };
-        let is_idle = entry.flows.iter().all(|flow| !flow.is_listed && flow.head == NONE);
-        if entry.holders == 0 && entry.running == 0 && is_idle {
+        let Some(entry) = self.sources.get_mut(source as usize) else { return };
+        if entry.running > 0 || entry.flows.iter().any(|flow| flow.is_listed) {
+            return;
+        }
+        // The next calls may be of another kind.
+        entry.mean_ns = 0;
+        if entry.holders == 0 {
             self.sources.remove(source as usize);
         }
     }

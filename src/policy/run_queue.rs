@@ -29,6 +29,9 @@ const QUEUE_TARGET_INTERVAL: Duration = Duration::from_millis(100);
 const ADAPTIVE_LIMIT_MIN: u32 = 2;
 /// The most calls in progress per worker without waiting behind the look-ahead.
 const CALLS_PER_WORKER: u32 = 2;
+/// The expected wait is increased by this fraction: with exactly the time that is left, the calls of a queue would all
+/// end so close to their deadlines that every second one is late.
+const WAIT_RESERVE: u64 = 4;
 /// The longest advice on when to try again, in milliseconds.
 const RETRY_AFTER_MS_MAX: u64 = 60_000;
 
@@ -390,15 +393,16 @@ impl<T> RunQueue<T> {
         if lane.queue.is_empty() && lane.has_room(lane.weight_ns(estimate_ns), is_any_asleep) {
             lane.begin(estimate_ns);
             self.count_begun(method);
-            let charge = Charge { source: SourceId::NONE, ..cost.charge };
-            return Verdict::Start(CallCost { charge, class });
+            self.lanes[pool as usize].queue.charge(cost.charge);
+            return Verdict::Start(cost);
         }
         if queued >= self.queue_max {
             return Verdict::Refuse(ShedReason::QueueFull);
         }
         if let Some(deadline) = deadline {
-            let wait_ns = lane.wait_ns(source, level) + u64::from(estimate_ns) + self.delay.bound_ns();
-            let is_late = now + Duration::from_nanos(wait_ns) > deadline;
+            let wait_ns = lane.wait_ns(source, level);
+            let ends_ns = wait_ns + wait_ns / WAIT_RESERVE + u64::from(estimate_ns) + self.delay.bound_ns();
+            let is_late = now + Duration::from_nanos(ends_ns) > deadline;
             if is_late && !self.estimates.take_probe(method, class, now) {
                 return Verdict::Refuse(ShedReason::ExpectedLate);
             }
