@@ -71,6 +71,7 @@ fn a_source_pays_for_calls_that_took_longer_than_estimated() {
 fn the_mean_of_a_source_follows_its_calls() {
     let mut queue = FairQueue::new(QUANTUM_NS);
     let source = queue.add_source();
+    queue.push(charge(source, 3, 10), ());
     let mut run = |took_ns| {
         queue.push(charge(source, 0, 10), ());
         let (charge, ()) = queue.pop().unwrap();
@@ -84,6 +85,9 @@ fn the_mean_of_a_source_follows_its_calls() {
         run(6_000_000);
     }
     assert!(run(6_000_000).abs_diff(6_000_000) < 1_000_000);
+    let (last, ()) = queue.pop().unwrap();
+    queue.settle(last, 7, Some(1));
+    assert_eq!(queue.mean_ns(source, 7), None, "its next calls may be others");
 }
 
 #[test]
