@@ -447,14 +447,17 @@ fn start(
 }
 
 /// Starts the workers.
-pub(super) fn pools(config: &ValidConfig, registry: &Arc<Registry>) -> Result<Arc<Pools>, Error> {
-    let config = PoolsConfig {
+pub(super) fn pools_config(config: &ValidConfig) -> PoolsConfig {
+    PoolsConfig {
         workers: config.workers,
         blocking_threads: config.blocking_threads,
         spin: Duration::from_micros(config.worker_spin_us),
         work_queue_max: config.limits.work_queue_max,
-    };
-    Ok(Arc::new(Pools::start(config, registry.clone())?))
+    }
+}
+
+pub(super) fn pools(config: &ValidConfig, registry: &Arc<Registry>) -> Result<Arc<Pools>, Error> {
+    Ok(Arc::new(Pools::start(pools_config(config), registry.clone())?))
 }
 
 /// Creates the context that the connections of a server share.

@@ -8,6 +8,8 @@ pub mod batch;
 pub mod blocking;
 mod callbacks;
 mod cpu;
+#[cfg(feature = "bench-internals")]
+pub mod detached;
 mod parking;
 mod requests;
 
