@@ -1,9 +1,11 @@
 //! A call in flight: the handle of its caller, the promise of the reactor, and the slot that they share.
 //!
-//! The slot's state determines which side may lock its contents: the caller fills it before the call is sent, the
-//! reactor owns it until it sets `DONE`, then the caller takes the result. So no thread ever waits for the lock,
-//! least of all the reactor's. Slots return to the free list of their thread: in steady state a call allocates
-//! nothing.
+//! The phase of the slot's [`CallCell`] determines which side owns its contents: the caller fills them before the call is
+//! sent, the reactor owns them until it completes the call, then the caller takes the result. Slots return to the free
+//! list of their thread: in steady state a call allocates nothing.
+
+mod cell;
+mod sync;
 
 use std::cell::RefCell;
 use std::fmt;
@@ -11,14 +13,15 @@ use std::future::Future;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use atomic_waker::AtomicWaker;
 use coreloop_bufpool::Chunk;
 
+use self::cell::{AbandonedCall, CallCell};
+use self::sync::ContentsGuard;
 use super::endpoint::Endpoint;
 use super::reply::{ReplyOutcome, with_method_name};
 use super::{CallError, Times};
@@ -33,24 +36,11 @@ const FREE_SLOTS_MAX: usize = 64;
 /// A slot whose buffer is larger than this is not kept.
 const FREE_SLOT_BYTES_MAX: usize = 64 * 1024;
 
-/// Not passed to the reactor yet: the call waits in a batch.
-const UNSENT: u8 = 0;
-/// Passed to the reactor.
-const SENT: u8 = 1;
-/// Completed.
-const DONE: u8 = 2;
-/// The caller has dropped the handle.
-const ABANDONED: u8 = 3;
-
 /// The state that a caller and the reactor share for one call.
 pub(super) struct CallSlot {
-    state: AtomicU8,
+    cell: CallCell<SlotContents>,
     /// The id under which the call is in flight, 0 if it is not. Only the reactor uses it.
     pub(super) id: AtomicU64,
-    /// The call was cancelled by its sink or its stream: there may be a handle that waits for the result.
-    is_cancelled: AtomicBool,
-    waker: AtomicWaker,
-    inside: Mutex<SlotContents>,
 }
 
 #[derive(Default)]
@@ -65,28 +55,17 @@ pub(super) struct SlotContents {
 
 impl CallSlot {
     fn new() -> CallSlot {
-        CallSlot {
-            state: AtomicU8::new(UNSENT),
-            id: AtomicU64::new(0),
-            is_cancelled: AtomicBool::new(false),
-            waker: AtomicWaker::new(),
-            inside: Mutex::new(SlotContents::default()),
-        }
+        CallSlot { cell: CallCell::new(), id: AtomicU64::new(0) }
     }
 
-    /// Locks the contents, for the side that owns them in the current state. Never waits.
-    fn inside(&self) -> MutexGuard<'_, SlotContents> {
-        self.inside.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn is_done(&self) -> bool {
-        self.state.load(Ordering::Acquire) == DONE
+    /// Locks the contents, for the side that owns them in the current phase. Never waits.
+    fn inside(&self) -> ContentsGuard<'_, SlotContents> {
+        self.cell.contents()
     }
 
     /// Takes note that the caller gives up the call. Returns whether it has not ended yet.
     pub(super) fn give_up(&self) -> bool {
-        self.is_cancelled.store(true, Ordering::Release);
-        !self.is_done()
+        self.cell.give_up()
     }
 }
 
@@ -104,11 +83,8 @@ fn take_slot() -> Arc<CallSlot> {
     });
     let mut slot = kept.ok().flatten().unwrap_or_else(|| Arc::new(CallSlot::new()));
     if let Some(call_slot) = Arc::get_mut(&mut slot) {
-        *call_slot.state.get_mut() = UNSENT;
         *call_slot.id.get_mut() = 0;
-        *call_slot.is_cancelled.get_mut() = false;
-        let inside = call_slot.inside.get_mut().unwrap_or_else(PoisonError::into_inner);
-        inside.body.clear();
+        call_slot.cell.reset().body.clear();
         return slot;
     }
     Arc::new(CallSlot::new())
@@ -116,7 +92,7 @@ fn take_slot() -> Arc<CallSlot> {
 
 fn put_back(slot: Arc<CallSlot>) {
     // Frees what the slot held now, not when this thread makes its next call. That includes the executor's task.
-    drop(slot.waker.take());
+    slot.cell.drop_waker();
     let is_large = {
         let mut inside = slot.inside();
         (inside.outcome, inside.shared) = (None, None);
@@ -228,14 +204,12 @@ impl Promise {
 
     /// Returns whether the caller has given up the call.
     pub(super) fn is_abandoned(&self) -> bool {
-        let call_slot = self.call_slot();
-        call_slot.state.load(Ordering::Acquire) == ABANDONED || call_slot.is_cancelled.load(Ordering::Acquire)
+        self.call_slot().cell.is_abandoned()
     }
 
     /// Marks the call as passed to the reactor.
     pub(super) fn mark_sent(&self) {
-        // A batch's handle may have been dropped before the batch was sent.
-        let _ = self.call_slot().state.compare_exchange(UNSENT, SENT, Ordering::AcqRel, Ordering::Acquire);
+        self.call_slot().cell.mark_sent();
     }
 
     /// Takes the argument to write it; [`Promise::put_body`] returns it.
@@ -299,28 +273,21 @@ impl Promise {
             guarded(|| then(outcome.map(|answer| (answer, body))));
             return None;
         }
-        {
-            let mut inside = call_slot.inside();
+        call_slot.cell.complete(|inside| {
             if let Some(bytes) = bytes {
                 inside.body.clear();
                 inside.body.extend_from_slice(bytes);
             }
             inside.shared = chunk;
             inside.outcome = Some(outcome);
-        }
-        if call_slot.state.swap(DONE, Ordering::AcqRel) == ABANDONED {
-            // Frees the contents now: this thread may never make another call.
-            *call_slot.inside() = SlotContents::default();
-            return None;
-        }
-        call_slot.waker.take()
+        })
     }
 }
 
 impl Drop for Promise {
     fn drop(&mut self) {
         let Some(call_slot) = &self.call_slot else { return };
-        let error = if call_slot.state.load(Ordering::Acquire) == UNSENT {
+        let error = if call_slot.cell.is_unsent() {
             CallError::NotSent
         } else {
             let error = io::Error::new(io::ErrorKind::NotConnected, "the client's reactor has ended");
@@ -482,7 +449,7 @@ impl<T> InFlight<T> {
 
     /// Returns whether the result, or an error, can be taken. False once it was taken.
     pub fn is_done(&self) -> bool {
-        self.call_slot.as_ref().map_or(self.early.is_some(), |call_slot| call_slot.is_done())
+        self.call_slot.as_ref().map_or(self.early.is_some(), |call_slot| call_slot.cell.is_done())
     }
 
     /// Cancels the call and notifies the server. Dropping the handle does the same.
@@ -500,14 +467,13 @@ impl<T> InFlight<T> {
                 return Some(self.take());
             }
             let call_slot = self.call_slot.as_ref().expect("the answer was taken before");
-            if call_slot.state.load(Ordering::Acquire) == UNSENT {
+            if call_slot.cell.is_unsent() {
                 return Some(Err(CallError::NotSent));
             }
             if self.endpoint.as_ref().is_some_and(|endpoint| endpoint.is_driven_here()) {
                 return Some(Err(CallError::OnReactor));
             }
-            threads::with_unparker(|waker| call_slot.waker.register(waker));
-            if call_slot.is_done() {
+            if threads::with_unparker(|waker| call_slot.cell.register(waker)) {
                 continue;
             }
             match until {
@@ -551,9 +517,7 @@ impl<T> Future for InFlight<T> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<T, CallError>> {
         if !self.is_done() {
             let call_slot = self.call_slot.as_ref().expect("polled after it was ready");
-            call_slot.waker.register(cx.waker());
-            // The result may have come before the waker was registered; then no wake-up follows.
-            if !call_slot.is_done() {
+            if !call_slot.cell.register(cx.waker()) {
                 return Poll::Pending;
             }
         }
@@ -564,15 +528,15 @@ impl<T> Future for InFlight<T> {
 impl<T> Drop for InFlight<T> {
     fn drop(&mut self) {
         let Some(call_slot) = self.call_slot.take() else { return };
-        match call_slot.state.swap(ABANDONED, Ordering::AcqRel) {
-            DONE => put_back(call_slot),
-            SENT => {
+        match call_slot.cell.abandon() {
+            AbandonedCall::Done => put_back(call_slot),
+            AbandonedCall::InFlight => {
                 if let Some(endpoint) = &self.endpoint {
                     endpoint.cancel(call_slot);
                 }
             }
-            // In a batch that was not sent: `Batch::send` finds the call abandoned.
-            _ => {}
+            // `Batch::send` finds the call abandoned.
+            AbandonedCall::Unsent => {}
         }
     }
 }

@@ -452,15 +452,18 @@ fn start(
 }
 
 /// Starts the workers.
-pub(super) fn pools(config: &ValidConfig, registry: &Arc<Registry>) -> Result<Arc<Pools>, Error> {
-    let config = PoolsConfig {
+pub(super) fn pools_config(config: &ValidConfig) -> PoolsConfig {
+    PoolsConfig {
         workers: config.workers,
         blocking_threads: config.blocking_threads,
         spin: Duration::from_micros(config.worker_spin_us),
         batches_max: config.limits.run_queue_max.max(config.workers).saturating_add(PARTS_MAX),
         reactors: config.cores,
-    };
-    Ok(Arc::new(Pools::start(config, registry.clone())?))
+    }
+}
+
+pub(super) fn pools(config: &ValidConfig, registry: &Arc<Registry>) -> Result<Arc<Pools>, Error> {
+    Ok(Arc::new(Pools::start(pools_config(config), registry.clone())?))
 }
 
 /// Returns the settings of the run queue of a reactor.

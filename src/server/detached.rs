@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::app::RpcApp;
-use super::builder::{ServerBuilder, ServerPlan, build, pools, side};
+use super::builder::{ServerBuilder, ServerPlan, build, pools, pools_config, side};
 use super::{Error, ReactorThread};
 use crate::context::Peer;
 use crate::message::method_hash;
@@ -15,6 +15,7 @@ use crate::reactor::{RoleHandle, Transport, UnbuiltReactor};
 use crate::service::Registry;
 use crate::transport::MemoryStream;
 use crate::workers::Pools;
+use crate::workers::detached::DetachedWorkers;
 
 /// One connection of a server, driven by bytes, and the server's reactor, driven by turns.
 pub struct DetachedServer {
@@ -23,6 +24,8 @@ pub struct DetachedServer {
     /// The counters and workers of the app, kept for as long as it lives.
     _part: ReactorThread,
     pools: Arc<Pools>,
+    /// What the pools' threads would run, if they have none.
+    workers: Option<DetachedWorkers>,
 }
 
 impl DetachedServer {
@@ -31,13 +34,40 @@ impl DetachedServer {
     /// # Errors
     ///
     /// Anything that is wrong with the methods or the configuration.
-    pub fn new(mut builder: ServerBuilder) -> Result<DetachedServer, Error> {
+    pub fn new(builder: ServerBuilder) -> Result<DetachedServer, Error> {
+        DetachedServer::with(builder, false)
+    }
+
+    /// As [`DetachedServer::new`], with pools that have no threads: [`DetachedServer::workers`] runs what waits in them.
+    ///
+    /// # Errors
+    ///
+    /// As [`DetachedServer::new`].
+    pub fn without_threads(builder: ServerBuilder) -> Result<DetachedServer, Error> {
+        DetachedServer::with(builder, true)
+    }
+
+    fn with(mut builder: ServerBuilder, is_detached: bool) -> Result<DetachedServer, Error> {
         let (config, registry) = builder.check()?;
-        let pools = pools(&config, &registry)?;
+        let (pools, workers) = if is_detached {
+            let (pools, workers) = DetachedWorkers::new(pools_config(&config), registry.clone());
+            (pools, Some(workers))
+        } else {
+            (pools(&config, &registry)?, None)
+        };
         let side = side(&config, &registry, &Arc::default(), Default::default());
         let plan = ServerPlan::alone(&config, registry.clone());
         let (reactor, part) = build(&plan, 0, UnbuiltReactor::new()?, &pools, &side, Vec::new())?;
-        Ok(DetachedServer { lone: DetachedConn::new(reactor), registry, _part: part, pools })
+        Ok(DetachedServer { lone: DetachedConn::new(reactor), registry, _part: part, pools, workers })
+    }
+
+    /// Returns what the pools' threads would run.
+    ///
+    /// # Panics
+    ///
+    /// The pools have threads.
+    pub fn workers(&mut self) -> &mut DetachedWorkers {
+        self.workers.as_mut().expect("a server without threads")
     }
 
     /// Does the work of one read that received these bytes.

@@ -14,6 +14,7 @@ mod gate;
 mod incoming;
 mod outbox;
 mod ready;
+mod rendezvous;
 mod sink;
 mod sink_error;
 mod sync;

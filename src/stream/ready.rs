@@ -1,11 +1,13 @@
 //! [`Readiness`]: whether a sink may post a message, and what waits until it may.
 //!
 //! A sink is ready while it has credit from the peer, while few of its bytes are on their way to the reactor, and while
-//! the [`Gate`] of its connection is open. A message takes from the credit when it is posted, so what is posted stays
+//! the [`Gate`] of its connection is open; a caller's sink has no connection until its call is sent. A message takes from the credit when it is posted, so what is posted stays
 //! within the stream's window and one message. Posting takes no lock.
 
+use std::sync::Arc;
+
 use super::gate::Gate;
-use super::sync::{AtomicBool, AtomicI64, Ordering};
+use super::sync::{AtomicBool, AtomicI64, OnceLock, Ordering};
 use super::wait::WaitList;
 
 /// Bytes that one sink may have on their way to the reactor, and one message: the peer's credit alone is no bound for
@@ -13,6 +15,8 @@ use super::wait::WaitList;
 const POSTED_BYTES_MAX: i64 = 64 * 1024;
 
 pub(crate) struct Readiness<W> {
+    /// The gate of the connection, once there is one.
+    gate: OnceLock<Arc<Gate>>,
     /// The stream's credit, less what was posted; becomes negative by at most one message.
     balance: AtomicI64,
     /// Bytes posted that the reactor has not taken yet.
@@ -23,13 +27,20 @@ pub(crate) struct Readiness<W> {
 }
 
 impl<W> Readiness<W> {
+    /// Creates the readiness of a sink without a connection: it is not ready until [`Readiness::set_gate`].
     pub(crate) fn new(credit_bytes: i64) -> Readiness<W> {
         Readiness {
+            gate: OnceLock::new(),
             balance: AtomicI64::new(credit_bytes),
             posted: AtomicI64::new(0),
             is_ended: AtomicBool::new(false),
             waiters: WaitList::new(),
         }
+    }
+
+    /// Sets the gate of the connection, once. Notify the waiters afterwards.
+    pub(crate) fn set_gate(&self, gate: Arc<Gate>) {
+        let _ = self.gate.set(gate);
     }
 
     #[inline]
@@ -45,8 +56,10 @@ impl<W> Readiness<W> {
 
     /// Returns whether a message may be posted.
     #[inline]
-    pub(crate) fn is_ready(&self, gate: &Gate) -> bool {
-        self.has_balance() && self.posted.load(Ordering::Acquire) < POSTED_BYTES_MAX && !gate.is_closed()
+    pub(crate) fn is_ready(&self) -> bool {
+        self.has_balance()
+            && self.posted.load(Ordering::Acquire) < POSTED_BYTES_MAX
+            && self.gate.get().is_some_and(|gate| !gate.is_closed())
     }
 
     /// Takes the bytes of a message from the credit. Fails if there is none: another thread has used it meanwhile.
@@ -75,20 +88,20 @@ impl<W> Readiness<W> {
         self.is_ended.store(true, Ordering::Release);
     }
 
-    fn is_due(&self, gate: &Gate) -> bool {
-        self.is_ended() || self.is_ready(gate)
+    fn is_due(&self) -> bool {
+        self.is_ended() || self.is_ready()
     }
 
     /// Adds a waiter. Returns the waiters to notify, if the sink is ready or has ended.
     #[must_use]
-    pub(crate) fn register(&self, gate: &Gate, waiter: W, replaces: impl Fn(&W, &W) -> bool) -> Vec<W> {
-        self.waiters.register(waiter, replaces, || self.is_due(gate))
+    pub(crate) fn register(&self, waiter: W, replaces: impl Fn(&W, &W) -> bool) -> Vec<W> {
+        self.waiters.register(waiter, replaces, || self.is_due())
     }
 
     /// Takes the waiters to notify, after anything has changed.
     #[must_use]
-    pub(crate) fn take_waiters(&self, gate: &Gate) -> Vec<W> {
-        self.waiters.take_if(|| self.is_due(gate))
+    pub(crate) fn take_waiters(&self) -> Vec<W> {
+        self.waiters.take_if(|| self.is_due())
     }
 
     pub(crate) fn is_waiting(&self) -> bool {

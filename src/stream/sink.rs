@@ -5,7 +5,7 @@ use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context as TaskContext, Poll, Waker};
 use std::thread::ThreadId;
 
@@ -13,6 +13,7 @@ use coreloop_bufpool::Chunk;
 
 use super::buffers::{buffer, recycle};
 use super::ready::Readiness;
+use super::rendezvous::Rendezvous;
 use super::sink_error::SinkError;
 use super::{Gate, StreamAction, StreamAddress, StreamCommand, StreamOrigin};
 use crate::codec::{Codec, CodecError, ValueRules, compress};
@@ -73,8 +74,6 @@ struct SinkState {
     handler: HandlerState,
     /// Until the sink is finished.
     ending: Option<SinkEnding>,
-    /// A caller's sink was finished before its call was sent.
-    is_end_due: bool,
     /// Notified when the stream ends other than by its sink; an internal one with any end.
     on_cancel: Option<SinkWaiter>,
 }
@@ -82,11 +81,9 @@ struct SinkState {
 /// What a sink shares with the reactor.
 pub(crate) struct SinkLink {
     origin: StreamOrigin,
-    /// The gate of the connection. A caller's sink has none until its call is sent.
-    gate: OnceLock<Arc<Gate>>,
-    /// Stands for it until then.
-    closed_gate: Gate,
     ready: Readiness<SinkWaiter>,
+    /// A caller's call is sent, and its sink is finished: the later of the two posts the end of the messages.
+    sent_and_finished: Rendezvous,
     /// Messages, and their end, that are in the mailbox of the reactor.
     in_mailbox: AtomicUsize,
     /// The peer grants no more: it has closed its sending half.
@@ -99,27 +96,21 @@ pub(crate) struct SinkLink {
 impl SinkLink {
     /// Creates the link of a handler's sink, with the credit that the peer grants for a new stream.
     pub(crate) fn new(origin: StreamOrigin, gate: Arc<Gate>, credit_bytes: u32) -> Arc<SinkLink> {
-        SinkLink::with(origin, OnceLock::from(gate), credit_bytes, None)
+        let link = SinkLink::with(origin, credit_bytes, None);
+        link.ready.set_gate(gate);
+        link
     }
 
     /// Creates the link of a caller's sink, which is not ready until [`SinkLink::open`].
     pub(crate) fn for_caller(origin: StreamOrigin) -> Arc<SinkLink> {
-        SinkLink::with(origin, OnceLock::new(), 0, Some(SinkEnding::Messages))
+        SinkLink::with(origin, 0, Some(SinkEnding::Messages))
     }
 
-    fn with(
-        origin: StreamOrigin,
-        gate: OnceLock<Arc<Gate>>,
-        credit_bytes: u32,
-        ending: Option<SinkEnding>,
-    ) -> Arc<SinkLink> {
-        let closed_gate = Gate::new();
-        closed_gate.set_closed(true);
+    fn with(origin: StreamOrigin, credit_bytes: u32, ending: Option<SinkEnding>) -> Arc<SinkLink> {
         Arc::new(SinkLink {
             origin,
-            gate,
-            closed_gate,
             ready: Readiness::new(i64::from(credit_bytes)),
+            sent_and_finished: Rendezvous::new(),
             in_mailbox: AtomicUsize::new(0),
             is_last_credit: AtomicBool::new(false),
             has_permit: AtomicBool::new(false),
@@ -127,7 +118,6 @@ impl SinkLink {
                 ended: None,
                 handler: HandlerState::Returned,
                 ending,
-                is_end_due: false,
                 on_cancel: None,
             }),
         })
@@ -135,26 +125,13 @@ impl SinkLink {
 
     /// Takes note that the call of a caller's sink was sent (the reactor's side).
     pub(crate) fn open(&self, address: StreamAddress, gate: Arc<Gate>, credit_bytes: u32) {
-        let is_end_due = {
-            // Under the lock, so that `finish` either has the address or leaves the end to this function.
-            let state = self.state();
-            let _ = self.gate.set(gate);
-            let _ = self.origin.address.set(address);
-            state.is_end_due
-        };
-        if is_end_due {
+        let _ = self.origin.address.set(address);
+        self.ready.set_gate(gate);
+        if self.sent_and_finished.arrive() {
             self.post_in_order(StreamAction::End);
         } else {
             self.add_credit(credit_bytes);
         }
-    }
-
-    fn gate(&self) -> &Gate {
-        self.gate.get().map_or(&self.closed_gate, |gate| gate)
-    }
-
-    fn is_ready(&self) -> bool {
-        self.ready.is_ready(self.gate())
     }
 
     fn state(&self) -> MutexGuard<'_, SinkState> {
@@ -211,14 +188,14 @@ impl SinkLink {
 
     /// Notifies what waits, if the sink is ready or has ended (the reactor's side).
     pub(crate) fn notify(&self) {
-        for waiter in self.ready.take_waiters(self.gate()) {
+        for waiter in self.ready.take_waiters() {
             self.fire(waiter);
         }
     }
 
     /// Adds a waiter, and notifies all if the sink is ready or has ended.
     pub(super) fn wait(&self, waiter: SinkWaiter) {
-        let waiters = self.ready.register(self.gate(), waiter, SinkWaiter::replaces);
+        let waiters = self.ready.register(waiter, SinkWaiter::replaces);
         self.need_credit();
         for waiter in waiters {
             self.fire(waiter);
@@ -246,7 +223,7 @@ impl SinkLink {
         if self.ready.is_ended() {
             return true;
         }
-        let is_ready = self.is_ready();
+        let is_ready = self.ready.is_ready();
         if is_ready {
             self.has_permit.store(true, Ordering::Relaxed);
         }
@@ -264,7 +241,7 @@ impl SinkLink {
             return Err(SinkError::Ended(status));
         }
         let has_permit = || self.has_permit.load(Ordering::Relaxed) && self.ready.has_balance();
-        if self.is_ready() || has_permit() { Ok(()) } else { Err(SinkError::NotReady) }
+        if self.ready.is_ready() || has_permit() { Ok(()) } else { Err(SinkError::NotReady) }
     }
 
     /// Posts a message to the reactor. Returns it if another thread has used the credit.
@@ -336,10 +313,7 @@ impl SinkLink {
             let was_ended = state.ended.is_some();
             state.ended.get_or_insert(status);
             self.ready.end();
-            let ending = state.ending.take();
-            // Before the call is sent, `open` ends the messages.
-            state.is_end_due = result.is_ok() && matches!(ending, Some(SinkEnding::Messages));
-            (ending, state.on_cancel.take(), was_ended)
+            (state.ending.take(), state.on_cancel.take(), was_ended)
         };
         match on_cancel {
             Some(waiter @ SinkWaiter::Internal(_)) => self.fire(waiter),
@@ -349,7 +323,12 @@ impl SinkLink {
             (Some(SinkEnding::Answer(ticket)), result) => ticket.answer(result.map(|()| Chunk::default())),
             // The call is over.
             (Some(SinkEnding::Messages), _) if was_ended => {}
-            (Some(SinkEnding::Messages), Ok(())) => self.post_in_order(StreamAction::End),
+            (Some(SinkEnding::Messages), Ok(())) => {
+                // Before the call is sent, `open` posts it.
+                if self.sent_and_finished.arrive() {
+                    self.post_in_order(StreamAction::End);
+                }
+            }
             (Some(SinkEnding::Messages), Err(_)) => {
                 if let Some(caller) = &self.origin.caller {
                     caller.cancel();
@@ -481,7 +460,7 @@ impl<T> Sink<T> {
 
     /// Returns whether a message can be sent now.
     pub fn is_ready(&self) -> bool {
-        !self.link.ready.is_ended() && self.link.is_ready()
+        !self.link.ready.is_ended() && self.link.ready.is_ready()
     }
 
     /// Runs the function once the sink is ready or the stream has ended; now, if it is. A later function replaces one

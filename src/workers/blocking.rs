@@ -46,6 +46,13 @@ impl BlockingPool {
         queue_max: usize,
         run: Arc<dyn RunMethod>,
     ) -> std::io::Result<BlockingPool> {
+        let pool = BlockingPool::new(threads_max, queue_max, run);
+        pool.shared.grow()?;
+        Ok(pool)
+    }
+
+    /// Creates a pool without a thread.
+    pub(super) fn new(threads_max: usize, queue_max: usize, run: Arc<dyn RunMethod>) -> BlockingPool {
         let (sender, receiver) = crossbeam_channel::bounded(queue_max.max(1));
         let (alive, ended) = super::life();
         let shared = Arc::new(BlockingShared {
@@ -57,8 +64,15 @@ impl BlockingPool {
             waiting: AtomicUsize::new(0),
             alive: Mutex::new(Some(alive)),
         });
-        shared.grow()?;
-        Ok(BlockingPool { queue: sender, shared, ended })
+        BlockingPool { queue: sender, shared, ended }
+    }
+
+    /// Runs the next batch on this thread. Returns false if none waits.
+    #[cfg(feature = "bench-internals")]
+    pub(super) fn run_next(&self) -> bool {
+        let Ok(BlockingWork::Batch(batch)) = self.shared.queue.try_recv() else { return false };
+        self.shared.run_batch(batch, &mut Paces::default());
+        true
     }
 
     /// Queues a batch for the blocking threads. Returns the batch if the queue is full.

@@ -11,7 +11,7 @@ use crossbeam_channel::{Receiver, Sender, TryRecvError, TrySendError};
 
 use super::parking::Parking;
 use super::requests::SharedRequests;
-use super::{PoolsEnded, RunMethod, WorkBatch};
+use super::{PoolsEnded, RunMethod, ThreadAlive, WorkBatch};
 use crate::stats::Paces;
 use crate::threads::{self, ThreadRole};
 
@@ -58,7 +58,7 @@ pub struct CpuPool {
     ended: PoolsEnded,
 }
 
-struct Worker {
+pub(super) struct Worker {
     index: usize,
     queue: Receiver<CpuWork>,
     share: Sender<CpuWork>,
@@ -77,31 +77,43 @@ impl CpuPool {
         queue_max: usize,
         run: Arc<dyn RunMethod>,
     ) -> std::io::Result<CpuPool> {
-        let (sender, receiver) = crossbeam_channel::bounded(queue_max.max(1));
-        let parking = Arc::new(Parking::new(workers));
-        let with_others = if workers > 1 { workers } else { 0 };
-        let benches: Arc<[Mutex<WorkerStatus>]> = (0..with_others).map(|_| Mutex::default()).collect();
-        let cores = coreloop_poller::os::allowed_cores().len();
-        let (alive, ended) = super::life();
-        for index in 0..workers {
-            let worker = Worker {
-                index,
-                queue: receiver.clone(),
-                share: sender.clone(),
-                run: run.clone(),
-                parking: parking.clone(),
-                benches: benches.clone(),
-                spin: coreloop_poller::SpinBudget::new(spin, cores),
-                paces: Paces::default(),
-            };
-            let name = format!("coreloop-work-{index}");
+        let (alive, pool, workers) = CpuPool::new(workers, spin, queue_max, run);
+        for worker in workers {
+            let name = format!("coreloop-work-{}", worker.index);
             let alive = alive.clone();
             crate::threads::detached(name, move || {
                 let _alive = alive;
                 worker.work();
             })?;
         }
-        Ok(CpuPool { queue: sender, parking, benches, threads: workers, ended })
+        Ok(pool)
+    }
+
+    /// Creates the pool and its workers, without threads.
+    pub(super) fn new(
+        workers: usize,
+        spin: Duration,
+        queue_max: usize,
+        run: Arc<dyn RunMethod>,
+    ) -> (ThreadAlive, CpuPool, Vec<Worker>) {
+        let (sender, receiver) = crossbeam_channel::bounded(queue_max.max(1));
+        let parking = Arc::new(Parking::new(workers));
+        let with_others = if workers > 1 { workers } else { 0 };
+        let benches: Arc<[Mutex<WorkerStatus>]> = (0..with_others).map(|_| Mutex::default()).collect();
+        let cores = coreloop_poller::os::allowed_cores().len();
+        let (alive, ended) = super::life();
+        let all = (0..workers).map(|index| Worker {
+            index,
+            queue: receiver.clone(),
+            share: sender.clone(),
+            run: run.clone(),
+            parking: parking.clone(),
+            benches: benches.clone(),
+            spin: coreloop_poller::SpinBudget::new(spin, cores),
+            paces: Paces::default(),
+        });
+        let all = all.collect();
+        (alive, CpuPool { queue: sender, parking, benches, threads: workers, ended }, all)
     }
 
     /// Queues a batch without waking a worker: [`CpuPool::wake`] does. Returns the batch if the queue is full.
@@ -202,6 +214,14 @@ impl Worker {
                 CpuWork::Stop => return,
             }
         }
+    }
+
+    /// Runs the next batch on this thread. Returns false if none waits.
+    #[cfg(feature = "bench-internals")]
+    pub(super) fn run_next(&mut self) -> bool {
+        let Ok(CpuWork::Batch(batch)) = self.queue.try_recv() else { return false };
+        self.run_batch(batch);
+        true
     }
 
     /// Returns the next work: polls for a while, then parks.

@@ -8,6 +8,8 @@ pub mod batch;
 pub mod blocking;
 mod callbacks;
 mod cpu;
+#[cfg(feature = "bench-internals")]
+pub mod detached;
 mod parking;
 mod requests;
 
@@ -84,8 +86,7 @@ impl Pools {
     pub fn start(config: PoolsConfig, run: Arc<dyn RunMethod>) -> std::io::Result<Pools> {
         let cpu = CpuPool::start(config.workers, config.spin, config.batches_max, run.clone())?;
         let blocking = BlockingPool::start(config.blocking_threads, config.batches_max, run)?;
-        let loads = (0..config.reactors.max(1)).map(|_| ReactorLoad::default()).collect();
-        Ok(Pools { cpu, blocking, loads, callbacks: Callbacks::start()? })
+        Ok(Pools { cpu, blocking, loads: loads(&config), callbacks: Callbacks::start()? })
     }
 
     /// Returns what the reactor with this index publishes.
@@ -130,6 +131,10 @@ impl Pools {
         self.callbacks.stop(patience);
         self.blocking.stop(patience);
     }
+}
+
+fn loads(config: &PoolsConfig) -> Box<[ReactorLoad]> {
+    (0..config.reactors.max(1)).map(|_| ReactorLoad::default()).collect()
 }
 
 /// A token that a thread holds for as long as it lives.

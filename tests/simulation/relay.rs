@@ -1,6 +1,6 @@
 //! What carries the bytes between the two ends of a real connection: in random portions, late, and not to the end. It
 //! reads the frames that pass, and checks the rules that hold for each direction whatever the ends do (docs/wire.md,
-//! "Streams").
+//! "Streams"). It can make an end one that says hello, see [`Hello`].
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io::{ErrorKind, Read, Write};
@@ -12,14 +12,73 @@ use crate::rng::Rng;
 const REQUEST: u8 = 0;
 const REPLY: u8 = 1;
 const CANCEL: u8 = 3;
+const HELLO: u8 = 7;
 const DATA: u8 = 8;
 const WINDOW: u8 = 9;
 const END: u8 = 11;
 
 const HEADER_BYTES: usize = 32;
 /// The windows of each direction before any credit, in bytes.
-const STREAM_WINDOW: i64 = 65_536;
-const CONNECTION_WINDOW: i64 = 1 << 20;
+pub const STREAM_WINDOW: u32 = 65_536;
+pub const CONNECTION_WINDOW: u32 = 1 << 20;
+
+/// The windows that one end grants, in bytes, and how the other end learns of them: from credit, as the ends of this
+/// crate give it, or from a hello, as others may. The relay adds the hello before the first frame of the end, and drops
+/// the credit that enlarges the windows from their initial sizes: the hello has given it.
+#[derive(Clone, Copy, Debug)]
+pub struct Grant {
+    pub stream: u32,
+    pub connection: u32,
+    pub is_hello: bool,
+}
+
+impl Grant {
+    fn hello(&self) -> Vec<u8> {
+        let mut metadata = Vec::new();
+        let defaults = [STREAM_WINDOW, CONNECTION_WINDOW];
+        for ((key, bytes), default) in
+            [("stream-window", self.stream), ("connection-window", self.connection)].into_iter().zip(defaults)
+        {
+            // What is left out is the default.
+            if bytes != default {
+                let text = bytes.to_string();
+                metadata.push(key.len() as u8);
+                metadata.extend_from_slice(key.as_bytes());
+                metadata.extend_from_slice(&(text.len() as u16).to_le_bytes());
+                metadata.extend_from_slice(text.as_bytes());
+            }
+        }
+        metadata.resize(metadata.len().next_multiple_of(8), 0);
+        let mut frame = vec![0; HEADER_BYTES];
+        (frame[0], frame[1], frame[2], frame[3]) = (0x19, 0x96, 1, HELLO);
+        frame[6..8].copy_from_slice(&(metadata.len() as u16).to_le_bytes());
+        frame.append(&mut metadata);
+        frame
+    }
+}
+
+/// The hello of an end that does not say it itself.
+struct Hello {
+    grant: Grant,
+    /// The ids of streams whose credit was dropped; 0 is the connection.
+    dropped: BTreeSet<u64>,
+}
+
+impl Hello {
+    fn drops(&mut self, frame: &Frame) -> bool {
+        let (granted, default) = match frame.id {
+            0 => (self.grant.connection, CONNECTION_WINDOW),
+            _ => (self.grant.stream, STREAM_WINDOW),
+        };
+        // The first credit is the one that enlarges the window: it is given when the stream opens.
+        let drops = frame.kind == WINDOW && granted > default && self.dropped.insert(frame.id);
+        if drops {
+            let bytes = u32::from_le_bytes(frame.body[..].try_into().expect("four bytes"));
+            assert_eq!(bytes, granted - default, "the credit that enlarges the window of {}", frame.id);
+        }
+        drops
+    }
+}
 
 /// A frame that has passed.
 struct Frame {
@@ -37,7 +96,7 @@ struct Scanner {
 }
 
 impl Scanner {
-    fn feed(&mut self, bytes: &[u8], mut on_frame: impl FnMut(Frame)) {
+    fn feed(&mut self, bytes: &[u8], mut on_frame: impl FnMut(Frame, &[u8])) {
         self.bytes.extend_from_slice(bytes);
         while self.bytes.len() >= HEADER_BYTES {
             let header = &self.bytes[..HEADER_BYTES];
@@ -51,26 +110,36 @@ impl Scanner {
                 return;
             }
             let body = self.bytes[all - body..all].to_vec();
+            on_frame(Frame { kind, flags, id, body, frame_bytes: all as i64 }, &self.bytes[..all]);
             self.bytes.drain(..all);
-            on_frame(Frame { kind, flags, id, body, frame_bytes: all as i64 });
         }
     }
 }
 
 /// The credit of one direction as its sender may know it at most.
 struct Credit {
+    grant: Grant,
     connection: i64,
+    /// What each stream begins with.
+    stream: i64,
     streams: BTreeMap<u64, i64>,
 }
 
 impl Credit {
-    fn new() -> Credit {
-        Credit { connection: CONNECTION_WINDOW, streams: BTreeMap::new() }
+    fn new(grant: Grant) -> Credit {
+        let (connection, stream) = (i64::from(CONNECTION_WINDOW), i64::from(STREAM_WINDOW));
+        Credit { grant, connection, stream, streams: BTreeMap::new() }
+    }
+
+    /// A hello was delivered, before any stream.
+    fn on_hello(&mut self) {
+        self.connection = i64::from(self.grant.connection);
+        self.stream = i64::from(self.grant.stream);
     }
 
     /// A data frame was sent.
     fn on_data(&mut self, frame: &Frame) {
-        let stream = self.streams.entry(frame.id).or_insert(STREAM_WINDOW);
+        let stream = self.streams.entry(frame.id).or_insert(self.stream);
         assert!(self.connection > 0, "{} sends beyond the window of the connection", frame.id);
         assert!(*stream > 0, "{} sends beyond the window of its stream", frame.id);
         self.connection -= frame.frame_bytes;
@@ -82,7 +151,12 @@ impl Credit {
         let bytes = i64::from(u32::from_le_bytes(frame.body[..].try_into().expect("four bytes")));
         match frame.id {
             0 => self.connection += bytes,
-            id => *self.streams.entry(id).or_insert(STREAM_WINDOW) += bytes,
+            id => {
+                let left = self.streams.entry(id).or_insert(self.stream);
+                *left += bytes;
+                let window = i64::from(self.grant.stream);
+                assert!(*left <= window, "{id} may send {left} bytes, and its window has {window}");
+            }
         }
     }
 }
@@ -132,6 +206,7 @@ impl Observer {
         match frame.kind {
             REQUEST => drop(self.delivered.insert(frame.id)),
             WINDOW => self.down.on_window(frame),
+            HELLO => self.down.on_hello(),
             _ => {}
         }
     }
@@ -156,8 +231,10 @@ impl Observer {
     }
 
     fn on_delivered_down(&mut self, frame: &Frame) {
-        if frame.kind == WINDOW {
-            self.up.on_window(frame);
+        match frame.kind {
+            WINDOW => self.up.on_window(frame),
+            HELLO => self.up.on_hello(),
+            _ => {}
         }
     }
 
@@ -168,12 +245,9 @@ impl Observer {
             assert_eq!(call.replies, 1, "the replies to {id}");
         }
         for (name, credit) in [("up", &self.up), ("down", &self.down)] {
-            let left = credit.connection;
-            assert!(
-                left >= CONNECTION_WINDOW / 2,
-                "{name}: {left} bytes are left of the connection's window"
-            );
-            assert!(left <= CONNECTION_WINDOW, "{name}: {left} bytes were returned more than once");
+            let (left, window) = (credit.connection, i64::from(credit.grant.connection));
+            assert!(left >= window / 2, "{name}: {left} bytes are left of the connection's window");
+            assert!(left <= window, "{name}: {left} bytes were returned more than once");
         }
     }
 }
@@ -183,17 +257,21 @@ struct Direction {
     held: VecDeque<u8>,
     sent: Scanner,
     delivered: Scanner,
+    /// Said for the source.
+    hello: Option<Hello>,
     /// The source has ended, and its end was passed on.
     has_ended: bool,
     is_passed_on: bool,
 }
 
 impl Direction {
-    fn new() -> Direction {
+    fn new(grant: Grant) -> Direction {
+        let hello = grant.is_hello.then(|| Hello { grant, dropped: BTreeSet::new() });
         Direction {
-            held: VecDeque::new(),
+            held: hello.as_ref().map_or_else(VecDeque::new, |hello| hello.grant.hello().into()),
             sent: Scanner::default(),
             delivered: Scanner::default(),
+            hello,
             has_ended: false,
             is_passed_on: false,
         }
@@ -205,17 +283,25 @@ impl Direction {
         from: &mut BlockingTransport,
         to: &mut BlockingTransport,
         (read_max, write_max): (usize, usize),
-        on_sent: impl FnMut(Frame),
-        on_delivered: impl FnMut(Frame),
+        mut on_sent: impl FnMut(Frame),
+        mut on_delivered: impl FnMut(Frame),
     ) -> bool {
         let mut bytes = vec![0; read_max];
         if !self.has_ended && read_max > 0 {
             match from.read(&mut bytes) {
                 Ok(0) => self.has_ended = true,
-                Ok(n) => {
-                    self.sent.feed(&bytes[..n], on_sent);
-                    self.held.extend(&bytes[..n]);
-                }
+                Ok(n) => match &mut self.hello {
+                    None => {
+                        self.sent.feed(&bytes[..n], |frame, _| on_sent(frame));
+                        self.held.extend(&bytes[..n]);
+                    }
+                    Some(hello) => self.sent.feed(&bytes[..n], |frame, bytes| {
+                        if !hello.drops(&frame) {
+                            self.held.extend(bytes);
+                        }
+                        on_sent(frame);
+                    }),
+                },
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {}
                 Err(_) => return false,
             }
@@ -225,7 +311,7 @@ impl Direction {
         if !front.is_empty() && !self.is_passed_on {
             match to.write(front) {
                 Ok(n) => {
-                    self.delivered.feed(&front[..n], on_delivered);
+                    self.delivered.feed(&front[..n], |frame, _| on_delivered(frame));
                     self.held.drain(..n);
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {}
@@ -248,21 +334,30 @@ pub struct Relay {
     down: Direction,
     /// What the relay keeps of each direction before it reads no more.
     held_max: usize,
+    /// Nothing passes any more, and the connection does not end.
+    is_silent: bool,
     pub observer: Observer,
     /// Bytes that have passed, and their checksum: the same in each run of a seed.
     pub passed: u64,
 }
 
 impl Relay {
-    pub fn new(client: BlockingTransport, server: BlockingTransport, held_max: usize) -> Relay {
+    /// Carries the bytes between these ends, with what the client and the server grant to each other.
+    pub fn new(
+        client: BlockingTransport,
+        server: BlockingTransport,
+        held_max: usize,
+        [client_grant, server_grant]: [Grant; 2],
+    ) -> Relay {
         Relay {
             ends: Some((client, server)),
-            up: Direction::new(),
-            down: Direction::new(),
+            up: Direction::new(client_grant),
+            down: Direction::new(server_grant),
             held_max,
+            is_silent: false,
             observer: Observer {
-                up: Credit::new(),
-                down: Credit::new(),
+                up: Credit::new(server_grant),
+                down: Credit::new(client_grant),
                 calls: BTreeMap::new(),
                 delivered: BTreeSet::new(),
             },
@@ -279,6 +374,16 @@ impl Relay {
         self.ends = None;
     }
 
+    /// Carries nothing from now on. The ends see an open connection.
+    pub fn fall_silent(&mut self) {
+        self.is_silent = true;
+    }
+
+    /// Returns whether nothing passes any more.
+    pub fn is_cut(&self) -> bool {
+        self.is_lost() || self.is_silent
+    }
+
     /// Ends the client's direction for the server, after what was delivered.
     pub fn close_half(&mut self) {
         if let Some((_, server)) = &self.ends {
@@ -291,6 +396,9 @@ impl Relay {
     /// Delivers a random part of what there is, or everything.
     pub fn step(&mut self, rng: Option<&mut Rng>) {
         let Some((client, server)) = &mut self.ends else { return };
+        if self.is_silent {
+            return;
+        }
         let mut portions = [(64 << 10, usize::MAX); 2];
         if let Some(rng) = rng {
             for (portion, held) in portions.iter_mut().zip([self.up.held.len(), self.down.held.len()]) {
@@ -331,6 +439,6 @@ impl Relay {
 
     /// Returns whether nothing is on its way.
     pub fn is_empty(&self) -> bool {
-        self.is_lost() || self.up.held.is_empty() && self.down.held.is_empty()
+        self.is_cut() || self.up.held.is_empty() && self.down.held.is_empty()
     }
 }

@@ -1,10 +1,12 @@
 //! Streaming calls of the real client to the real server, on one thread and under a fake clock: both are driven turn by
 //! turn, and [`Relay`] carries the bytes between them. What callers and handlers do, and what happens to the connection,
-//! comes from a seeded generator.
+//! comes from a seeded generator; so do the windows of both ends, whether an end says hello, and whether a method is
+//! inline, pooled or blocking. The pools have no threads: what waits in them runs at a later step. So a pooled or blocking
+//! handler begins after messages, cancels and deadlines of its call have come; but it does not wait for a message inside.
 //!
 //! In each run every call ends exactly once on both sides; messages arrive in order, and all of them before a clean end;
-//! what was cut off never ends cleanly; credit is conserved; every buffer returns. `SIM_SEEDS` is the number of seeds
-//! (300), `SIM_SEED` a single one.
+//! what was cut off never ends cleanly; no window is exceeded, and credit is conserved; streams of a peer that has fallen
+//! silent end in time; every buffer returns. `SIM_SEEDS` is the number of seeds (300), `SIM_SEED` a single one.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, Mutex};
@@ -21,10 +23,11 @@ use coreloop::stream::{Sink, SinkError, Stream, StreamEvent};
 use coreloop::transport::{
     Address, BlockingMemory, BlockingTransport, Listener, MemoryStream, Transport, UnixSocketAccess,
 };
+use coreloop::workers::detached::DetachedWorkers;
 use coreloop::{Context, Server, Status};
 
 use crate::number;
-use crate::relay::Relay;
+use crate::relay::{CONNECTION_WINDOW, Grant, Relay, STREAM_WINDOW};
 use crate::rng::Rng;
 
 type Text = Plain<String>;
@@ -83,7 +86,7 @@ impl Handlers {
     }
 }
 
-fn server(handlers: &Handlers, limits: Limits) -> ServerBuilder {
+fn server(handlers: &Handlers, limits: Limits, mut kind: impl FnMut() -> Kind) -> ServerBuilder {
     let [watch, upload, chat] = [(); 3].map(|()| handlers.clone());
     let watch = Method::server_stream::<Text, Text>("Sim.Watch", move |cx, _, sink| {
         watch.add(cx, None, Some(sink), None);
@@ -109,7 +112,7 @@ fn server(handlers: &Handlers, limits: Limits) -> ServerBuilder {
     });
     let mut builder = Server::builder().cores(1).workers(1).configure(|config| config.limits = limits);
     for method in [watch, upload, chat, echo] {
-        builder = builder.method_of(method.unwrap().kind(Kind::Inline));
+        builder = builder.method_of(method.unwrap().kind(kind()));
     }
     builder
 }
@@ -145,7 +148,35 @@ fn assert_message(text: &str, number: usize, at: &mut u64) {
     *at += 1;
 }
 
+/// How long each side may be left without a byte.
+struct Patience {
+    /// The server's: until it pings, and until it closes after that.
+    keepalive_ms: u64,
+    keepalive_timeout_ms: u64,
+    /// The client's: until it pings, and the same again.
+    ping_ms: u64,
+}
+
+impl Patience {
+    fn new(rng: &mut Rng) -> Patience {
+        if rng.one_in(2) {
+            return Patience { keepalive_ms: 30_000, keepalive_timeout_ms: 10_000, ping_ms: 30_000 };
+        }
+        let mut ms = || 300 + rng.below(3_000) as u64;
+        Patience { keepalive_ms: ms(), keepalive_timeout_ms: ms(), ping_ms: ms() }
+    }
+}
+
+/// Chooses what an end grants. The connection's window is at most twice its initial size: what is not returned is missed
+/// soon.
+fn grant(rng: &mut Rng) -> Grant {
+    let stream = [STREAM_WINDOW, 256 << 10, STREAM_WINDOW + rng.below(1 << 20) as u32][rng.below(3)];
+    let connection = [CONNECTION_WINDOW, CONNECTION_WINDOW + rng.below(1 << 20) as u32][rng.below(2)];
+    Grant { stream, connection, is_hello: rng.one_in(2) }
+}
+
 struct Simulation {
+    patience: Patience,
     rng: Rng,
     now: Instant,
     server: DetachedServer,
@@ -170,23 +201,28 @@ impl Simulation {
         let mut rng = Rng::new(seed);
         let now = Instant::now();
         let handlers = Handlers::default();
-        let stream_window_bytes = [1, 256 << 10][rng.below(2)];
-        // The smallest window of a connection: what is not returned is missed soon.
+        let grants = [(); 2].map(|()| grant(&mut rng));
+        let [client_grant, server_grant] = grants;
+        let patience = Patience::new(&mut rng);
         let limits = Limits {
-            stream_window_bytes,
-            connection_window_bytes: 1 << 20,
+            stream_window_bytes: server_grant.stream as usize,
+            connection_window_bytes: server_grant.connection as usize,
+            stream_keepalive_ms: patience.keepalive_ms,
+            stream_keepalive_timeout_ms: patience.keepalive_timeout_ms,
             write_queue_high_bytes: [20_000, 4 << 20][rng.below(2)],
             write_queue_low_bytes: 10_000,
             ..Limits::default()
         };
-        let mut server = DetachedServer::new(server(&handlers, limits)).unwrap();
+        let kind = || [Kind::Inline, Kind::Inline, Kind::Pooled, Kind::Blocking][rng.below(4)];
+        let mut server = DetachedServer::without_threads(server(&handlers, limits, kind)).unwrap();
         let listener =
             Listener::bind(&"memory:0".parse::<Address>().unwrap(), &UnixSocketAccess::default()).unwrap();
         let driver = Driver::on(&server.roles()).unwrap();
         let builder = Client::builder(&listener.local().unwrap().to_string()).on(&driver);
         let client = builder.configure(|config| {
-            config.stream_window_bytes = stream_window_bytes;
-            config.connection_window_bytes = 1 << 20;
+            config.stream_window_bytes = client_grant.stream as usize;
+            config.connection_window_bytes = client_grant.connection as usize;
+            config.ping_ms = patience.ping_ms;
         });
         let client = client.build().unwrap();
         // Connects: the only thing that happens on another thread.
@@ -206,13 +242,14 @@ impl Simulation {
         server.adopt_memory(server_end, Peer::Memory);
         let held_max = [3_000, 300_000][rng.below(2)];
         let mut simulation = Simulation {
+            patience,
             rng,
             now,
             server,
             handlers,
             playing: Vec::new(),
             client: Some(client),
-            relay: Relay::new(memory(*near), memory(far), held_max),
+            relay: Relay::new(memory(*near), memory(far), held_max, grants),
             calls: Vec::new(),
             records: Vec::new(),
             loses_one_in: None,
@@ -223,9 +260,15 @@ impl Simulation {
         simulation
     }
 
-    /// One turn of both ends, and what the relay delivers before it.
-    fn turn(&mut self, rng: Option<&mut Rng>) {
-        self.relay.step(rng);
+    /// One turn of both ends, and what the relay delivers and the pools do before it.
+    fn turn(&mut self, mut rng: Option<&mut Rng>) {
+        self.relay.step(rng.as_deref_mut());
+        let workers = self.server.workers();
+        let queues =
+            [DetachedWorkers::run_pooled, DetachedWorkers::run_blocking, DetachedWorkers::run_callback];
+        for run_next in queues {
+            while rng.as_deref_mut().is_none_or(|rng| rng.one_in(3)) && run_next(workers) {}
+        }
         self.server.turn_at(self.now).unwrap();
         self.server.check();
         self.playing.append(&mut self.handlers.0.lock().unwrap());
@@ -379,6 +422,23 @@ impl Simulation {
         }
     }
 
+    /// Checks that streams end in time after their peer has fallen silent, and that a closed connection keeps nothing.
+    fn check_silence(&mut self, since: Instant) {
+        // Two steps of the clock: one until the ping, one until the close.
+        let is_due = |ms: u64| self.now >= since + Duration::from_millis(ms + 20);
+        let Patience { keepalive_ms, keepalive_timeout_ms, ping_ms } = self.patience;
+        if is_due(2 * ping_ms) {
+            let in_flight = self.client.as_ref().map_or(0, Client::in_flight);
+            assert_eq!(in_flight, 0, "the calls of a silent server");
+        }
+        if is_due(keepalive_ms + keepalive_timeout_ms) {
+            let (_, streams) = self.server.check();
+            assert_eq!(streams, 0, "the streams of a silent client");
+            let (connections, buffers) = self.server.held();
+            assert!(connections > 0 || buffers == 0, "{buffers} buffers of a silent client");
+        }
+    }
+
     /// Checks a call that has ended for its caller.
     fn check_end(&self, number: usize, is_healthy: bool) {
         let (call, record) = (&self.calls[number], &self.records[number]);
@@ -424,8 +484,13 @@ struct Outcome {
     clean: usize,
     messages: u64,
     fault: &'static str,
+    /// The server has closed the connection because its peer was silent.
+    is_silence_noticed: bool,
     passed: u64,
 }
+
+const FAULTS: [&str; 10] =
+    ["none", "none", "none", "none", "lost", "half closed", "drained", "aborted", "jumps", "silent"];
 
 fn run(seed: u64, loses_one_in: Option<usize>) -> Outcome {
     let mut simulation = Simulation::new(seed);
@@ -434,10 +499,11 @@ fn run(seed: u64, loses_one_in: Option<usize>) -> Outcome {
     // The generator of the connection, apart from that of the ends.
     let mut rng = Rng::new(!seed);
     let steps = 100 + rng.below(1_200);
-    let fault = ["none", "none", "none", "lost", "half closed", "drained", "aborted", "jumps"][rng.below(8)];
+    let fault = FAULTS[rng.below(FAULTS.len())];
     let fault_at = rng.below(steps);
     let calls_max = 1 + rng.below(30);
     let mut may_call = true;
+    let mut silent_since = None;
     for step in 0..steps {
         if may_call && sim.calls.len() < calls_max && rng.one_in(6) {
             sim.begin_call();
@@ -459,6 +525,10 @@ fn run(seed: u64, loses_one_in: Option<usize>) -> Outcome {
             "jumps" if rng.one_in(100) => sim.now += Duration::from_secs([1, 12, 31][rng.below(3)]),
             "lost" if step == fault_at => sim.relay.lose(),
             "half closed" if step == fault_at => sim.relay.close_half(),
+            "silent" if step == fault_at => {
+                sim.relay.fall_silent();
+                silent_since = Some(sim.now);
+            }
             "drained" | "aborted" if step == fault_at => {
                 sim.server.drain();
                 may_call = false;
@@ -466,7 +536,7 @@ fn run(seed: u64, loses_one_in: Option<usize>) -> Outcome {
             "aborted" if step == fault_at + 50 => sim.server.abort(),
             _ => {}
         }
-        may_call &= !(sim.relay.is_lost() || fault == "half closed" && step >= fault_at);
+        may_call &= !(sim.relay.is_cut() || fault == "half closed" && step >= fault_at);
         sim.turn(Some(&mut rng));
         // Another connection would be made on another thread: none is needed.
         may_call &= sim.server.held().0 == 1;
@@ -493,6 +563,9 @@ fn run(seed: u64, loses_one_in: Option<usize>) -> Outcome {
         }
         let is_over = sim.calls.iter().all(CallerSide::is_over);
         let in_flight = sim.client.as_ref().map_or(0, Client::in_flight);
+        if let Some(since) = silent_since {
+            sim.check_silence(since);
+        }
         if is_over
             && in_flight == 0
             && sim.relay.is_empty()
@@ -511,6 +584,7 @@ fn run(seed: u64, loses_one_in: Option<usize>) -> Outcome {
     }
     // What has been sent meanwhile arrives.
     (0..8).for_each(|_| sim.turn(None));
+    let is_silence_noticed = silent_since.is_some() && sim.server.held().0 == 0;
     let is_healthy = fault == "none";
     (0..sim.calls.len()).for_each(|number| sim.check_end(number, is_healthy));
     if is_healthy {
@@ -524,8 +598,13 @@ fn run(seed: u64, loses_one_in: Option<usize>) -> Outcome {
         clean: sim.records.iter().filter(|record| record.caller_saw == Some(Ok(()))).count(),
         messages: sim.records.iter().map(|record| record.caller_received + record.handler_received).sum(),
         fault,
+        is_silence_noticed,
         passed: sim.relay.passed,
     };
+    if silent_since.is_some() {
+        // What the ends may keep for a peer that is silent, and has no streams.
+        sim.relay.lose();
+    }
     sim.client = None;
     for round in 0.. {
         assert!(round < 10_000, "the connection does not end");
@@ -546,12 +625,15 @@ fn streams_end_once_and_lose_nothing() {
     }
     let seeds = number("SIM_SEEDS").unwrap_or(300);
     let (mut calls, mut clean, mut messages) = (0, 0, 0);
+    let (mut silent, mut noticed) = (0, 0);
     for seed in 0..seeds {
         match catch_unwind(AssertUnwindSafe(|| run(seed, None))) {
             Ok(outcome) => {
                 calls += outcome.calls;
                 clean += outcome.clean;
                 messages += outcome.messages;
+                silent += u64::from(outcome.fault == "silent");
+                noticed += u64::from(outcome.is_silence_noticed);
             }
             Err(panic) => {
                 eprintln!(
@@ -562,8 +644,10 @@ fn streams_end_once_and_lose_nothing() {
         }
     }
     println!("{seeds} seeds: {calls} calls, {clean} of them ok, {messages} messages");
+    println!("{silent} peers fell silent; {noticed} of their connections had streams and were closed");
     if seeds >= 300 {
         assert!(clean * 5 > calls && clean * 10 < calls * 9, "{clean} of {calls} calls end cleanly");
+        assert!(noticed * 5 > silent, "{noticed} of {silent} silent peers were noticed");
     }
 }
 

@@ -1,5 +1,5 @@
 //! The state that coreloop's threads share, in every interleaving and with every stale read that the memory model
-//! allows: the mailbox, sinks, streams and broadcast.
+//! allows: the mailbox, the cells of calls, sinks, streams and broadcast.
 //!
 //! The files are those of the root crate, included by path: the rest of that crate needs a real poller, which loom
 //! cannot run. Run with `RUSTFLAGS="--cfg loom" cargo test -p coreloop-loom --release --lib`.
@@ -7,6 +7,7 @@
 #![cfg(all(test, loom))]
 #![allow(dead_code, reason = "the included files have functions that the tests do not need")]
 
+mod call;
 mod mailbox;
 mod stream;
 

@@ -1,4 +1,5 @@
-//! The shared state of sinks and broadcast: no notification is lost, credit is used once, and every event is taken.
+//! The shared state of sinks and broadcast: no notification is lost, credit is used once, every event is taken, and a
+//! caller's messages end once.
 
 #[path = "../../../src/stream/events.rs"]
 mod events;
@@ -6,23 +7,26 @@ mod events;
 mod gate;
 #[path = "../../../src/stream/ready.rs"]
 mod ready;
+#[path = "../../../src/stream/rendezvous.rs"]
+mod rendezvous;
 #[path = "../../../src/stream/sync.rs"]
 mod sync;
 #[path = "../../../src/stream/wait.rs"]
 mod wait;
 
 use loom::sync::Arc;
-use loom::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use loom::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use loom::thread;
 
 use self::events::EventQueue;
 use self::gate::Gate;
 use self::ready::Readiness;
+use self::rendezvous::Rendezvous;
 use crate::model;
 
 /// A sink and the gate of its connection; a waiter is a number.
 struct TestSink {
-    gate: Gate,
+    gate: std::sync::Arc<Gate>,
     ready: Readiness<u32>,
     /// Waiters that were notified.
     notified: AtomicUsize,
@@ -30,16 +34,18 @@ struct TestSink {
 
 impl TestSink {
     fn new(credit: i64) -> Arc<TestSink> {
-        Arc::new(TestSink { gate: Gate::new(), ready: Readiness::new(credit), notified: AtomicUsize::new(0) })
+        let (gate, ready) = (std::sync::Arc::new(Gate::new()), Readiness::new(credit));
+        ready.set_gate(gate.clone());
+        Arc::new(TestSink { gate, ready, notified: AtomicUsize::new(0) })
     }
 
     fn notify(&self) {
-        self.notified.fetch_add(self.ready.take_waiters(&self.gate).len(), Relaxed);
+        self.notified.fetch_add(self.ready.take_waiters().len(), Relaxed);
     }
 
     /// Registers; returns how many waiters are to be notified at once.
     fn wait(&self, waiter: u32) -> usize {
-        self.ready.register(&self.gate, waiter, |new, earlier| new == earlier).len()
+        self.ready.register(waiter, |new, earlier| new == earlier).len()
     }
 }
 
@@ -194,5 +200,107 @@ fn every_event_is_taken_after_a_post() {
         }
         react(&mut taken);
         assert_eq!(taken, 2);
+    });
+}
+
+/// A caller's sink, as its reactor and its threads use it.
+struct CallerSink {
+    ready: Readiness<u32>,
+    sent_and_finished: Rendezvous,
+    /// Has the address of the stream, which is set before the first arrival of `open`.
+    has_address: AtomicBool,
+    /// Waiters that were notified, and ends that were posted.
+    notified: AtomicUsize,
+    ends: AtomicUsize,
+}
+
+impl CallerSink {
+    fn new() -> Arc<CallerSink> {
+        Arc::new(CallerSink {
+            ready: Readiness::new(0),
+            sent_and_finished: Rendezvous::new(),
+            has_address: AtomicBool::new(false),
+            notified: AtomicUsize::new(0),
+            ends: AtomicUsize::new(0),
+        })
+    }
+
+    fn notify(&self) {
+        self.notified.fetch_add(self.ready.take_waiters().len(), Relaxed);
+    }
+
+    /// The reactor has sent the call.
+    fn open(&self) {
+        self.has_address.store(true, Relaxed);
+        self.ready.set_gate(std::sync::Arc::new(Gate::new()));
+        if self.sent_and_finished.arrive() {
+            self.post_end();
+        } else {
+            self.ready.add_credit(1);
+            self.notify();
+        }
+    }
+
+    fn finish(&self) {
+        self.ready.end();
+        if self.sent_and_finished.arrive() {
+            self.post_end();
+        }
+        self.notify();
+    }
+
+    fn post_end(&self) {
+        assert!(self.has_address.load(Relaxed), "the end has an address");
+        self.ends.fetch_add(1, Relaxed);
+    }
+
+    fn wait(&self, waiter: u32) -> usize {
+        self.ready.register(waiter, |new, earlier| new == earlier).len()
+    }
+}
+
+#[test]
+fn a_call_that_is_sent_is_never_missed() {
+    loom::model(|| {
+        let sink = CallerSink::new();
+        let reactor = thread::spawn({
+            let sink = sink.clone();
+            move || sink.open()
+        });
+        let at_once = sink.wait(1);
+        reactor.join().unwrap();
+        assert_eq!(at_once + sink.notified.load(Relaxed), 1);
+        assert!(sink.ready.is_ready());
+    });
+}
+
+#[test]
+fn a_callers_messages_end_once() {
+    loom::model(|| {
+        let sink = CallerSink::new();
+        let reactor = thread::spawn({
+            let sink = sink.clone();
+            move || sink.open()
+        });
+        sink.finish();
+        reactor.join().unwrap();
+        assert_eq!(sink.ends.load(Relaxed), 1);
+    });
+}
+
+#[test]
+fn a_thread_that_waits_while_the_call_is_sent_and_the_sink_is_finished_is_notified() {
+    model(3, || {
+        let sink = CallerSink::new();
+        let threads = [CallerSink::open, CallerSink::finish].map(|act| {
+            let sink = sink.clone();
+            thread::spawn(move || act(&sink))
+        });
+        let at_once = sink.wait(1);
+        for thread in threads {
+            thread.join().unwrap();
+        }
+        assert_eq!(at_once + sink.notified.load(Relaxed), 1);
+        assert_eq!(sink.ends.load(Relaxed), 1);
     });
 }

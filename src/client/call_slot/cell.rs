@@ -1,0 +1,127 @@
+//! [`CallCell`]: what the caller's thread and the reactor share for one call.
+//!
+//! Its phase says which side owns the contents: the caller until the call is sent, the reactor until it is completed, then
+//! the caller again; the reactor, once the caller has abandoned a call that was not completed. So neither side waits for
+//! the other's lock, least of all the reactor.
+
+use std::task::Waker;
+
+use super::sync::{AtomicBool, AtomicU8, AtomicWaker, Contents, ContentsGuard, Ordering};
+
+/// Not passed to the reactor yet: the call waits in a batch.
+const UNSENT: u8 = 0;
+/// Passed to the reactor.
+const SENT: u8 = 1;
+/// Completed.
+const DONE: u8 = 2;
+/// The caller has dropped the handle.
+const ABANDONED: u8 = 3;
+
+/// The phase of a call that its caller has abandoned.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum AbandonedCall {
+    /// It waits in a batch. [`CallCell::is_abandoned`] tells the sender of the batch.
+    Unsent,
+    /// The reactor has it, and frees the contents when it completes the call.
+    InFlight,
+    /// It is completed: the contents are the caller's.
+    Done,
+}
+
+pub(crate) struct CallCell<C> {
+    phase: AtomicU8,
+    /// The call was cancelled by its sink or its stream: there may be a handle that waits for the result.
+    is_cancelled: AtomicBool,
+    waker: AtomicWaker,
+    contents: Contents<C>,
+}
+
+impl<C: Default> CallCell<C> {
+    pub(crate) fn new() -> CallCell<C> {
+        CallCell {
+            phase: AtomicU8::new(UNSENT),
+            is_cancelled: AtomicBool::new(false),
+            waker: AtomicWaker::new(),
+            contents: Contents::new(C::default()),
+        }
+    }
+
+    /// Makes the cell that of a new call. Returns the contents, which are left as they are.
+    pub(crate) fn reset(&mut self) -> &mut C {
+        self.phase = AtomicU8::new(UNSENT);
+        self.is_cancelled = AtomicBool::new(false);
+        self.contents.get_mut()
+    }
+
+    /// Locks the contents, for the side that owns them in the current phase. Never waits.
+    #[inline]
+    pub(crate) fn contents(&self) -> ContentsGuard<'_, C> {
+        self.contents.lock()
+    }
+
+    /// Returns whether the call waits in a batch.
+    #[inline]
+    pub(crate) fn is_unsent(&self) -> bool {
+        self.phase.load(Ordering::Acquire) == UNSENT
+    }
+
+    #[inline]
+    pub(crate) fn is_done(&self) -> bool {
+        self.phase.load(Ordering::Acquire) == DONE
+    }
+
+    /// Returns whether the caller has given up the call.
+    #[inline]
+    pub(crate) fn is_abandoned(&self) -> bool {
+        self.phase.load(Ordering::Acquire) == ABANDONED || self.is_cancelled.load(Ordering::Acquire)
+    }
+
+    /// Marks the call as passed to the reactor. A batch's handle may have been dropped before: then it stays abandoned.
+    #[inline]
+    pub(crate) fn mark_sent(&self) {
+        let _ = self.phase.compare_exchange(UNSENT, SENT, Ordering::AcqRel, Ordering::Acquire);
+    }
+
+    /// Takes note that the caller gives up the call. Returns whether it has not ended yet.
+    pub(crate) fn give_up(&self) -> bool {
+        self.is_cancelled.store(true, Ordering::Release);
+        !self.is_done()
+    }
+
+    /// Stores the result and completes the call, once (the reactor's side). The returned waker, if any, must be woken.
+    #[inline]
+    #[must_use = "a thread or task may wait for the result"]
+    pub(crate) fn complete(&self, store: impl FnOnce(&mut C)) -> Option<Waker> {
+        store(&mut self.contents());
+        if self.phase.swap(DONE, Ordering::AcqRel) == ABANDONED {
+            // Frees the contents now: this thread may never make another call.
+            *self.contents() = C::default();
+            return None;
+        }
+        self.waker.take()
+    }
+
+    /// Registers a waker for the completion, in place of an earlier one (the caller's side). Returns whether the call is
+    /// done already: then no wake-up need follow.
+    #[inline]
+    pub(crate) fn register(&self, waker: &Waker) -> bool {
+        self.waker.register(waker);
+        // The result may have come before the waker was registered.
+        self.is_done()
+    }
+
+    /// Takes note that the handle is dropped (the caller's side). Returns what has become of the call.
+    #[inline]
+    pub(crate) fn abandon(&self) -> AbandonedCall {
+        match self.phase.swap(ABANDONED, Ordering::AcqRel) {
+            DONE => AbandonedCall::Done,
+            SENT => AbandonedCall::InFlight,
+            _ => AbandonedCall::Unsent,
+        }
+    }
+
+    /// Frees what the registered waker holds.
+    pub(crate) fn drop_waker(&self) {
+        drop(self.waker.take());
+    }
+}
