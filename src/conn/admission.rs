@@ -60,14 +60,22 @@ impl<W: Protocol> Conn<W> {
         }
     }
 
-    /// Returns whether streams get nothing more from the peer: it has closed its sending half, and all that it sent
-    /// was handled. While requests wait unread for the end of a stream, `is_ending` is all that is known.
-    pub fn is_half_closed(&self, is_ending: bool) -> bool {
+    /// Returns whether there are open streams that get nothing more from the peer: it has closed its sending half, and
+    /// all that it sent was handled; or nothing more is read. While requests wait unread for the end of a stream,
+    /// `is_ending` is all that is known.
+    #[inline]
+    pub fn has_stream_input_ended(&self, is_ending: bool) -> bool {
+        if self.streams == 0 {
+            return false;
+        }
         match self.protocol.stream_support() {
             StreamSupport::ResultOnly => {
                 (is_ending || self.is_eof) && !matches!(self.state, ConnState::Closed(_))
             }
-            StreamSupport::Unary | StreamSupport::Both => self.is_eof && !self.has_undecoded(),
+            StreamSupport::Unary => self.is_eof && !self.has_undecoded(),
+            StreamSupport::Both => {
+                self.is_eof && !self.has_undecoded() || matches!(self.state, ConnState::Finishing(_))
+            }
         }
     }
 

@@ -273,10 +273,10 @@ impl<A: App> Core<A> {
             }
         }
         app.on_read_end();
-        if slot.conn.streams() > 0 && slot.conn.is_half_closed(slot.is_ending) {
+        if slot.conn.has_stream_input_ended(slot.is_ending) {
             let ConnSlot { conn, session, peer, .. } = slot;
             let pool = &mut *pool;
-            app.on_half_close(&mut ConnCx { key, peer: *peer, conn, session, pool, limits, now: *now });
+            app.on_stream_input_end(&mut ConnCx { key, peer: *peer, conn, session, pool, limits, now: *now });
         }
         slot.conn.settle(pool, *now);
         if slot.is_silent && !slot.conn.is_silent() {
@@ -393,6 +393,11 @@ impl<A: App> Core<A> {
                 slot.conn.forgive(stopped, self.now);
             }
             slot.conn.on_timer(self.now, &mut self.pool, &self.limits);
+            if slot.conn.has_stream_input_ended(slot.is_ending)
+                && let Some((mut cx, _)) = self.conn_cx(key)
+            {
+                app.on_stream_input_end(&mut cx);
+            }
         }
     }
 
