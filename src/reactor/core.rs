@@ -288,30 +288,23 @@ impl<A: App> Core<A> {
         self.taken_reads += reads;
         stats.reads.add(reads);
         stats.read_bytes.add(bytes as u64);
-        if is_over_budget && !slot.is_again {
+        let out_len = slot.conn.out_len();
+        if is_over_budget {
             slot.is_again = true;
             self.again.push(key);
+        } else if out_len > 0
+            && slot.is_writable
+            && !slot.conn.has_calls()
+            && self.flush.is_due(out_len, slot.dirty_since.unwrap_or(*now), *now)
+        {
+            // With nothing in flight no completion can add to the queued bytes, so they may be written at once, while
+            // they are in the cache; otherwise they wait for the end of the turn.
+            write_out(slot, pool, *now, limits, stats);
         }
-        self.after_read(key);
+        self.after(key);
         if let Some(at) = app_at {
             self.arm_for_app(key, at);
         }
-    }
-
-    /// Finishes a read. With nothing in flight no completion can add to the queued bytes, so they may be written at
-    /// once, while they are in the cache; otherwise they wait for the end of the turn.
-    #[inline]
-    fn after_read(&mut self, key: Key) {
-        let Core { slots, pool, limits, now, stats, .. } = self;
-        let Some(slot) = slots.at_mut(key) else { return };
-        let out_len = slot.conn.out_len();
-        if out_len > 0 && slot.is_writable && !slot.conn.has_calls() && !slot.is_again {
-            let since = slot.dirty_since.unwrap_or(*now);
-            if self.flush.is_due(out_len, since, *now) {
-                write_out(slot, pool, *now, limits, stats);
-            }
-        }
-        self.after(key);
     }
 
     /// Updates the reactor's flags for a connection to the connection's state.
