@@ -126,8 +126,8 @@ pub fn encode_only<T, F, U>(_form: F) -> EncodeOnly<T, (F, U)> {
     EncodeOnly::default()
 }
 
-/// Returns the same marker with a description made by hand.
-pub fn described<D: DescribedBy, M>(_marker: M, _by: D) -> Described<M, D> {
+/// Returns the same marker with the description made by hand of `D`.
+pub fn described<D: DescribedBy, M>(_marker: M) -> Described<M, D> {
     Described::default()
 }
 
@@ -143,27 +143,6 @@ pub fn method<A: Argument, R: ReplyEncode>(
     handler: Handler,
 ) -> Result<Method, RegisterError> {
     Method::new::<A, R>(name, handler)
-}
-
-/// Creates a method with descriptions made by hand.
-pub fn method_described<A: Argument, R: ReplyEncode>(
-    _argument: A,
-    _reply: R,
-    name: &'static str,
-    (argument, reply): (Description, Description),
-    handler: Handler,
-) -> Method {
-    Method::described::<A, R>(name, argument, reply, handler)
-}
-
-/// Returns the description of an argument, as far as there is one.
-pub fn describe_argument<A: Argument>(_argument: A) -> Description {
-    A::describe().unwrap_or_else(DescribeError::into_description)
-}
-
-/// Returns the description of a reply, as far as there is one.
-pub fn describe_reply<R: ReplyEncode>(_reply: R) -> Description {
-    R::describe().unwrap_or_else(DescribeError::into_description)
 }
 
 /// Decodes an argument.

@@ -21,6 +21,7 @@ mod command;
 mod headers;
 mod job;
 mod link;
+mod load;
 mod objective;
 mod options;
 mod page;

@@ -5,9 +5,10 @@
 
 use proc_macro2::{Ident, TokenStream};
 use quote::{ToTokens, format_ident, quote};
+use syn::Generics;
 use syn::ext::IdentExt;
 
-use crate::model::{Method, Model, names_any};
+use crate::model::{Markers, Method, Model, names_any};
 use crate::signature::{Argument, Shape};
 
 /// Returns the client, if the options ask for one.
@@ -121,18 +122,8 @@ impl Call {
             }
             Argument::Raw | Argument::Bytes => (Some(quote!(, argument: &[u8])), Some(quote!(, argument))),
         };
-        let mut items = TokenStream::new();
-        let mut described = |marker: TokenStream, by_hand: &Option<TokenStream>, name: &str| match by_hand {
-            Some(path) => {
-                let by = format_ident!("{name}");
-                items.extend(description(path, &by, support));
-                quote!(#support::described(#marker, #by))
-            }
-            None => marker,
-        };
-        let argument_marker =
-            described(method.argument_marker(model), &method.argument_by_hand, "ArgumentByHand");
-        let reply_marker = described(method.reply_marker(model), &method.reply_by_hand, "ReplyByHand");
+        // The parameters of a service are not in scope in its client.
+        let Markers { mut items, argument, reply } = method.markers(model, &Generics::default());
         let idempotent = method.options.is_idempotent.then(|| quote!(.idempotent()));
         items.extend(quote! {
             let method = {
@@ -140,7 +131,7 @@ impl Call {
                 &ID
             };
         });
-        Call { given, passed, items, argument_marker, reply_marker }
+        Call { given, passed, items, argument_marker: argument, reply_marker: reply }
     }
 }
 
@@ -241,17 +232,4 @@ fn starters(model: &Model, method: &Method, support: &TokenStream) -> TokenStrea
         }
     });
     quote!(#start #then #one_way)
-}
-
-/// Returns the type `by`, which has the description that the function makes.
-fn description(path: &TokenStream, by: &Ident, support: &TokenStream) -> TokenStream {
-    quote! {
-        struct #by;
-
-        impl #support::DescribedBy for #by {
-            fn description() -> #support::Description {
-                #path()
-            }
-        }
-    }
 }

@@ -58,6 +58,16 @@ pub struct Method {
     pub deprecated: Option<Attribute>,
 }
 
+/// The markers of a method's types, as expressions.
+pub struct Markers {
+    /// What the expressions refer to: the descriptions made by hand.
+    pub items: TokenStream,
+    /// The argument, or the messages of its stream.
+    pub argument: TokenStream,
+    /// The reply, or the messages of the sink.
+    pub reply: TokenStream,
+}
+
 impl Model {
     /// Parses the block.
     pub fn of(options: TokenStream, block: &ItemImpl) -> Result<Model> {
@@ -169,8 +179,35 @@ impl Method {
         self.form.argument.ty().map_or(self.ident.span(), Spanned::span)
     }
 
+    /// Returns the markers that encode the method's types. `generics` are those in scope where they are used.
+    pub fn markers(&self, model: &Model, generics: &Generics) -> Markers {
+        let support = model.support();
+        let mut items = TokenStream::new();
+        let mut described = |marker: TokenStream, by_hand: &Option<TokenStream>, name: &str| {
+            let Some(path) = by_hand else { return marker };
+            let name = Ident::new(name, Span::call_site());
+            let (impl_generics, ty_generics, where_clause) = generics.split_for_impl();
+            let ty = &model.ty;
+            let uses =
+                (!generics.params.is_empty()).then(|| quote!((::core::marker::PhantomData<fn() -> #ty>)));
+            items.extend(quote! {
+                struct #name #impl_generics #uses #where_clause;
+
+                impl #impl_generics #support::DescribedBy for #name #ty_generics #where_clause {
+                    fn description() -> #support::Description {
+                        #path()
+                    }
+                }
+            });
+            quote!(#support::described::<#name #ty_generics, _>(#marker))
+        };
+        let argument = described(self.argument_marker(model), &self.argument_by_hand, "ArgumentByHand");
+        let reply = described(self.reply_marker(model), &self.reply_by_hand, "ReplyByHand");
+        Markers { items, argument, reply }
+    }
+
     /// Returns the marker that encodes the argument or the messages of its stream, as an expression.
-    pub fn argument_marker(&self, model: &Model) -> TokenStream {
+    fn argument_marker(&self, model: &Model) -> TokenStream {
         let support = model.support();
         match &self.form.argument {
             Argument::None => marker(model, "plain", &syn::parse_quote!(())),
@@ -183,7 +220,7 @@ impl Method {
 
     /// Returns the marker that encodes the reply or the messages of the sink, as an expression. The type of a reply
     /// with a description by hand and no client to read it needs only to be serializable.
-    pub fn reply_marker(&self, model: &Model) -> TokenStream {
+    fn reply_marker(&self, model: &Model) -> TokenStream {
         let support = model.support();
         let reply = &self.form.reply;
         match self.form.reply_marker() {

@@ -5,9 +5,10 @@
 
 use proc_macro2::TokenStream;
 use quote::{format_ident, quote, quote_spanned};
+use syn::Generics;
 use syn::spanned::Spanned;
 
-use crate::model::{Method, Model, located};
+use crate::model::{Markers, Method, Model, located};
 use crate::options::Kind;
 use crate::signature::{Answer, Argument, Shape};
 
@@ -33,13 +34,13 @@ pub fn service_impl(model: &Model) -> TokenStream {
     let count = model.methods.len();
     let methods = model.methods.iter().map(|method| {
         let cfgs = &method.cfgs;
-        let made = made(model, method, &support);
+        let made = made(model, method, &generics, &support);
         quote! { #(#cfgs)* methods.push(#made); }
     });
     quote! {
         #(#cfgs)*
         #[automatically_derived]
-        #[allow(deprecated, unused_mut, clippy::all)]
+        #[allow(dead_code, deprecated, unused_mut, clippy::all)]
         impl #impl_generics #support::Service for #ty #where_clause {
             fn service_name(&self) -> &str {
                 #name
@@ -59,31 +60,14 @@ pub fn service_impl(model: &Model) -> TokenStream {
 }
 
 /// Returns the expression that creates the `Method`.
-fn made(model: &Model, method: &Method, support: &TokenStream) -> TokenStream {
-    let (argument, reply) = (method.argument_marker(model), method.reply_marker(model));
+fn made(model: &Model, method: &Method, generics: &Generics, support: &TokenStream) -> TokenStream {
+    let Markers { items, argument, reply } = method.markers(model, generics);
     let (name, docs, options) = (&method.name, &method.docs, &method.options);
     let handler = handler(method, support);
-    let create = match (&method.argument_by_hand, &method.reply_by_hand) {
-        (None, None) => {
-            // The compiler reports a reply that cannot be written here.
-            let (argument_marker, reply_marker) = located_markers(method);
-            let created = quote!(#support::method(#argument_marker, #reply_marker, #name, handler)?);
-            located(created, method.form.reply.span())
-        }
-        (argument_by_hand, reply_by_hand) => {
-            let described = |by_hand: &Option<TokenStream>, found: TokenStream| match by_hand {
-                Some(path) => quote!(#path()),
-                None => found,
-            };
-            let argument = described(argument_by_hand, quote!(#support::describe_argument(argument_marker)));
-            let reply = described(reply_by_hand, quote!(#support::describe_reply(reply_marker)));
-            quote! {
-                #support::method_described(
-                    argument_marker, reply_marker, #name, (#argument, #reply), handler
-                )
-            }
-        }
-    };
+    // The compiler reports a reply that cannot be written here.
+    let (argument_marker, reply_marker) = located_markers(method);
+    let create = quote!(#support::method(#argument_marker, #reply_marker, #name, handler)?);
+    let create = located(create, method.form.reply.span());
     let create = match method.form.shape() {
         Shape::Unary => create,
         shape => {
@@ -103,6 +87,7 @@ fn made(model: &Model, method: &Method, support: &TokenStream) -> TokenStream {
     let sharing = matches!(method.form.argument, Argument::Bytes).then(|| quote!(.sharing_body()));
     quote! {{
         let service = #support::Arc::clone(&self);
+        #items
         let (argument_marker, reply_marker) = (#argument, #reply);
         let handler = #handler;
         #create.kind(#support::Kind::#kind) #documented #deferring #idempotent #sharing

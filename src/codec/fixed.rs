@@ -16,7 +16,8 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 use super::added::{AddedCodecs, UserCodecInfo};
 use super::describe::{DescribeError, Description};
 use super::value::{
-    Argument, ArgumentEncode, Body, ReplyDecode, ReplyEncode, accepts_with, decode_with, encode_with,
+    Argument, ArgumentEncode, Body, DescribedBy, ReplyDecode, ReplyEncode, accepts_with, decode_with,
+    encode_by_hand, encode_with,
 };
 use super::{Codec, CodecError, UserCodecNumber};
 
@@ -131,6 +132,13 @@ where
     fn encode(value: &T, codec: Codec, out: &mut Vec<u8>) -> Result<(), CodecError> {
         encode_fixed::<T, X>(value, codec, out)
     }
+
+    fn encode_as<D: DescribedBy>(value: &T, codec: Codec, out: &mut Vec<u8>) -> Result<(), CodecError> {
+        match codec {
+            Codec::Fixed => encode_fixed::<T, X>(value, codec, out),
+            other => encode_by_hand::<D, T, X>(other, value, out),
+        }
+    }
 }
 
 impl<T, X> ReplyEncode for Fixed<T, X>
@@ -147,6 +155,18 @@ where
     #[inline]
     fn encode(value: T, codec: Codec, out: &mut Vec<u8>) -> Result<Option<Chunk>, CodecError> {
         encode_fixed::<T, X>(&value, codec, out).map(|()| None)
+    }
+
+    fn encode_as<D: DescribedBy>(
+        value: T,
+        codec: Codec,
+        out: &mut Vec<u8>,
+    ) -> Result<Option<Chunk>, CodecError> {
+        match codec {
+            Codec::Fixed => encode_fixed::<T, X>(&value, codec, out),
+            other => encode_by_hand::<D, T, X>(other, &value, out),
+        }
+        .map(|()| None)
     }
 
     fn user_codec(number: UserCodecNumber) -> Option<UserCodecInfo> {
@@ -196,7 +216,7 @@ where
     X: AddedCodecs<T>,
     T: Serialize + DeserializeOwned + 'static,
 {
-    encode_with::<T, X>(codec, value, Description::of::<T>, out)
+    encode_with::<T, T, X>(codec, value, Description::of::<T>, out)
 }
 
 #[cold]

@@ -255,11 +255,12 @@ pub fn encode_plain<T: serde::Serialize + serde::de::DeserializeOwned + 'static>
     value: &T,
     out: &mut Vec<u8>,
 ) -> Result<(), CodecError> {
-    encode_described(codec, value, Description::of::<T>, out)
+    encode_described::<T, T>(codec, value, Description::of::<T>, out)
 }
 
-/// Appends the value to `out`, like [`encode_plain`]. `describe` is called only if the codec needs the description.
-pub(crate) fn encode_described<T: serde::Serialize + 'static>(
+/// Appends the value to `out`, like [`encode_plain`]. `describe` is called only if the codec needs the description, and
+/// once for each `K`.
+pub(crate) fn encode_described<K: 'static, T: serde::Serialize>(
     codec: Codec,
     value: &T,
     describe: fn() -> Result<Description, DescribeError>,
@@ -267,7 +268,7 @@ pub(crate) fn encode_described<T: serde::Serialize + 'static>(
 ) -> Result<(), CodecError> {
     #[cfg(feature = "gob")]
     if codec == Codec::Gob {
-        return gob::encode_described(value, describe, out);
+        return gob::encode_described::<K, T>(value, describe, out);
     }
     let _ = describe;
     encode(codec, value, out)

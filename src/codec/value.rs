@@ -70,6 +70,16 @@ pub trait ArgumentEncode: Argument {
 
     /// Appends the argument to `out`. On an error `out` is unchanged.
     fn encode(value: &Self::Given, codec: Codec, out: &mut Vec<u8>) -> Result<(), CodecError>;
+
+    /// Appends the argument like [`ArgumentEncode::encode`]; a codec that writes values by the description of their
+    /// type (gob) takes that of `D`. A marker of one fixed form needs not implement it.
+    fn encode_as<D: DescribedBy>(
+        value: &Self::Given,
+        codec: Codec,
+        out: &mut Vec<u8>,
+    ) -> Result<(), CodecError> {
+        Self::encode(value, codec, out)
+    }
 }
 
 /// The encoding of a reply, on the server.
@@ -83,6 +93,16 @@ pub trait ReplyEncode {
     /// Encodes the reply: appends the body to `out`, or returns a chunk that is the whole body and leaves `out`
     /// unchanged.
     fn encode(value: Self::Value, codec: Codec, out: &mut Vec<u8>) -> Result<Option<Chunk>, CodecError>;
+
+    /// Encodes the reply like [`ReplyEncode::encode`]; a codec that writes values by the description of their type
+    /// (gob) takes that of `D`. A marker of one fixed form needs not implement it.
+    fn encode_as<D: DescribedBy>(
+        value: Self::Value,
+        codec: Codec,
+        out: &mut Vec<u8>,
+    ) -> Result<Option<Chunk>, CodecError> {
+        Self::encode(value, codec, out)
+    }
 
     /// Describes the codec of the user's with this number, if the reply can be in it.
     fn user_codec(number: UserCodecNumber) -> Option<UserCodecInfo> {
@@ -190,7 +210,11 @@ impl<T: DeserializeOwned + Serialize + 'static, X: AddedCodecs<T>> ArgumentEncod
     type Given = T;
 
     fn encode(value: &T, codec: Codec, out: &mut Vec<u8>) -> Result<(), CodecError> {
-        encode_with::<T, X>(codec, value, Description::of::<T>, out)
+        encode_with::<T, T, X>(codec, value, Description::of::<T>, out)
+    }
+
+    fn encode_as<D: DescribedBy>(value: &T, codec: Codec, out: &mut Vec<u8>) -> Result<(), CodecError> {
+        encode_by_hand::<D, T, X>(codec, value, out)
     }
 }
 
@@ -202,7 +226,15 @@ impl<T: Serialize + DeserializeOwned + 'static, X: AddedCodecs<T>> ReplyEncode f
     }
 
     fn encode(value: T, codec: Codec, out: &mut Vec<u8>) -> Result<Option<Chunk>, CodecError> {
-        encode_with::<T, X>(codec, &value, Description::of::<T>, out).map(|()| None)
+        encode_with::<T, T, X>(codec, &value, Description::of::<T>, out).map(|()| None)
+    }
+
+    fn encode_as<D: DescribedBy>(
+        value: T,
+        codec: Codec,
+        out: &mut Vec<u8>,
+    ) -> Result<Option<Chunk>, CodecError> {
+        encode_by_hand::<D, T, X>(codec, &value, out).map(|()| None)
     }
 
     fn user_codec(number: UserCodecNumber) -> Option<UserCodecInfo> {
@@ -241,9 +273,10 @@ fn decode_added<T: DeserializeOwned, X: AddedCodecs<T>>(codec: Codec, body: &[u8
     X::decode(codec, body)
 }
 
-/// Appends a serde type, also in the added codecs. On an error `out` is unchanged.
+/// Appends a serde type, also in the added codecs. On an error `out` is unchanged. `K` stands for the type with this
+/// description, which a codec makes once.
 #[inline]
-pub(super) fn encode_with<T: Serialize + 'static, X: AddedCodecs<T>>(
+pub(super) fn encode_with<K: 'static, T: Serialize, X: AddedCodecs<T>>(
     codec: Codec,
     value: &T,
     describe: fn() -> Result<Description, DescribeError>,
@@ -251,8 +284,17 @@ pub(super) fn encode_with<T: Serialize + 'static, X: AddedCodecs<T>>(
 ) -> Result<(), CodecError> {
     match codec.is_added() {
         true => encode_added::<T, X>(codec, value, out),
-        false => encode_described(codec, value, describe, out),
+        false => encode_described::<K, T>(codec, value, describe, out),
     }
+}
+
+/// Appends a serde type by its description made by hand. On an error `out` is unchanged.
+pub(super) fn encode_by_hand<D: DescribedBy, T: Serialize + 'static, X: AddedCodecs<T>>(
+    codec: Codec,
+    value: &T,
+    out: &mut Vec<u8>,
+) -> Result<(), CodecError> {
+    encode_with::<Described<T, D>, T, X>(codec, value, || Ok(D::description()), out)
 }
 
 /// Kept apart, as [`decode_added`] is.
@@ -280,7 +322,15 @@ impl<T: Serialize + 'static, X: AddedCodecs<T>> ReplyEncode for EncodeOnly<T, X>
     }
 
     fn encode(value: T, codec: Codec, out: &mut Vec<u8>) -> Result<Option<Chunk>, CodecError> {
-        encode_with::<T, X>(codec, &value, Self::describe, out).map(|()| None)
+        encode_with::<EncodeOnly<T>, T, X>(codec, &value, Self::describe, out).map(|()| None)
+    }
+
+    fn encode_as<D: DescribedBy>(
+        value: T,
+        codec: Codec,
+        out: &mut Vec<u8>,
+    ) -> Result<Option<Chunk>, CodecError> {
+        encode_by_hand::<D, T, X>(codec, &value, out).map(|()| None)
     }
 
     fn user_codec(number: UserCodecNumber) -> Option<UserCodecInfo> {
@@ -296,13 +346,43 @@ impl<T: Serialize + 'static, X: AddedCodecs<T>> ReplyEncode for EncodeOnly<T, X>
     }
 }
 
-/// A description made by hand, for a type that serde cannot describe.
-pub trait DescribedBy {
+/// A description made by hand, for a type that serde cannot describe. It must describe the type as it serializes: gob
+/// refuses a value of another shape.
+pub trait DescribedBy: 'static {
     /// Returns the description.
     fn description() -> Description;
 }
 
 /// A value that is encoded as by the marker `M` and described by `D`.
+///
+/// ```
+/// # #[cfg(feature = "gob")] {
+/// use coreloop::codec::{
+///     ArgumentEncode, Codec, Described, DescribedBy, Description, Plain, ReplyDecode, Shape,
+/// };
+///
+/// /// serde describes no type that looks at a value while it reads it.
+/// #[derive(Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+/// #[serde(untagged)]
+/// enum Amount {
+///     Whole(i64),
+/// }
+///
+/// struct AmountByHand;
+///
+/// impl DescribedBy for AmountByHand {
+///     fn description() -> Description {
+///         Description::new(Shape::int(64))
+///     }
+/// }
+///
+/// type AmountMarker = Described<Plain<Amount>, AmountByHand>;
+/// let mut body = Vec::new();
+/// <AmountMarker as ArgumentEncode>::encode(&Amount::Whole(3), Codec::Gob, &mut body).unwrap();
+/// assert_eq!(body, [3, 4, 0, 6], "as Go writes an int");
+/// assert_eq!(AmountMarker::decode(Codec::Gob, &body), Ok(Amount::Whole(3)));
+/// # }
+/// ```
 pub struct Described<M, D>(PhantomData<fn() -> (M, D)>);
 
 impl<M: Argument, D: DescribedBy> Argument for Described<M, D> {
@@ -329,7 +409,7 @@ impl<M: ArgumentEncode, D: DescribedBy> ArgumentEncode for Described<M, D> {
     type Given = M::Given;
 
     fn encode(value: &M::Given, codec: Codec, out: &mut Vec<u8>) -> Result<(), CodecError> {
-        M::encode(value, codec, out)
+        M::encode_as::<D>(value, codec, out)
     }
 }
 
@@ -341,7 +421,7 @@ impl<M: ReplyEncode, D: DescribedBy> ReplyEncode for Described<M, D> {
     }
 
     fn encode(value: M::Value, codec: Codec, out: &mut Vec<u8>) -> Result<Option<Chunk>, CodecError> {
-        M::encode(value, codec, out)
+        M::encode_as::<D>(value, codec, out)
     }
 
     fn user_codec(number: UserCodecNumber) -> Option<UserCodecInfo> {

@@ -4,7 +4,6 @@
 //! drive it with bytes alone. It never accesses another connection. The state of each call in flight is in [`calls`];
 //! TLS belongs to the transport, below this.
 
-mod admission;
 pub mod calls;
 mod ending;
 mod reason;

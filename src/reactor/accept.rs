@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use coreloop_poller::{Key, Poller};
 
-use super::remote::Remote;
+use super::app_role::Remote;
 use crate::context::Peer;
 use crate::transport::{Listener, ReadinessSender, Transport};
 

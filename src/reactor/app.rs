@@ -54,9 +54,10 @@ pub trait App: Sized {
         self.on_message(cx, message);
     }
 
-    /// Called after the peer of a connection with open streams has closed its sending half, and all that it sent was
-    /// handled, or waits for the end of a stream. It may be called again.
-    fn on_half_close(&mut self, cx: &mut ConnCx<'_, Self>) {
+    /// Called when the open streams of a connection receive nothing more: its peer has closed its sending half, and
+    /// all that it sent was handled or waits for the end of a stream, or the connection closes and reads no more. It
+    /// may be called again.
+    fn on_stream_input_end(&mut self, cx: &mut ConnCx<'_, Self>) {
         let _ = cx;
     }
 

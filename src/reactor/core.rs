@@ -273,10 +273,10 @@ impl<A: App> Core<A> {
             }
         }
         app.on_read_end();
-        if slot.conn.streams() > 0 && slot.conn.is_half_closed(slot.is_ending) {
+        if slot.conn.has_stream_input_ended(slot.is_ending) {
             let ConnSlot { conn, session, peer, .. } = slot;
             let pool = &mut *pool;
-            app.on_half_close(&mut ConnCx { key, peer: *peer, conn, session, pool, limits, now: *now });
+            app.on_stream_input_end(&mut ConnCx { key, peer: *peer, conn, session, pool, limits, now: *now });
         }
         slot.conn.settle(pool, *now);
         if slot.is_silent && !slot.conn.is_silent() {
@@ -288,30 +288,23 @@ impl<A: App> Core<A> {
         self.taken_reads += reads;
         stats.reads.add(reads);
         stats.read_bytes.add(bytes as u64);
-        if is_over_budget && !slot.is_again {
+        let out_len = slot.conn.out_len();
+        if is_over_budget {
             slot.is_again = true;
             self.again.push(key);
+        } else if out_len > 0
+            && slot.is_writable
+            && !slot.conn.has_calls()
+            && self.flush.is_due(out_len, slot.dirty_since.unwrap_or(*now), *now)
+        {
+            // With nothing in flight no completion can add to the queued bytes, so they may be written at once, while
+            // they are in the cache; otherwise they wait for the end of the turn.
+            write_out(slot, pool, *now, limits, stats);
         }
-        self.after_read(key);
+        self.after(key);
         if let Some(at) = app_at {
             self.arm_for_app(key, at);
         }
-    }
-
-    /// Finishes a read. With nothing in flight no completion can add to the queued bytes, so they may be written at
-    /// once, while they are in the cache; otherwise they wait for the end of the turn.
-    #[inline]
-    fn after_read(&mut self, key: Key) {
-        let Core { slots, pool, limits, now, stats, .. } = self;
-        let Some(slot) = slots.at_mut(key) else { return };
-        let out_len = slot.conn.out_len();
-        if out_len > 0 && slot.is_writable && !slot.conn.has_calls() && !slot.is_again {
-            let since = slot.dirty_since.unwrap_or(*now);
-            if self.flush.is_due(out_len, since, *now) {
-                write_out(slot, pool, *now, limits, stats);
-            }
-        }
-        self.after(key);
     }
 
     /// Updates the reactor's flags for a connection to the connection's state.
@@ -393,6 +386,11 @@ impl<A: App> Core<A> {
                 slot.conn.forgive(stopped, self.now);
             }
             slot.conn.on_timer(self.now, &mut self.pool, &self.limits);
+            if slot.conn.has_stream_input_ended(slot.is_ending)
+                && let Some((mut cx, _)) = self.conn_cx(key)
+            {
+                app.on_stream_input_end(&mut cx);
+            }
         }
     }
 

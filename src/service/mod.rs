@@ -116,8 +116,9 @@ impl Method {
     /// Creates a pooled method of that name (`Service.Method`), whose argument and reply are encoded as `A` and `R`.
     ///
     /// A type that cannot be described from its serde implementation alone can still be called in the self-describing
-    /// codecs, JSON and MessagePack; [`Method::warning`] reports it. [`Method::described`] takes descriptions made by
-    /// hand, which work in every codec.
+    /// codecs, JSON and MessagePack; [`Method::warning`] reports it. With a description made by hand
+    /// ([`Described`](crate::codec::Described)) it can be called in every codec; the handler must then encode with the
+    /// same `R`.
     ///
     /// # Errors
     ///
@@ -128,16 +129,6 @@ impl Method {
     ) -> Result<Method, RegisterError> {
         let argument = A::describe().unwrap_or_else(DescribeError::into_description);
         let reply = R::describe().unwrap_or_else(DescribeError::into_description);
-        Ok(Method::described::<A, R>(name, argument, reply, handler))
-    }
-
-    /// Creates a pooled method with descriptions made by hand, for types that serde cannot describe.
-    pub fn described<A: Argument, R: ReplyEncode>(
-        name: impl Into<String>,
-        argument: Description,
-        reply: Description,
-        handler: Handler,
-    ) -> Method {
         let name = name.into();
         let is_dynamic = argument.is_dynamic() || reply.is_dynamic();
         let accepted = |codec: &&Codec| {
@@ -152,7 +143,7 @@ impl Method {
             (!is_dynamic || info.is_self_describing).then_some((number, info))
         };
         let user_codecs = UserCodecNumber::ALL.into_iter().filter_map(user_codec).collect();
-        Method {
+        Ok(Method {
             hash: method_hash(&name),
             schema: crate::codec::describe::fingerprint(&argument, &reply),
             name,
@@ -170,7 +161,7 @@ impl Method {
             missing_fields: None,
             has_rule: false,
             handler,
-        }
+        })
     }
 
     /// Sets the rule for missing fields of the argument; it overrides that of the service and the server.

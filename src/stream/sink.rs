@@ -86,7 +86,7 @@ pub(crate) struct SinkLink {
     sent_and_finished: Rendezvous,
     /// Messages, and their end, that are in the mailbox of the reactor.
     in_mailbox: AtomicUsize,
-    /// The peer grants no more: it has closed its sending half.
+    /// The peer grants no more: nothing more is received from it.
     is_last_credit: AtomicBool,
     /// The sink was ready when a message was delivered into it: one may be sent even if the gate has closed since.
     has_permit: AtomicBool,
@@ -175,7 +175,7 @@ impl SinkLink {
     /// Ends the call if the sink needs credit that cannot come.
     fn need_credit(&self) {
         if self.is_last_credit.load(Ordering::SeqCst) && !self.ready.has_balance() {
-            let status = Status::cancelled("the caller closed its sending half and grants no more");
+            let status = Status::cancelled("the connection receives no more credit from the caller");
             self.origin.post(StreamAction::Break(status));
         }
     }

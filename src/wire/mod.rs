@@ -154,32 +154,6 @@ impl Out<'_> {
         if self.queue.is_empty() { self.queue.first_room(self.pool, bytes) } else { self.queue.room(bytes) }
     }
 
-    /// Writes a head of four little-endian words and a body. The words are written directly to their destination,
-    /// since a head that is assembled elsewhere and copied as a whole stalls on its own stores.
-    #[inline(always)]
-    pub fn words_frame(&mut self, words: [u64; 4], body: SendBody<'_>) {
-        if let SendBody::Bytes(bytes) = body
-            && let Some(room) = self.queue.room(32 + bytes.len())
-        {
-            let (head, rest) = room.split_at_mut(32);
-            for (room, word) in head.as_chunks_mut::<8>().0.iter_mut().zip(words) {
-                *room = word.to_le_bytes();
-            }
-            rest.copy_from_slice(bytes);
-            return;
-        }
-        self.words_frame_slow(words, body);
-    }
-
-    #[inline(never)]
-    fn words_frame_slow(&mut self, words: [u64; 4], body: SendBody<'_>) {
-        let mut head = [0; 32];
-        for (room, word) in head.as_chunks_mut::<8>().0.iter_mut().zip(words) {
-            *room = word.to_le_bytes();
-        }
-        self.frame(&head, body);
-    }
-
     /// Writes a head and a body. A body that is a chunk is linked.
     pub fn frame(&mut self, head: &[u8], body: SendBody<'_>) {
         match body {

@@ -13,10 +13,11 @@ mod encode;
 mod frame;
 
 pub use self::encode::{ping, request_header};
-use self::encode::{reply_words, send_other};
+use self::encode::{reply_words, send_other, to_bytes};
 use self::frame::{Header, kind};
 use crate::message::{
-    BrokenCall, IncomingData, IncomingReply, Message, Metadata, Outgoing, Refusal, Request, Span, method_hash,
+    BrokenCall, IncomingData, IncomingReply, Message, Metadata, Outgoing, Refusal, Request, SendBody, Span,
+    method_hash,
 };
 use crate::status::Code;
 use crate::wire::{Broken, ForeignProtocol, Out, Protocol, Received, StreamSupport};
@@ -448,7 +449,7 @@ impl<const IS_SERVER: bool> Protocol for NativeEnd<IS_SERVER> {
     fn send(&mut self, outgoing: Outgoing<'_>, out: &mut Out<'_>) {
         match outgoing {
             Outgoing::Reply(reply) if reply.trailers.is_empty() => {
-                out.words_frame(reply_words(&reply), reply.body);
+                send_frame(reply_words(&reply), reply.body, out)
             }
             other => send_other(other, out),
         }
@@ -472,6 +473,28 @@ impl<const IS_SERVER: bool> Protocol for NativeEnd<IS_SERVER> {
     fn stream_support(&self) -> StreamSupport {
         StreamSupport::Both
     }
+}
+
+/// Writes a header and a body. The words are written directly to their destination, since a header that is assembled
+/// elsewhere and copied as a whole stalls on its own stores.
+#[inline(always)]
+fn send_frame(header: [u64; 4], body: SendBody<'_>, out: &mut Out<'_>) {
+    if let SendBody::Bytes(bytes) = body
+        && let Some(room) = out.queue.room(HEADER_BYTES + bytes.len())
+    {
+        let (head, rest) = room.split_at_mut(HEADER_BYTES);
+        for (room, word) in head.as_chunks_mut::<8>().0.iter_mut().zip(header) {
+            *room = word.to_le_bytes();
+        }
+        rest.copy_from_slice(bytes);
+        return;
+    }
+    send_frame_slow(header, body, out);
+}
+
+#[inline(never)]
+fn send_frame_slow(header: [u64; 4], body: SendBody<'_>, out: &mut Out<'_>) {
+    out.frame(&to_bytes(header), body);
 }
 
 #[cfg(test)]

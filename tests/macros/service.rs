@@ -6,7 +6,7 @@ use std::thread;
 
 use coreloop::bufpool::Chunk;
 use coreloop::client::{CallError, Caller, Direct};
-use coreloop::codec::{Codec, Description, Shape};
+use coreloop::codec::{self, Codec, Description, Shape};
 use coreloop::service::Service;
 use coreloop::{Bytes, Code, Context, Reply, Server, Status};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -209,6 +209,16 @@ where
     fn replace(&self, _cx: &Context, value: T) -> Result<T, Status> {
         Ok(std::mem::replace(&mut *self.0.lock().unwrap(), value))
     }
+
+    #[rpc(reply = Self::describe_even)]
+    fn twice(&self, _cx: &Context, number: u64) -> Result<Even, Status> {
+        Ok(Even(number * 2))
+    }
+
+    #[rpc(skip)]
+    fn describe_even() -> Description {
+        even()
+    }
 }
 
 /// A service without a client: its types need only one of serializing and deserializing.
@@ -230,6 +240,12 @@ impl OneWay {
     fn through(&self, _cx: &Context, value: In) -> Result<Out, Status> {
         Ok(Out { n: value.n })
     }
+}
+
+/// What the callers of `OneWay` know.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct Counted {
+    n: i64,
 }
 
 fn describe_out() -> Description {
@@ -308,7 +324,7 @@ fn every_form_is_called_by_the_typed_client_in_every_codec() {
     let (server, address) = serve();
     let mut forms = FormsClient::new(Direct::connect(&address).unwrap());
     call_all(&mut forms).unwrap();
-    for codec in [Codec::Json, Codec::Compact, Codec::MessagePack] {
+    for codec in [Codec::Json, Codec::Compact, Codec::MessagePack, Codec::Gob] {
         forms.caller_mut().set_codec(codec);
         call_all(&mut forms).unwrap_or_else(|error| panic!("{codec}: {error}"));
     }
@@ -344,6 +360,12 @@ fn services_with_parameters_and_other_names_are_served() {
     assert_eq!(direct.call_bytes("Last.Replace", Codec::Json, b"2").unwrap(), b"1");
     assert_eq!(direct.call_bytes("Last.Replace", Codec::Json, b"3").unwrap(), b"2");
     assert_eq!(direct.call_bytes("OneWay.Through", Codec::Json, b"{\"n\": 5}").unwrap(), b"{\"n\":5}");
+    // Types with a description by hand, in gob: an unsigned integer (id 6), and a struct.
+    assert_eq!(direct.call_bytes("Last.Twice", Codec::Gob, &[3, 6, 0, 2]).unwrap(), [3, 6, 0, 4]);
+    let mut five = Vec::new();
+    codec::gob::encode(&Counted { n: 5 }, &mut five).unwrap();
+    let through = direct.call_bytes("OneWay.Through", Codec::Gob, &five).unwrap();
+    assert_eq!(codec::gob::decode(&through), Ok(Counted { n: 5 }));
     let odd = renamed::OddClient::new(kept.into_caller());
     assert_eq!(odd.same(&renamed::C { value: 4 }).unwrap(), renamed::C { value: 4 });
 }

@@ -8,13 +8,14 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::job::{Counted, Job, Stop, ThreadReport};
+use super::load;
 use super::protocol::Protocol;
 use super::schedule::{Arrivals, Entry, Picker, Schedule};
 use super::speech::AddressProtocol;
 use super::streams::counts::StreamCounts;
 use super::tally::{Connections, Interval, MethodTally, STATUSES, Timeline};
 use super::target::Target;
-use super::worker;
+use super::worker::Worker;
 use crate::histogram::Histogram;
 use crate::machine;
 use crate::process::{CpuClock, tree};
@@ -171,7 +172,7 @@ pub fn measure<P: Protocol>(
 ) -> Result<Measured, String> {
     measure_with(plan, stop, progress, |threads, number, stop| {
         let job = job(plan, protocol, threads, number, stop);
-        move |tell: &_, timeline: &_| worker::run(job, tell, timeline)
+        move |tell: &_, timeline: &_| load::run::<Worker<_>>(job, tell, timeline)
     })
 }
 

@@ -16,7 +16,9 @@ use std::sync::atomic::AtomicBool;
 
 use serde::Serialize;
 
+use self::worker::Worker;
 use super::headers;
+use super::load;
 use super::mix::{Call, Content};
 use super::run::{self, Live, Measured, Plan};
 use crate::frame::{self, Header};
@@ -152,7 +154,7 @@ pub fn measure(
 ) -> Result<Measured, String> {
     run::measure_with(plan, stop, progress, |threads, number, stop| {
         let job = run::job(plan, call, threads, number, stop);
-        move |tell: &_, timeline: &_| worker::run(job, tell, timeline)
+        move |tell: &_, timeline: &_| load::run::<Worker>(job, tell, timeline)
     })
 }
 

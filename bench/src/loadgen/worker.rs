@@ -1,4 +1,4 @@
-//! One thread of the generator: an epoll, its connections, its share of the schedule.
+//! The connections of a thread for calls, and the calls that it makes.
 //!
 //! Each turn sends what is due, waits until the next call is due or something arrives, and reads. The requests of one
 //! turn for one connection leave in one write. The clock is read once for each read and once for each batch of calls.
@@ -8,48 +8,22 @@ mod listed;
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::io;
-use std::sync::mpsc::{Receiver, Sender};
 
-use super::job::{Counted, Job, ThreadReport};
 use super::link::{self, Link, State};
+use super::load::{BURSTS_MAX, Load, Thread};
 use super::protocol::Protocol;
 use super::schedule::Entry;
-use super::tally::{Call, Tally, Timeline};
-use super::usage::{self, Marks};
-use crate::epoll::{Epoll, Event};
+use super::tally::{Call, Tally};
+use crate::epoll::Event;
 
-/// Maximum number of connections being made at the same time: few enough not to overflow a backlog.
-const CONNECTING_MAX: usize = 64;
-/// Progress is reported after this number of connections.
-const TELL_CONNECTED: usize = 256;
-/// How long the first connections may take while none of them succeeds or fails.
-const CONNECT_NS: u64 = 10_000_000_000;
 /// Maximum connections that one burst writes to before the clock is read again.
 const BURST_LINKS_MAX: usize = 64;
 /// Maximum calls of a burst: when many are due, a connection gets several, in one write.
 const BURST_CALLS_MAX: usize = 1024;
-/// Maximum bursts between two polls for arrived data.
-const BURSTS_MAX: usize = 16;
-/// The longest sleep, so that a request to stop is noticed.
-const SLEEP_NS_MAX: u64 = 50_000_000;
-
-/// Runs to the end; the timeline arrives when all threads have their connections.
-pub fn run<P: Protocol>(job: Job<P>, told: &Sender<ThreadReport>, timeline: &Receiver<Timeline>) {
-    let last = match Worker::new(job).and_then(|worker| worker.run(told, timeline)) {
-        Ok(Some(counted)) => ThreadReport::Done(Box::new(counted)),
-        Ok(None) => return,
-        Err(error) => ThreadReport::Failed(error.to_string()),
-    };
-    // If the receiver is gone, nothing needs the report.
-    let _ = told.send(last);
-}
-
-struct Worker<P> {
-    job: Job<P>,
-    epoll: Epoll,
+/// The thread for calls.
+pub struct Worker<P> {
+    thread: Thread<P>,
     links: Vec<Link<P>>,
-    time: Timeline,
-    tally: Tally,
     /// Connections with room for a call, in turn. Open loop only.
     ring: VecDeque<u32>,
     dirty: Vec<u32>,
@@ -58,35 +32,16 @@ struct Worker<P> {
     /// When to reopen connections.
     reopen: BinaryHeap<Reverse<(u64, u32)>>,
     input: Vec<u8>,
-    /// No connection had room for a call that was due.
-    is_blocked: bool,
-    /// Until when that was the case: a delay before that is not the generator's fault.
-    held_until_ns: u64,
     in_flight: u64,
-    wants_calls: bool,
 }
 
-impl<P: Protocol> Worker<P> {
-    fn new(job: Job<P>) -> io::Result<Worker<P>> {
-        if let Some(core) = job.core {
-            usage::pin(core)?;
-        }
-        usage::precise_sleep();
-        let links = (0..job.connections).map(|_| Link::new(job.protocol.clone(), job.depth)).collect();
-        let mut tally = Tally::new(job.methods, job.schedule.is_some(), job.deadlines_ns.clone());
-        tally.connections.wanted = job.connections as u64;
-        // The run's timeline comes when all are connected; until then only the time to connect is measured.
-        let time = Timeline {
-            began: std::time::Instant::now(),
-            from_ns: u64::MAX,
-            end_ns: u64::MAX,
-            interval_ns: 0,
-        };
-        Ok(Worker {
-            epoll: Epoll::new()?,
-            links,
-            time,
-            tally,
+impl<P: Protocol> Load for Worker<P> {
+    type Protocol = P;
+
+    fn new(thread: Thread<P>) -> Worker<P> {
+        let job = &thread.job;
+        Worker {
+            links: (0..job.connections).map(|_| Link::new(job.protocol.clone(), job.depth)).collect(),
             ring: VecDeque::with_capacity(job.connections),
             dirty: Vec::with_capacity(job.connections),
             waiting: match &job.schedule {
@@ -95,195 +50,74 @@ impl<P: Protocol> Worker<P> {
             },
             reopen: BinaryHeap::new(),
             input: vec![0; link::READ_BYTES],
-            is_blocked: false,
-            held_until_ns: 0,
             in_flight: 0,
-            wants_calls: false,
-            job,
-        })
+            thread,
+        }
     }
 
-    fn run(
-        mut self,
-        told: &Sender<ThreadReport>,
-        timeline: &Receiver<Timeline>,
-    ) -> io::Result<Option<Counted>> {
-        self.open(told)?;
-        let opened = self.links.iter().filter(|link| link.state() == State::Open).count();
-        self.tally.connections.opened = opened as u64;
-        let _ = told.send(ThreadReport::Ready(opened, self.tally.connections.first_trouble.clone()));
-        let Ok(time) = timeline.recv() else { return Ok(None) };
-        self.time = time;
-        self.wants_calls = true;
-        // Connections that failed at first are retried from now on.
-        for at in 0..self.links.len() {
-            if self.links[at].state() == State::Closed {
-                self.reopen.push(Reverse((0, at as u32)));
-            }
-        }
-        let (opened, closed) = self.run_timeline(told)?;
-        Ok(Some(Counted { tally: self.tally, opened, closed }))
+    fn thread(&mut self) -> &mut Thread<P> {
+        &mut self.thread
     }
 
-    /// Makes the first connections, a few at a time, each tried once.
-    fn open(&mut self, told: &Sender<ThreadReport>) -> io::Result<()> {
-        let mut waiting: VecDeque<u32> = (0..self.links.len() as u32).collect();
-        let (mut connecting, mut untold) = (0, 0);
-        let mut last_news_ns = 0;
-        while (!waiting.is_empty() || connecting > 0) && !self.job.stop.is_set() {
-            while connecting < CONNECTING_MAX
-                && let Some(&at) = waiting.front()
-            {
-                match self.begin_connect(at) {
-                    // The backlog of a Unix socket is full because other connections wait, so wait too.
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                    Err(error) => self.on_attempt_failed(&error),
-                    Ok(()) => connecting += 1,
-                }
-                waiting.pop_front();
-                last_news_ns = self.time.now_ns();
-            }
-            let count = self.epoll.wait_ns(5_000_000)?;
-            for event_at in 0..count {
-                let event = self.epoll.event(event_at);
-                let at = event.token as u32 as usize;
-                if !matches!(self.links[at].state(), State::Connecting | State::Greeting) {
-                    continue;
-                }
-                match self.links[at].on_connected(event) {
-                    Ok(false) => continue,
-                    Ok(true) => {
-                        self.enter_ring(at as u32);
-                        untold += 1;
-                        if untold == TELL_CONNECTED {
-                            let _ = told.send(ThreadReport::Connecting(std::mem::take(&mut untold)));
-                        }
-                    }
-                    Err(error) => {
-                        self.on_attempt_failed(&error);
-                        self.links[at].close(|_| ());
-                    }
-                }
-                connecting -= 1;
-                last_news_ns = self.time.now_ns();
-            }
-            if self.time.now_ns() - last_news_ns > CONNECT_NS {
-                let error = io::Error::new(io::ErrorKind::TimedOut, "the server does not accept connections");
-                for at in 0..self.links.len() {
-                    if self.links[at].state() != State::Open {
-                        self.on_attempt_failed(&error);
-                        self.links[at].close(|_| ());
-                    }
-                }
-                return Ok(());
-            }
-        }
-        Ok(())
+    fn into_tally(self) -> Tally {
+        self.thread.tally
     }
 
     fn begin_connect(&mut self, at: u32) -> io::Result<()> {
         let link = &mut self.links[at as usize];
-        let fd = link.begin_connect(&self.job.target)?;
-        self.epoll.add(fd, u64::from(link.generation()) << 32 | u64::from(at))
+        let fd = link.begin_connect(&self.thread.job.target)?;
+        self.thread.epoll.add(fd, u64::from(link.generation()) << 32 | u64::from(at))
     }
 
-    fn on_attempt_failed(&mut self, error: &io::Error) {
-        self.tally.connections.attempts_failed += 1;
-        self.tally.connections.first_trouble.get_or_insert_with(|| error.to_string());
+    fn on_connecting(&mut self, event: Event) -> bool {
+        let at = event.token as u32;
+        let link = &mut self.links[at as usize];
+        if !matches!(link.state(), State::Connecting | State::Greeting) {
+            return false;
+        }
+        match link.on_connected(event) {
+            Ok(false) => return false,
+            Ok(true) => self.enter_ring(at),
+            Err(error) => {
+                self.thread.on_attempt_failed(&error);
+                self.abandon(at);
+            }
+        }
+        true
     }
 
-    /// Runs the warm-up, the measured window, and the wait for outstanding answers.
-    fn run_timeline(&mut self, told: &Sender<ThreadReport>) -> io::Result<(Option<Marks>, Option<Marks>)> {
-        let mut opened = None;
-        let mut closed = None;
-        let mut index = -(self.time.from_ns.div_ceil(self.time.interval_ns) as i64);
-        let mut over_ns = u64::MAX;
-        // Advances with the clock, whether or not the calls were sent.
-        let mut due = self.job.schedule.clone();
-        if self.job.schedule.is_none() {
-            for at in 0..self.links.len() {
+    fn is_open(&self, at: u32) -> bool {
+        self.links[at as usize].state() == State::Open
+    }
+
+    fn abandon(&mut self, at: u32) {
+        self.links[at as usize].close(|_| ());
+    }
+
+    fn begin(&mut self) {
+        for at in 0..self.links.len() {
+            // Connections that failed at first are retried from now on.
+            if self.links[at].state() == State::Closed {
+                self.reopen.push(Reverse((0, at as u32)));
+            } else if self.thread.job.schedule.is_none() {
                 self.fill(at);
             }
         }
-        loop {
-            let mut now_ns = self.time.now_ns();
-            if self.wants_calls && self.job.stop.is_set() {
-                self.time.end_ns = self.time.end_ns.min(now_ns);
-                self.job.drain_ns = self.job.drain_ns.min(1_000_000_000);
-            }
-            if opened.is_none() && now_ns >= self.time.from_ns && self.time.end_ns > self.time.from_ns {
-                opened = Some(Marks::read(now_ns, &self.tally)?);
-            }
-            loop {
-                let interval_end_ns = self.interval_end_ns(index);
-                if now_ns < interval_end_ns || closed.is_some() {
-                    break;
-                }
-                let due = due.as_mut().map(|due| due.take_before(interval_end_ns));
-                let _ =
-                    told.send(ThreadReport::Interval(self.tally.take_interval(index, due, self.in_flight)));
-                index += 1;
-                if interval_end_ns >= self.time.end_ns {
-                    closed = Some(Marks::read(now_ns, &self.tally)?);
-                    over_ns = now_ns + self.job.drain_ns;
-                    // Sends what was due before the end and has not left yet.
-                    while self.send_due(now_ns)? {}
-                    self.wants_calls = false;
-                }
-            }
-            if closed.is_some() && (self.in_flight == 0 || now_ns >= over_ns) {
-                self.end(now_ns);
-                return Ok((opened, closed));
-            }
-            self.reopen_due(now_ns);
-            for _ in 0..BURSTS_MAX {
-                if !self.wants_calls || !self.send_due(now_ns)? {
-                    break;
-                }
-                now_ns = self.time.now_ns();
-            }
-            let until_ns =
-                self.next_event_ns(if closed.is_some() { over_ns } else { self.interval_end_ns(index) });
-            let sleep_ns = if self.job.spin { 0 } else { until_ns.saturating_sub(now_ns).min(SLEEP_NS_MAX) };
-            let count = self.epoll.wait_ns(sleep_ns)?;
-            for event_at in 0..count {
-                let event = self.epoll.event(event_at);
-                self.on_event(event)?;
-            }
-        }
     }
 
-    /// Returns where the interval `index` ends; the last one ends with the window.
-    fn interval_end_ns(&self, index: i64) -> u64 {
-        let end = self.time.from_ns as i64 + (index + 1) * self.time.interval_ns as i64;
-        (end.max(0) as u64).min(self.time.end_ns)
+    fn outstanding(&self) -> u64 {
+        self.in_flight
     }
 
-    fn next_event_ns(&self, until_ns: u64) -> u64 {
-        let mut next_ns = until_ns;
-        if let Some(Reverse((at_ns, _))) = self.reopen.peek() {
-            next_ns = next_ns.min(*at_ns);
-        }
-        match &self.job.schedule {
-            Some(schedule) if self.wants_calls && !self.is_blocked => next_ns.min(schedule.next_ns()),
-            _ => next_ns,
-        }
-    }
-
-    /// Sends calls that are due, at most one burst. Returns whether more are due. Open loop only.
     fn send_due(&mut self, now_ns: u64) -> io::Result<bool> {
-        let Some(schedule) = &mut self.job.schedule else { return Ok(false) };
+        let Some(schedule) = &self.thread.job.schedule else { return Ok(false) };
         if schedule.is_listed() {
             return self.send_listed(now_ns);
         }
-        let horizon_ns = now_ns.min(self.time.end_ns - 1);
         let mut sent = 0;
-        while schedule.next_ns() <= horizon_ns
-            && sent < BURST_CALLS_MAX
-            && self.dirty.len() <= BURST_LINKS_MAX
-        {
+        while self.thread.is_due(now_ns) && sent < BURST_CALLS_MAX && self.dirty.len() <= BURST_LINKS_MAX {
             let Some(at) = self.ring.pop_front() else {
-                self.is_blocked = true;
+                self.thread.is_blocked = true;
                 break;
             };
             let link = &mut self.links[at as usize];
@@ -291,20 +125,11 @@ impl<P: Protocol> Worker<P> {
                 link.in_ring = false;
                 continue;
             }
-            if std::mem::take(&mut self.is_blocked) {
-                self.held_until_ns = now_ns;
-            }
-            let intended_ns = schedule.next_ns();
-            schedule.advance();
-            let counts = intended_ns >= self.time.from_ns;
-            if counts {
-                self.tally.late.record(now_ns - intended_ns.max(self.held_until_ns));
-                self.tally.held += u64::from(intended_ns < self.held_until_ns);
-            }
-            let method = self.job.picker.pick() as u16;
+            let Some((intended_ns, counts)) = self.thread.take_due(now_ns) else { break };
+            let method = self.thread.job.picker.pick() as u16;
             let request = u32::from(method);
             link.begin_call(Call { intended_ns, sent_ns: now_ns, method, request, counts });
-            self.tally.on_sent(1);
+            self.thread.tally.on_sent(1);
             self.in_flight += 1;
             sent += 1;
             if !std::mem::replace(&mut link.is_dirty, true) {
@@ -312,11 +137,48 @@ impl<P: Protocol> Worker<P> {
             }
             self.ring.push_back(at);
         }
-        let more = !self.is_blocked && schedule.next_ns() <= horizon_ns;
+        let more = !self.thread.is_blocked && self.thread.is_due(now_ns);
         self.flush_dirty();
         Ok(more)
     }
 
+    fn finish(&mut self) {}
+
+    fn is_over(&self) -> bool {
+        self.in_flight == 0
+    }
+
+    fn turn(&mut self, mut now_ns: u64, until_ns: u64) -> io::Result<()> {
+        self.reopen_due(now_ns);
+        for _ in 0..BURSTS_MAX {
+            if !self.thread.wants_more || !self.send_due(now_ns)? {
+                break;
+            }
+            now_ns = self.thread.time.now_ns();
+        }
+        let reopen_ns = self.reopen.peek().map(|Reverse((at_ns, _))| *at_ns);
+        let count = self.thread.wait(now_ns, until_ns, reopen_ns, false)?;
+        for event_at in 0..count {
+            let event = self.thread.epoll.event(event_at);
+            self.on_event(event)?;
+        }
+        Ok(())
+    }
+
+    fn end(&mut self, now_ns: u64) {
+        let tally = &mut self.thread.tally;
+        for link in &mut self.links {
+            link.close(|call| tally.on_unanswered(call, now_ns));
+        }
+        for entry in self.waiting.iter_mut().flat_map(|waiting| waiting.drain(..)) {
+            if entry.due_ns >= self.thread.time.from_ns {
+                tally.on_never_sent(usize::from(entry.method), entry.due_ns, now_ns);
+            }
+        }
+    }
+}
+
+impl<P: Protocol> Worker<P> {
     fn flush_dirty(&mut self) {
         while let Some(at) = self.dirty.pop() {
             self.links[at as usize].is_dirty = false;
@@ -328,14 +190,17 @@ impl<P: Protocol> Worker<P> {
 
     /// Makes calls up to the configured number in flight. Closed loop only.
     fn fill(&mut self, at: usize) {
-        let now_ns = self.time.now_ns();
+        let now_ns = self.thread.time.now_ns();
         let link = &mut self.links[at];
-        while self.wants_calls && link.state() == State::Open && link.in_flight() < self.job.depth {
-            let method = self.job.picker.pick() as u16;
-            let counts = (self.time.from_ns..self.time.end_ns).contains(&now_ns);
+        while self.thread.wants_more
+            && link.state() == State::Open
+            && link.in_flight() < self.thread.job.depth
+        {
+            let method = self.thread.job.picker.pick() as u16;
+            let counts = (self.thread.time.from_ns..self.thread.time.end_ns).contains(&now_ns);
             let request = u32::from(method);
             link.begin_call(Call { intended_ns: now_ns, sent_ns: now_ns, method, request, counts });
-            self.tally.on_sent(1);
+            self.thread.tally.on_sent(1);
             self.in_flight += 1;
         }
         if let Err(error) = link.flush() {
@@ -354,13 +219,13 @@ impl<P: Protocol> Worker<P> {
             State::Connecting | State::Greeting => match link.on_connected(event) {
                 Ok(false) => return Ok(()),
                 Ok(true) => {
-                    self.tally.connections.reopened += 1;
+                    self.thread.tally.connections.reopened += 1;
                     self.on_open(at);
                 }
                 Err(error) => {
-                    self.on_attempt_failed(&error);
+                    self.thread.on_attempt_failed(&error);
                     let pause_ns = self.links[at].close(|_| ());
-                    self.reopen.push(Reverse((self.time.now_ns() + pause_ns, at as u32)));
+                    self.reopen.push(Reverse((self.thread.time.now_ns() + pause_ns, at as u32)));
                     return Ok(());
                 }
             },
@@ -375,7 +240,7 @@ impl<P: Protocol> Worker<P> {
     }
 
     fn on_open(&mut self, at: usize) {
-        match self.job.schedule {
+        match self.thread.job.schedule {
             Some(_) => {
                 self.enter_ring(at as u32);
                 self.send_waiting(at);
@@ -390,11 +255,12 @@ impl<P: Protocol> Worker<P> {
         if !self.links[at].is_flushed() {
             self.links[at].flush()?;
         }
-        let is_closed_loop = self.job.schedule.is_none();
+        let is_closed_loop = self.thread.job.schedule.is_none();
         let mut has_more = event.is_readable();
         while has_more {
-            let (time, tally, picker) = (&self.time, &mut self.tally, &mut self.job.picker);
-            let wants_calls = is_closed_loop && self.wants_calls;
+            let (time, tally, picker) =
+                (&self.thread.time, &mut self.thread.tally, &mut self.thread.job.picker);
+            let wants_calls = is_closed_loop && self.thread.wants_more;
             let before = self.links[at].in_flight();
             let mut ended = 0;
             let result = self.links[at].read(
@@ -414,7 +280,7 @@ impl<P: Protocol> Worker<P> {
                 },
             );
             let after = self.links[at].in_flight();
-            self.tally.on_sent(after + ended - before);
+            self.thread.tally.on_sent(after + ended - before);
             self.in_flight = self.in_flight + u64::from(after) - u64::from(before);
             has_more = result?;
             if is_closed_loop {
@@ -425,9 +291,9 @@ impl<P: Protocol> Worker<P> {
             self.enter_ring(at as u32);
             self.send_waiting(at);
             // A turn with many answers must not delay the calls that became due meanwhile.
-            let now_ns = self.time.now_ns();
-            if self.wants_calls
-                && self.job.schedule.as_ref().is_some_and(|schedule| schedule.next_ns() <= now_ns)
+            let now_ns = self.thread.time.now_ns();
+            if self.thread.wants_more
+                && self.thread.job.schedule.as_ref().is_some_and(|schedule| schedule.next_ns() <= now_ns)
             {
                 self.send_due(now_ns)?;
             }
@@ -437,7 +303,7 @@ impl<P: Protocol> Worker<P> {
 
     fn enter_ring(&mut self, at: u32) {
         let link = &mut self.links[at as usize];
-        if self.job.schedule.is_some() && !link.in_ring && link.has_room() {
+        if self.thread.job.schedule.is_some() && !link.in_ring && link.has_room() {
             link.in_ring = true;
             self.ring.push_back(at);
         }
@@ -450,20 +316,20 @@ impl<P: Protocol> Worker<P> {
         if link.state() == State::Leaving && link.in_flight() == 0 {
             return self.leave(at);
         }
-        self.tally.connections.lost += 1;
-        self.tally.connections.first_trouble.get_or_insert_with(|| error.to_string());
-        let now_ns = self.time.now_ns();
+        self.thread.tally.connections.lost += 1;
+        self.thread.tally.connections.first_trouble.get_or_insert_with(|| error.to_string());
+        let now_ns = self.thread.time.now_ns();
         self.in_flight -= u64::from(link.in_flight());
-        let tally = &mut self.tally;
+        let tally = &mut self.thread.tally;
         let pause_ns = link.close(|call| tally.on_lost(call, now_ns));
         self.reopen.push(Reverse((now_ns + pause_ns, at as u32)));
     }
 
     /// Closes a connection at the server's request, once nothing is outstanding.
     fn leave(&mut self, at: usize) {
-        self.tally.connections.drained += 1;
+        self.thread.tally.connections.drained += 1;
         let pause_ns = self.links[at].close(|_| ());
-        self.reopen.push(Reverse((self.time.now_ns() + pause_ns, at as u32)));
+        self.reopen.push(Reverse((self.thread.time.now_ns() + pause_ns, at as u32)));
     }
 
     fn reopen_due(&mut self, now_ns: u64) {
@@ -472,34 +338,12 @@ impl<P: Protocol> Worker<P> {
                 return;
             }
             self.reopen.pop();
-            if self.wants_calls
+            if self.thread.wants_more
                 && let Err(error) = self.begin_connect(at)
             {
-                self.on_attempt_failed(&error);
+                self.thread.on_attempt_failed(&error);
                 let pause_ns = self.links[at as usize].close(|_| ());
                 self.reopen.push(Reverse((now_ns + pause_ns, at)));
-            }
-        }
-    }
-
-    /// Counts the calls without an answer, and those that were due and never sent.
-    fn end(&mut self, now_ns: u64) {
-        for link in &mut self.links {
-            link.close(|call| self.tally.on_unanswered(call, now_ns));
-        }
-        let (from_ns, end_ns) = (self.time.from_ns, self.time.end_ns);
-        let Some(schedule) = &mut self.job.schedule else { return };
-        while schedule.next_ns() < end_ns {
-            if schedule.next_ns() >= from_ns {
-                let method = schedule.entry().map(|entry| usize::from(entry.method));
-                let method = method.unwrap_or_else(|| self.job.picker.pick());
-                self.tally.on_never_sent(method, schedule.next_ns(), now_ns);
-            }
-            schedule.advance();
-        }
-        for entry in self.waiting.iter_mut().flat_map(|waiting| waiting.drain(..)) {
-            if entry.due_ns >= from_ns {
-                self.tally.on_never_sent(usize::from(entry.method), entry.due_ns, now_ns);
             }
         }
     }

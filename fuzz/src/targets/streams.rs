@@ -132,13 +132,48 @@ struct Wire {
     /// What the reactor's side has not taken yet.
     unsent: Vec<u8>,
     received: Vec<u8>,
+    /// The window of the connection for the reactor's messages, with what was granted in addition.
+    window: i64,
 }
 
 impl Wire {
     fn new(stream: MemoryStream) -> Wire {
         let mut end = BlockingTransport::Memory(BlockingMemory::new(stream));
         end.set_nonblocking(true).unwrap();
-        Wire { end, unsent: Vec::new(), received: Vec::new() }
+        Wire { end, unsent: Vec::new(), received: Vec::new(), window: 1 << 20 }
+    }
+
+    /// Does what the step asks of the peer; `kinds` are the frames that it sends most. Returns whether the reactor has
+    /// a turn then.
+    fn act(&mut self, step: Step, kinds: [u8; 4]) -> bool {
+        let mut send = |kind, codec| {
+            let frame = step.frame(kind, codec);
+            if kind == 9 && step.id() == 0 && frame.len() == 36 {
+                self.window += i64::from(step.size());
+            }
+            self.unsent.extend(frame);
+        };
+        match step.0[0] % 16 {
+            at @ 0..4 => send(kinds[usize::from(at)], Codec::Json),
+            4 | 5 => send(9, Codec::Json),
+            7 => send(step.0[3] % 14, Codec::Gob),
+            8 => self.write(usize::from(step.0[1]) + 1),
+            9 => {
+                self.write(usize::MAX);
+                return true;
+            }
+            12 => {
+                for (kind, _, bytes) in self.read() {
+                    if kind == 8 {
+                        assert!(self.window > 0, "a message beyond the window of the connection");
+                        self.window -= bytes;
+                    }
+                }
+            }
+            14 if step.0[1] == 7 => self.end.shutdown_write(),
+            _ => return true,
+        }
+        false
     }
 
     /// Writes at most this many bytes.
@@ -239,28 +274,9 @@ impl ServerBench {
         let (near, far) = MemoryStream::pair();
         self.server.adopt_memory(far, Peer::Memory);
         let mut wire = Wire::new(near);
-        // The window of the connection for results, and what the peer has granted in addition.
-        let mut window = 1 << 20;
         for step in steps {
             match step.0[0] % 16 {
-                kind @ 0..4 => {
-                    let kind = [0, 8, 8, 11][usize::from(kind)];
-                    wire.unsent.extend(step.frame(kind, Codec::Json));
-                }
-                4 | 5 => {
-                    let frame = step.frame(9, Codec::Json);
-                    if step.id() == 0 && frame.len() == 36 {
-                        window += i64::from(step.size());
-                    }
-                    wire.unsent.extend(frame);
-                }
                 6 => wire.unsent.extend(step.frame(3, Codec::Json)),
-                7 => wire.unsent.extend(step.frame(step.0[3] % 14, Codec::Gob)),
-                8 => wire.write(usize::from(step.0[1]) + 1),
-                9 => {
-                    wire.write(usize::MAX);
-                    self.turn();
-                }
                 10 | 11 => {
                     let mut handlers = std::mem::take(&mut *self.handlers.lock().unwrap());
                     if !handlers.is_empty() {
@@ -270,17 +286,9 @@ impl ServerBench {
                     // Callbacks may have begun others.
                     self.handlers.lock().unwrap().append(&mut handlers);
                 }
-                12 => {
-                    for (kind, _, bytes) in wire.read() {
-                        if kind == 8 {
-                            assert!(window > 0, "a message beyond the window of the connection");
-                            window -= bytes;
-                        }
-                    }
-                }
                 13 if step.0[1] == 7 => self.now += Duration::from_secs(u64::from(step.0[2] % 40)),
-                14 if step.0[1] == 7 => wire.end.shutdown_write(),
-                _ => self.turn(),
+                _ if wire.act(*step, [0, 8, 8, 11]) => self.turn(),
+                _ => {}
             }
         }
         wire.write(usize::MAX);
@@ -358,46 +366,16 @@ impl ClientBench {
             self.turn();
         }
         let mut wire = Wire::new(*near);
-        let mut window = 1 << 20;
         for step in steps {
             match step.0[0] % 16 {
-                kind @ 0..4 => {
-                    let kind = [1, 8, 8, 10][usize::from(kind)];
-                    wire.unsent.extend(step.frame(kind, Codec::Json));
-                }
-                4 | 5 => {
-                    let frame = step.frame(9, Codec::Json);
-                    if step.id() == 0 && frame.len() == 36 {
-                        window += i64::from(step.size());
-                    }
-                    wire.unsent.extend(frame);
-                }
                 6 if calls.len() < 8 => calls.push(ClientBench::call(&client, step.0[1])),
-                7 => {
-                    let kind = step.0[3] % 14;
-                    // A hello may enlarge the window in ways that the check below does not follow.
-                    wire.unsent.extend(step.frame(if kind == 9 { 4 } else { kind }, Codec::Gob));
-                }
-                8 => wire.write(usize::from(step.0[1]) + 1),
-                9 => {
-                    wire.write(usize::MAX);
-                    self.turn();
-                }
                 10 | 11 => {
                     let at = usize::from(step.0[1]) % calls.len();
                     calls[at].act(*step);
                 }
-                12 => {
-                    for (kind, _, bytes) in wire.read() {
-                        if kind == 8 {
-                            assert!(window > 0, "a message beyond the window of the connection");
-                            window -= bytes;
-                        }
-                    }
-                }
                 13 if step.0[1] == 7 => self.now += Duration::from_secs(u64::from(step.0[2] % 40)),
-                14 if step.0[1] == 7 => wire.end.shutdown_write(),
-                _ => self.turn(),
+                _ if wire.act(*step, [1, 8, 8, 10]) => self.turn(),
+                _ => {}
             }
         }
         wire.write(usize::MAX);

@@ -1,9 +1,8 @@
-//! The gob types of Rust types, made once per process; each thread caches those that it has used.
+//! The gob types of Rust types, and of types with a description made by hand, made once per process; each thread caches those that it has used.
 
 use std::any::TypeId;
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -33,7 +32,7 @@ impl Hasher for AsItIs {
 }
 
 type ByType<V> = HashMap<TypeId, V, BuildHasherDefault<AsItIs>>;
-/// The outcome for one Rust type, kept for the life of the process, so that threads that encode the same type share
+/// The outcome for one type, kept for the life of the process, so that threads that encode the same type share
 /// no reference count. Failures are kept as well: describing a type costs far more than refusing it.
 type Outcome = Result<&'static Arc<GobType>, CodecError>;
 
@@ -52,8 +51,8 @@ fn kept(made: GobType) -> &'static Arc<GobType> {
     Box::leak(Box::new(Arc::new(made)))
 }
 
-pub(super) fn type_of<T: 'static>(describe: fn() -> Result<Description, DescribeError>) -> Outcome {
-    let id = TypeId::of::<T>();
+pub(super) fn type_of<K: 'static>(describe: fn() -> Result<Description, DescribeError>) -> Outcome {
+    let id = TypeId::of::<K>();
     if let Some(known) = USED.with_borrow(|used| used.get(&id).copied()) {
         return Ok(known);
     }
@@ -67,17 +66,4 @@ pub(super) fn type_of<T: 'static>(describe: fn() -> Result<Description, Describe
     })?;
     USED.with_borrow_mut(|used| used.insert(id, outcome));
     Ok(outcome)
-}
-
-/// Stores a type that was described by hand, unless one is stored already.
-pub(super) fn insert<T: 'static>(made: GobType) -> Outcome {
-    match types().get_or_insert_default().entry(TypeId::of::<T>()) {
-        Entry::Occupied(mut entry) if entry.get().is_err() => {
-            let made = kept(made);
-            entry.insert(Ok(made)).ok();
-            Ok(made)
-        }
-        Entry::Occupied(entry) => entry.get().clone(),
-        Entry::Vacant(entry) => entry.insert(Ok(kept(made))).clone(),
-    }
 }

@@ -40,7 +40,8 @@
 //!   leaves it out (and reads it back as nil); Go reads the zero as a pointer to zero. `None` in a list or map, as the
 //!   whole value, or as a variant's content has no form in gob, and is refused.
 //! - Types are described from serde alone (`Description::of`). A type that cannot be described so is refused, unless it
-//!   was described by hand with [`describe_as`].
+//!   is described by hand: with [`Described`](super::Described) for a method, with [`gob_type`] and [`encode_as`] for a
+//!   single value.
 //! - Minus zero in a field becomes zero, as in Go.
 
 mod access;
@@ -67,7 +68,6 @@ mod wire;
 mod zero;
 
 use std::rc::Rc;
-use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -135,16 +135,16 @@ pub fn encode<T: Serialize + DeserializeOwned + 'static>(
     value: &T,
     out: &mut Vec<u8>,
 ) -> Result<(), CodecError> {
-    encode_described(value, Description::of::<T>, out)
+    encode_described::<T, T>(value, Description::of::<T>, out)
 }
 
-/// Appends the body of a value to `out`; `describe` is called if the type was not described before.
-pub(super) fn encode_described<T: Serialize + 'static>(
+/// Appends the body of a value to `out`; `describe` is called if `K` was not described before.
+pub(super) fn encode_described<K: 'static, T: Serialize>(
     value: &T,
     describe: fn() -> Result<Description, DescribeError>,
     out: &mut Vec<u8>,
 ) -> Result<(), CodecError> {
-    let gob_type = cache::type_of::<T>(describe)?;
+    let gob_type = cache::type_of::<K>(describe)?;
     encode_as(value, gob_type, out)
 }
 
@@ -176,14 +176,6 @@ pub(super) fn encode_bytes(bytes: &[u8], out: &mut Vec<u8>) -> Result<(), CodecE
 /// Returns the gob types of a description. Types that are new to the process get ids.
 pub fn gob_type(description: &Description) -> Result<GobType, CodecError> {
     GobType::new(description).map_err(fault::GobFault::unwritten)
-}
-
-/// Describes a type by hand, for all encodings of it from now on.
-///
-/// For types that cannot be described from serde alone. Must be called before the first value is encoded; the first
-/// description stays.
-pub fn describe_as<T: 'static>(description: &Description) -> Result<Arc<GobType>, CodecError> {
-    cache::insert::<T>(gob_type(description)?).cloned()
 }
 
 #[cfg(test)]

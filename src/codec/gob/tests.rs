@@ -213,8 +213,8 @@ fn a_type_described_by_hand_is_encoded_as_described() {
     }
     let mut out = Vec::new();
     assert!(encode(&Loose::Number(3), &mut out).is_err());
-    describe_as::<Loose>(&Description::new(Shape::int(64))).unwrap();
-    encode(&Loose::Number(3), &mut out).unwrap();
+    let by_hand = gob_type(&Description::new(Shape::int(64))).unwrap();
+    encode_as(&Loose::Number(3), &by_hand, &mut out).unwrap();
     assert_eq!(out, [3, 4, 0, 6]);
 }
 

@@ -462,8 +462,8 @@ impl App for RpcApp {
         self.on_message(cx, message);
     }
 
-    fn on_half_close(&mut self, cx: &mut Cx<'_>) {
-        self.dispatcher.on_half_close(cx);
+    fn on_stream_input_end(&mut self, cx: &mut Cx<'_>) {
+        self.dispatcher.on_stream_input_end(cx);
     }
 
     #[inline]

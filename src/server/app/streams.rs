@@ -113,6 +113,9 @@ pub(super) fn table<'a>(cx: &'a mut Cx<'_>) -> &'a mut SessionStreams {
     })
 }
 
+/// Why a stream is cancelled that needs more from its caller.
+const INPUT_ENDED: &str = "the connection receives nothing more from the caller";
+
 /// Whether the peer grants credit for what it receives, and answers pings. Otherwise sinks send while not too many bytes
 /// wait to be written, which is what the gate says.
 fn has_credit(cx: &Cx<'_>) -> bool {
@@ -375,9 +378,9 @@ impl Dispatcher {
         cx.note_refusal(FRAME_HEADER_BYTES);
     }
 
-    /// Cancels what cannot go on after the peer has closed its sending half: calls whose argument has not ended, and
-    /// those that need more credit. A peer that grants none has no other way to give up: its stream is cancelled.
-    pub(super) fn on_half_close(&mut self, cx: &mut Cx<'_>) {
+    /// Cancels what cannot go on when nothing more is received: calls whose argument has not ended, and those that
+    /// need more credit. A peer that grants none has no other way to give up: its stream is cancelled.
+    pub(super) fn on_stream_input_end(&mut self, cx: &mut Cx<'_>) {
         let has_credit = has_credit(cx);
         let Some(streams) = &cx.session.streams else { return };
         let needs_credit = |state: &StreamState| state.sink.as_ref().is_some_and(|sink| sink.close_credit());
@@ -389,7 +392,7 @@ impl Dispatcher {
             .filter_map(|(key, _)| streams.table.get(key).map(|(id, _)| id))
             .collect();
         for id in over {
-            self.break_call(cx, id, &Status::cancelled("the caller closed its sending half"));
+            self.break_call(cx, id, &Status::cancelled(INPUT_ENDED));
         }
     }
 
@@ -494,7 +497,7 @@ impl Dispatcher {
         match streams.table.send(key, message) {
             Some(message) => send_message(id, codec, message, |outgoing| cx.send(outgoing)),
             None if !cx.is_open() => {
-                return self.break_call(cx, id, &Status::cancelled("the caller closed its sending half"));
+                return self.break_call(cx, id, &Status::cancelled(INPUT_ENDED));
             }
             None => {}
         }

@@ -1,7 +1,7 @@
 //! The frames that are sent.
 
 use super::frame::kind;
-use super::{FLAG_STREAMS, HEADER_BYTES, PLAIN_REQUEST};
+use super::{FLAG_STREAMS, HEADER_BYTES, PLAIN_REQUEST, send_frame};
 use crate::message::{Outgoing, OutgoingCall, OutgoingReply, SendBody};
 use crate::wire::Out;
 
@@ -82,7 +82,7 @@ pub(super) fn send_other(outgoing: Outgoing<'_>, out: &mut Out<'_>) {
         Outgoing::Data(data) => {
             let (flags, bytes) = (u8::from(data.compressed), data.body.len());
             let words = words(kind::DATA, data.codec, flags, 0, data.id, [0; 3], bytes);
-            out.words_frame(words, data.body);
+            send_frame(words, data.body, out);
         }
         Outgoing::End { id } => out.put(&bare(kind::END, id)),
         Outgoing::Credit { id, bytes } => {
@@ -115,7 +115,7 @@ fn frame(header: &[u8], metadata: &[u8], body: SendBody<'_>, out: &mut Out<'_>) 
     }
 }
 
-fn to_bytes(words: [u64; 4]) -> [u8; HEADER_BYTES] {
+pub(super) fn to_bytes(words: [u64; 4]) -> [u8; HEADER_BYTES] {
     let mut bytes = [0; HEADER_BYTES];
     for (room, word) in bytes.as_chunks_mut::<8>().0.iter_mut().zip(words) {
         *room = word.to_le_bytes();

@@ -120,6 +120,14 @@ type Sent struct {
 	B     float64
 }
 
+// Tagged is one of several variants by its Kind, which has only some of the fields.
+type Tagged struct {
+	Kind   string
+	Radius float64
+	Size   uint32
+	Text   string
+}
+
 type Generator struct{ *rand.Rand }
 
 func (g Generator) int(bits uint) int64 {
@@ -229,7 +237,7 @@ func (g Generator) tree(depth int) Tree {
 	return tree
 }
 
-const kinds = 16
+const kinds = 17
 
 func (g Generator) value(kind int) any {
 	switch kind {
@@ -296,8 +304,13 @@ func (g Generator) value(kind int) any {
 		return list(g, 5, g.inner)
 	case 14:
 		return table(g, 4, g.string, func() []string { return list(g, 2, g.string) })
-	default:
+	case 15:
 		return [4]uint8{uint8(g.uint(8)), 0, uint8(g.uint(8)), 7}
+	default:
+		if g.Intn(2) == 0 {
+			return Tagged{Kind: "Disc", Radius: g.float()}
+		}
+		return Tagged{Kind: "Label", Size: uint32(g.uint(32)), Text: g.string()}
 	}
 }
 

@@ -114,6 +114,21 @@ impl Scene {
     }
 }
 
+/// Expects replies that these calls were cancelled, because the connection receives nothing more.
+#[track_caller]
+fn cancelled(peer: &mut Peer, ids: &[u64]) {
+    let mut seen: Vec<u64> = ids
+        .iter()
+        .map(|_| {
+            let answer = next(peer);
+            answer.is(answer.id, Code::Cancelled, "receives nothing more");
+            answer.id
+        })
+        .collect();
+    seen.sort_unstable();
+    assert_eq!(seen, ids);
+}
+
 pub const CASES: &[Case] = &[
     Case {
         name: "streams that end with their handlers",
@@ -263,15 +278,7 @@ pub const CASES: &[Case] = &[
             scene.hold();
             let mut first = scene.change_peer();
             first.half_close();
-            let mut ids: Vec<u64> = (0..3)
-                .map(|_| {
-                    let answer = next(&mut first);
-                    answer.is(answer.id, Code::Cancelled, "closed its sending half");
-                    answer.id
-                })
-                .collect();
-            ids.sort_unstable();
-            assert_eq!(ids, [1, 2, 4]);
+            cancelled(&mut first, &[1, 2, 4]);
         },
         ends: &[
             (1, EndPlace::Broken, Code::Cancelled),
@@ -279,6 +286,30 @@ pub const CASES: &[Case] = &[
             (3, EndPlace::Deferred, Code::Ok),
             (4, EndPlace::Broken, Code::Cancelled),
         ],
+    },
+    Case {
+        name: "streams of a connection with a late frame",
+        change: |config| config.limits.frame_ms = 100,
+        run: |scene| {
+            scene.open_two();
+            let mut first = scene.change_peer();
+            first.send_bytes(&data(1, "1").bytes()[..20]);
+            cancelled(&mut first, &[1, 2]);
+            first.ends();
+        },
+        ends: &[(1, EndPlace::Broken, Code::Cancelled), (2, EndPlace::Broken, Code::Cancelled)],
+    },
+    Case {
+        name: "streams of a connection with a broken frame",
+        change: |_| {},
+        run: |scene| {
+            scene.open_two();
+            let mut first = scene.change_peer();
+            first.send_bytes(&[0; 32]);
+            cancelled(&mut first, &[1, 2]);
+            first.ends();
+        },
+        ends: &[(1, EndPlace::Broken, Code::Cancelled), (2, EndPlace::Broken, Code::Cancelled)],
     },
     Case {
         name: "streams of a closed connection",
