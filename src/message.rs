@@ -5,6 +5,7 @@
 //! assemble (headers as metadata, a body in chunks) is in its scratch buffer.
 
 mod metadata;
+pub mod trailers;
 
 use std::fmt;
 use std::ops::Range;
@@ -244,7 +245,8 @@ pub struct IncomingReply {
     pub queue_us: u32,
     /// Microseconds that the handler took.
     pub handler_us: u32,
-    /// The metadata.
+    /// The metadata: the reply's trailers, with HTTP the header fields. It was not checked: an inconsistent entry ends
+    /// it.
     pub metadata: Span,
     /// The body; with a status other than ok, the message.
     pub body: Span,
@@ -347,6 +349,9 @@ pub struct OutgoingReply<'a> {
     pub queue_us: u32,
     /// Microseconds that the handler took.
     pub handler_us: u32,
+    /// Encoded entries ([`MetadataBuf::as_bytes`], [`trailers`]); empty for almost every reply. A protocol without a
+    /// place for them drops them.
+    pub trailers: &'a [u8],
     /// The result, or, with a code other than ok, the message in UTF-8.
     pub body: SendBody<'a>,
 }

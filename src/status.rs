@@ -4,6 +4,7 @@
 //! protocol, so that each mapping is defined once.
 
 use std::fmt;
+use std::time::Duration;
 
 macro_rules! codes {
     ($($number:literal $variant:ident $name:literal $connect:literal $http:literal $jsonrpc:literal $doc:literal;)*) => {
@@ -132,7 +133,12 @@ pub struct Status {
     pub message: String,
     /// Details for programs; opaque bytes, empty if there are none.
     pub details: Vec<u8>,
+    /// Milliseconds, or [`NO_RETRY_AFTER`].
+    retry_after_ms: u32,
 }
+
+/// No time is stated after which the call may be repeated.
+const NO_RETRY_AFTER: u32 = u32::MAX;
 
 macro_rules! constructors {
     ($($fn_name:ident $variant:ident;)*) => {
@@ -158,13 +164,27 @@ constructors! {
 impl Status {
     /// Creates a status with this code and message, and no details.
     pub fn new(code: Code, message: impl Into<String>) -> Status {
-        Status { code, message: message.into(), details: Vec::new() }
+        Status { code, message: message.into(), details: Vec::new(), retry_after_ms: NO_RETRY_AFTER }
     }
 
     /// Returns the same status with these details.
     pub fn with_details(mut self, details: Vec<u8>) -> Status {
         self.details = details;
         self
+    }
+
+    /// Returns the same status with the time after which the caller may repeat the call, in whole milliseconds, rounded
+    /// up. More than 49 days count as 49 days.
+    pub fn with_retry_after(mut self, time: Duration) -> Status {
+        let ms = time.as_nanos().div_ceil(1_000_000);
+        self.retry_after_ms = ms.min(u128::from(NO_RETRY_AFTER - 1)) as u32;
+        self
+    }
+
+    /// Returns the time after which the caller may repeat the call, if the server has stated it: an overloaded server
+    /// does, with a refusal. It is transmitted by native frames, HTTP and gRPC.
+    pub fn retry_after(&self) -> Option<Duration> {
+        (self.retry_after_ms != NO_RETRY_AFTER).then(|| Duration::from_millis(u64::from(self.retry_after_ms)))
     }
 }
 
@@ -230,6 +250,16 @@ mod tests {
         assert_eq!(statuses, [499, 429, 501]);
         let codes = [404, 400, 504, 418, 200].map(Code::from_http_status);
         assert_eq!(codes, [Code::Unimplemented, Code::Internal, Code::Unavailable, Code::Unknown, Code::Ok]);
+    }
+
+    #[test]
+    fn a_time_to_wait_is_rounded_up_to_milliseconds() {
+        let of = |time| Status::unavailable("").with_retry_after(time).retry_after();
+        assert_eq!(Status::unavailable("").retry_after(), None);
+        assert_eq!(of(Duration::ZERO), Some(Duration::ZERO));
+        assert_eq!(of(Duration::from_micros(1001)), Some(Duration::from_millis(2)));
+        assert_eq!(of(Duration::MAX), Some(Duration::from_millis(u64::from(u32::MAX) - 1)));
+        assert_eq!(size_of::<Status>(), size_of::<(u64, String, Vec<u8>)>(), "it needs no memory of its own");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::time::Duration;
 
 use super::reply::with_method_name;
 use crate::codec::CodecError;
@@ -152,6 +153,15 @@ impl CallError {
                 let named = text.strip_prefix(code.name()).and_then(|rest| rest.strip_prefix(": "));
                 Status::new(code, named.unwrap_or(&text))
             }
+        }
+    }
+
+    /// Returns the time after which the call may be repeated, if the server has stated it
+    /// ([`Status::retry_after`]).
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            CallError::Status(status) => status.retry_after(),
+            _ => None,
         }
     }
 

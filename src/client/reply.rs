@@ -1,11 +1,14 @@
 //! The outcome of a reply, and how its bytes are decoded: the same for every client of the native protocol.
 
+use std::time::Duration;
+
 use super::call_slot::DecodeReply;
 use super::{CallError, Times};
 use crate::codec::compress::CompressError;
 use crate::codec::{Codec, CodecError, ValueRules, compress};
 use crate::config::MissingFields;
-use crate::message::{IncomingReply, JsonDialect};
+use crate::message::trailers::{self, RETRY_AFTER_MS};
+use crate::message::{IncomingReply, JsonDialect, Metadata};
 use crate::status::{Code, Status};
 
 /// A reply without its body.
@@ -14,8 +17,11 @@ pub(super) struct ReplyOutcome {
     codec: u8,
     compressed: bool,
     status: u32,
-    frame_bytes_max: usize,
+    /// At most `u32::MAX`, which [`ClientConfig::check`](super::ClientConfig::check) ensures.
+    frame_bytes_max: u32,
     pub(super) times: Times,
+    /// When a refused call may be repeated.
+    retry_after_ms: Option<u32>,
 }
 
 impl ReplyOutcome {
@@ -24,7 +30,8 @@ impl ReplyOutcome {
             codec: answered.codec,
             compressed: answered.compressed,
             status: answered.status,
-            frame_bytes_max,
+            frame_bytes_max: frame_bytes_max as u32,
+            retry_after_ms: None,
             times: Times { queue_us: answered.queue_us, handler_us: answered.handler_us },
         }
     }
@@ -38,7 +45,14 @@ impl ReplyOutcome {
             status: Code::Ok.number(),
             frame_bytes_max: 0,
             times,
+            retry_after_ms: None,
         }
+    }
+
+    /// Reads the metadata of the reply.
+    #[cold]
+    pub(super) fn read_trailers(&mut self, metadata: Metadata<'_>) {
+        self.retry_after_ms = trailers::number(metadata, RETRY_AFTER_MS);
     }
 
     /// Returns the status code.
@@ -52,9 +66,13 @@ impl ReplyOutcome {
             return Ok(());
         }
         let message = String::from_utf8_lossy(body).into_owned();
-        Err(match Code::from_number(self.status) {
+        let status = match Code::from_number(self.status) {
             Some(code) => Status::new(code, message),
             None => Status::unknown(format!("status {}: {message}", self.status)),
+        };
+        Err(match self.retry_after_ms {
+            Some(ms) => status.with_retry_after(Duration::from_millis(u64::from(ms))),
+            None => status,
         })
     }
 
@@ -71,15 +89,17 @@ impl ReplyOutcome {
             return rules.apply(|| decode(codec, body)).map_err(CallError::Reply);
         }
         let mut plain = Vec::new();
-        compress::decompress(body, self.frame_bytes_max, &mut plain).map_err(|error| match error {
-            CompressError::TooLarge { declared, output_bytes_max } => {
-                CallError::ReplyRefused(Status::resource_exhausted(format!(
-                    "a reply of {declared} bytes, decompressed, is over the limit of {output_bytes_max} \
+        compress::decompress(body, self.frame_bytes_max as usize, &mut plain).map_err(
+            |error| match error {
+                CompressError::TooLarge { declared, output_bytes_max } => {
+                    CallError::ReplyRefused(Status::resource_exhausted(format!(
+                        "a reply of {declared} bytes, decompressed, is over the limit of {output_bytes_max} \
                      (frame_bytes_max)"
-                )))
-            }
-            error => CallError::Reply(CodecError::Malformed { codec, what: error.to_string() }),
-        })?;
+                    )))
+                }
+                error => CallError::Reply(CodecError::Malformed { codec, what: error.to_string() }),
+            },
+        )?;
         rules.apply(|| decode(codec, &plain)).map_err(CallError::Reply)
     }
 }

@@ -160,14 +160,14 @@ impl MetadataBuf {
     }
 
     /// Creates metadata without entries that use this memory.
-    #[cfg(feature = "grpc")]
+    #[cfg(any(feature = "grpc", feature = "http"))]
     pub(crate) fn reusing(mut bytes: Vec<u8>) -> MetadataBuf {
         bytes.clear();
         MetadataBuf { bytes, entries_len: 0 }
     }
 
     /// Returns the encoded entries with their memory.
-    #[cfg(feature = "grpc")]
+    #[cfg(any(feature = "grpc", feature = "http"))]
     pub(crate) fn into_bytes(self) -> Vec<u8> {
         self.bytes
     }

@@ -447,7 +447,9 @@ impl<const IS_SERVER: bool> Protocol for NativeEnd<IS_SERVER> {
     #[inline(always)]
     fn send(&mut self, outgoing: Outgoing<'_>, out: &mut Out<'_>) {
         match outgoing {
-            Outgoing::Reply(reply) => out.words_frame(reply_words(&reply), reply.body),
+            Outgoing::Reply(reply) if reply.trailers.is_empty() => {
+                out.words_frame(reply_words(&reply), reply.body);
+            }
             other => send_other(other, out),
         }
     }

@@ -60,7 +60,8 @@ fn a_warm_connection_allocates_nothing_for_its_calls() {
         for id in ids.drain(..).rev() {
             let (compressed, queue_us, handler_us) = (false, 0, 0);
             let (code, body) = (Code::Ok, SendBody::Bytes(&result));
-            let reply = OutgoingReply { id, codec: 3, compressed, code, queue_us, handler_us, body };
+            let reply =
+                OutgoingReply { id, codec: 3, compressed, code, queue_us, handler_us, trailers: &[], body };
             server.send(Outgoing::Reply(reply), &mut Out { queue: &mut queue, pool: &mut pool });
         }
         stream.clear();

@@ -36,7 +36,16 @@ impl App for Answers {
         };
         let (codec, compressed, queue_us, handler_us, body) =
             (Codec::Raw.number(), false, 0, 0, SendBody::Bytes(b""));
-        cx.send(Outgoing::Reply(OutgoingReply { id, codec, compressed, code, queue_us, handler_us, body }));
+        cx.send(Outgoing::Reply(OutgoingReply {
+            id,
+            codec,
+            compressed,
+            code,
+            queue_us,
+            handler_us,
+            trailers: &[],
+            body,
+        }));
     }
 }
 

@@ -78,7 +78,16 @@ impl Server {
         if self.forgets_one_in.is_some_and(|times| id.is_multiple_of(times as u64)) {
             return;
         }
-        let reply = OutgoingReply { id, codec: 0, compressed: false, code, queue_us: 0, handler_us: 0, body };
+        let reply = OutgoingReply {
+            id,
+            codec: 0,
+            compressed: false,
+            code,
+            queue_us: 0,
+            handler_us: 0,
+            trailers: &[],
+            body,
+        };
         self.conn.send(Outgoing::Reply(reply), &mut self.pool, now, &self.limits);
     }
 

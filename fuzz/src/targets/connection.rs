@@ -67,7 +67,16 @@ where
             if let Some((id, code, body)) = answer((message, body)) {
                 let (compressed, queue_us, handler_us) = (false, 0, 0);
                 let body = SendBody::Bytes(&body);
-                let reply = OutgoingReply { id, codec: 2, compressed, code, queue_us, handler_us, body };
+                let reply = OutgoingReply {
+                    id,
+                    codec: 2,
+                    compressed,
+                    code,
+                    queue_us,
+                    handler_us,
+                    trailers: &[],
+                    body,
+                };
                 conn.send(Outgoing::Reply(reply), &mut pool, now, &limits);
             }
         }

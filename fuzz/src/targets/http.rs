@@ -137,7 +137,16 @@ fn server_trace<'a>(side: &Arc<ServerContext>, pieces: impl Iterator<Item = &'a 
             let body = SendBody::Bytes(body);
             let id = *id;
             http.send(
-                Outgoing::Reply(OutgoingReply { id, codec, compressed, code, queue_us, handler_us, body }),
+                Outgoing::Reply(OutgoingReply {
+                    id,
+                    codec,
+                    compressed,
+                    code,
+                    queue_us,
+                    handler_us,
+                    trailers: &[],
+                    body,
+                }),
                 out,
             );
         }

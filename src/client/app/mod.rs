@@ -37,7 +37,7 @@ use super::reply::ReplyOutcome;
 use crate::conn::CloseReason;
 use crate::conn::streams::StreamWindows;
 use crate::context::Peer;
-use crate::message::{IncomingReply, Message, Refusal};
+use crate::message::{IncomingReply, Message, Metadata, Refusal};
 use crate::reactor::{App, ConnCx, Conns, Remote};
 use crate::status::{Code, Status};
 use crate::stream::{ReactorTask, StreamCommand};
@@ -188,7 +188,10 @@ impl ClientApp {
             }
             release_streams(cx, answered.id);
         }
-        let answer = ReplyOutcome::of(answered, promise.endpoint().config.frame_bytes_max);
+        let mut answer = ReplyOutcome::of(answered, promise.endpoint().config.frame_bytes_max);
+        if !answered.metadata.is_empty() {
+            answer.read_trailers(Metadata::checked_before(cx.bytes(answered.metadata)));
+        }
         if answered.status == Code::Unimplemented.number()
             && let Some(text) = promise.named(cx.bytes(answered.body))
         {

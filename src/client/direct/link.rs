@@ -15,7 +15,8 @@ use crate::codec::{ArgumentEncode, Codec, ReplyDecode, ValueRules, compress};
 use crate::config::Limits;
 use crate::conn::{CloseReason, Conn, NextMessage, SocketAction};
 use crate::message::{
-    IncomingReply, Message, MetadataBuf, Outgoing, OutgoingCall, SendBody, method_hash, time_left_us,
+    IncomingReply, Message, Metadata, MetadataBuf, Outgoing, OutgoingCall, SendBody, method_hash,
+    time_left_us,
 };
 use crate::status::Status;
 use crate::transport::{Address, AddressError, BlockingTransport, dial};
@@ -219,7 +220,11 @@ impl DirectConn {
 
     fn decode<T>(&self, answered: &IncomingReply, decode: DecodeReply<T>) -> Result<T, CallError> {
         let body = self.conn.bytes_of(answered.body);
-        ReplyOutcome::of(answered, self.limits.frame_bytes_max).decode(body, decode)
+        let mut outcome = ReplyOutcome::of(answered, self.limits.frame_bytes_max);
+        if !answered.metadata.is_empty() {
+            outcome.read_trailers(Metadata::checked_before(self.conn.bytes_of(answered.metadata)));
+        }
+        outcome.decode(body, decode)
     }
 
     fn send(
@@ -482,7 +487,8 @@ mod tests {
     fn reply(body: &[u8]) -> Vec<u8> {
         let (compressed, code, queue_us, handler_us) = (false, Code::Ok, 0, 0);
         let body = SendBody::Bytes(body);
-        let reply = OutgoingReply { id: 1, codec: 0, compressed, code, queue_us, handler_us, body };
+        let reply =
+            OutgoingReply { id: 1, codec: 0, compressed, code, queue_us, handler_us, trailers: &[], body };
         let (mut pool, mut queue) = (Pool::new(PoolConfig::default()), WriteQueue::new());
         let out = &mut Out { queue: &mut queue, pool: &mut pool };
         crate::wire::NativeServer::new(1 << 20).send(Outgoing::Reply(reply), out);

@@ -200,7 +200,16 @@ fn a_drain_keeps_an_idle_http_connection_briefly() {
     assert_eq!(bench.hear(get).len(), 1);
     let reply = |bench: &mut ConnBench<ServerProtocol>, id| {
         let (code, body) = (Code::Ok, SendBody::Bytes(b""));
-        let reply = OutgoingReply { id, codec: 2, compressed: false, code, queue_us: 0, handler_us: 0, body };
+        let reply = OutgoingReply {
+            id,
+            codec: 2,
+            compressed: false,
+            code,
+            queue_us: 0,
+            handler_us: 0,
+            trailers: &[],
+            body,
+        };
         bench.conn.send(Outgoing::Reply(reply), &mut bench.pool, bench.now, &bench.limits);
         String::from_utf8(bench.write(10_000)).unwrap()
     };

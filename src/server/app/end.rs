@@ -109,6 +109,7 @@ impl CallEnds {
             code: Code::Ok,
             queue_us,
             handler_us: 0,
+            trailers: &[],
             body: SendBody::Bytes(body),
         }));
     }
@@ -129,7 +130,16 @@ impl CallEnds {
             _ => self.stats.methods[index as usize].answers[code as usize].add(1),
         }
         let Request { id, codec, .. } = *request;
-        cx.send(Outgoing::Reply(OutgoingReply { id, codec, compressed, code, queue_us, handler_us, body }));
+        cx.send(Outgoing::Reply(OutgoingReply {
+            id,
+            codec,
+            compressed,
+            code,
+            queue_us,
+            handler_us,
+            trailers: &[],
+            body,
+        }));
     }
 
     /// Counts the inline calls that were timed together.
@@ -158,6 +168,7 @@ impl CallEnds {
                 code,
                 queue_us,
                 handler_us,
+                trailers: &[],
                 body,
             }));
         }

@@ -330,6 +330,7 @@ impl Dispatcher {
                     code: status.code,
                     queue_us: 0,
                     handler_us: 0,
+                    trailers: &[],
                     body: SendBody::Bytes(status.message.as_bytes()),
                 }));
                 cx.close();

@@ -6,6 +6,7 @@ use base64::Engine as _;
 use coreloop_bufpool::Chunk;
 
 use super::request::{BASE64, JSON};
+use crate::message::trailers::{self, RETRY_AFTER_MS};
 use crate::message::{Metadata, OutgoingReply, SendBody};
 use crate::status::Code;
 use crate::wire::http2::hpack::Indexing;
@@ -47,7 +48,7 @@ const fn repeated<'a>(name: &'static str, value: &'a [u8]) -> OutField<'a> {
 }
 
 /// A field that differs from answer to answer.
-const fn once<'a>(name: &'static str, value: &'a [u8]) -> OutField<'a> {
+const fn once<'a>(name: &'a str, value: &'a [u8]) -> OutField<'a> {
     OutField { name: name.as_bytes(), value, indexing: Indexing::Omit }
 }
 
@@ -87,6 +88,9 @@ pub(super) fn write_reply(
     let [a, b, c, d] = (reply.body.len() as u32).to_be_bytes();
     let part = BodyPart { prefix: &[0, a, b, c, d], body: reply.body };
     connection.send_data(stream, part, false, out);
+    if !reply.trailers.is_empty() {
+        return write_ok_with_entries(connection, stream, reply.trailers, out);
+    }
     connection.send_trailers(stream, &[grpc_status(Code::Ok)], out);
 }
 
@@ -115,12 +119,42 @@ fn write_error(
     if kind.names_encodings {
         trailers.push(repeated("grpc-accept-encoding", b"identity"));
     }
+    let entries = custom_entries(reply.trailers);
+    trailers.extend(entries.iter().map(|(key, value)| once(key, value)));
     if is_headed {
         return connection.send_trailers(stream, &trailers, out);
     }
     let mut fields = vec![STATUS_200, content_type(reply.codec)];
     fields.append(&mut trailers);
     connection.send_head(stream, &fields, true, out);
+}
+
+/// Writes the trailers of a result, with entries besides the status.
+#[cold]
+fn write_ok_with_entries(connection: &mut Http2Connection, stream: u32, metadata: &[u8], out: &mut Out<'_>) {
+    let entries = custom_entries(metadata);
+    let mut trailers = vec![grpc_status(Code::Ok)];
+    trailers.extend(entries.iter().map(|(key, value)| once(key, value)));
+    connection.send_trailers(stream, &trailers, out);
+}
+
+/// Returns metadata as fields. Entries that have no form as fields are left out. The time after which a call may be
+/// repeated follows once more under the name that gRPC's clients read; they take a number of 32 bits with a sign.
+fn custom_entries(metadata: &[u8]) -> Vec<(&str, Cow<'_, [u8]>)> {
+    let mut fields = Vec::new();
+    for (key, value) in Metadata::checked_before(metadata).iter().filter(|(key, value)| fits(key, value)) {
+        match key.ends_with("-bin") {
+            true => fields.push((key, Cow::Owned(BASE64.encode(value).into_bytes()))),
+            false => fields.push((key, Cow::Borrowed(value))),
+        }
+        if key == RETRY_AFTER_MS
+            && let Some(ms) = trailers::parse(value)
+        {
+            let pushback = ms.min(i32::MAX as u32).to_string().into_bytes();
+            fields.push(("grpc-retry-pushback-ms", Cow::Owned(pushback)));
+        }
+    }
+    fields
 }
 
 /// Returns a text as `grpc-message` carries it: bytes outside of the printable ASCII characters, and `%`, are
@@ -196,7 +230,7 @@ fn write_http(
     }
 }
 
-/// Writes the head of an answer with metadata. Entries that have no form as fields are left out.
+/// Writes the head of an answer with metadata.
 #[cold]
 pub(super) fn write_metadata(
     connection: &mut Http2Connection,
@@ -205,20 +239,9 @@ pub(super) fn write_metadata(
     metadata: &[u8],
     out: &mut Out<'_>,
 ) {
-    let owned: Vec<(&str, Cow<'_, [u8]>)> = Metadata::checked_before(metadata)
-        .iter()
-        .filter(|(key, value)| fits(key, value))
-        .map(|(key, value)| match key.ends_with("-bin") {
-            true => (key, Cow::Owned(BASE64.encode(value).into_bytes())),
-            false => (key, Cow::Borrowed(value)),
-        })
-        .collect();
+    let entries = custom_entries(metadata);
     let mut fields = vec![STATUS_200, content_type(codec)];
-    fields.extend(owned.iter().map(|(key, value)| OutField {
-        name: key.as_bytes(),
-        value,
-        indexing: Indexing::Omit,
-    }));
+    fields.extend(entries.iter().map(|(key, value)| once(key, value)));
     connection.send_head(stream, &fields, false, out);
 }
 

@@ -11,7 +11,10 @@ use super::framing::{Framing, with_fields};
 use super::request::is_json;
 use super::scan::{HeadScan, ScannedHead};
 use super::{JSON, KEEP_BYTES_MAX};
-use crate::message::{IncomingReply, JsonDialect, Message, Outgoing, OutgoingCall, Refusal, Span};
+use crate::message::trailers::{self, RETRY_AFTER_MS};
+use crate::message::{
+    IncomingReply, JsonDialect, Message, MetadataBuf, Outgoing, OutgoingCall, Refusal, Span,
+};
 use crate::status::Code;
 use crate::wire::{Broken, ForeignProtocol, Out, Protocol, Received};
 
@@ -48,7 +51,7 @@ struct HttpClientInner {
     is_last: bool,
     /// The scratch bytes belong to a message that was already returned.
     is_scratch_stale: bool,
-    /// A body that arrived in several pieces, or a message that was extracted from one.
+    /// The metadata of the reply, then a body that arrived in several pieces, or a message that was extracted from one.
     gathered: Vec<u8>,
 }
 
@@ -90,6 +93,8 @@ struct ReplyHead {
     is_json: bool,
     is_encoded: bool,
     times: (u32, u32),
+    /// The bytes of the metadata in the scratch buffer.
+    metadata_bytes: u32,
 }
 
 fn broken(why: impl Into<String>) -> Broken {
@@ -157,9 +162,7 @@ impl HttpClientInner {
             }
             ReplyState::Head => self.head(input),
             ReplyState::Body { bytes, .. } if input.len() < bytes => Received::NeedMore { bytes_min: bytes },
-            ReplyState::Body { head, bytes } => {
-                self.reply(&head, &input[..bytes], Span::new(0, bytes as u32), bytes)
-            }
+            ReplyState::Body { head, bytes } => self.reply(&head, input, Span::new(0, bytes as u32), bytes),
             ReplyState::Chunked { head, chunks, is_refused } => self.chunked(head, chunks, is_refused, input),
             ReplyState::UntilEnd { head, is_end } => self.until_end(head, is_end, input),
             ReplyState::Skip { .. } if input.is_empty() => Received::NeedMore { bytes_min: 1 },
@@ -209,8 +212,12 @@ impl HttpClientInner {
         };
         self.scan = HeadScan::default();
         self.is_fresh = false;
-        match read_head(&input[..bytes], lines) {
-            Ok(head) => self.after_head(head, bytes, input),
+        let mut metadata = MetadataBuf::reusing(std::mem::take(&mut self.gathered));
+        match read_head(&input[..bytes], lines, &mut metadata) {
+            Ok(head) => {
+                self.gathered = metadata.into_bytes();
+                self.after_head(head, bytes, input)
+            }
             Err(why) => self.break_off(broken(why)),
         }
     }
@@ -254,10 +261,10 @@ impl HttpClientInner {
                 self.refuse(Some(length), head_bytes)
             }
             Framing { length: Some(length), .. } => {
-                let (bytes, rest) = (length as usize, &input[head_bytes..]);
-                if let Some(body) = rest.get(..bytes) {
+                let bytes = length as usize;
+                if bytes <= input.len() - head_bytes {
                     let span = Span::new(head_bytes as u32, bytes as u32);
-                    return self.reply(&head, body, span, head_bytes + bytes);
+                    return self.reply(&head, input, span, head_bytes + bytes);
                 }
                 self.state = ReplyState::Body { head, bytes };
                 Received::Skip { consumed: head_bytes }
@@ -291,8 +298,9 @@ impl HttpClientInner {
         }
     }
 
-    /// Returns a complete reply. `consumed` may be 0 if its bytes were consumed before.
-    fn reply(&mut self, head: &ReplyHead, body: &[u8], span: Span, consumed: usize) -> Received<Message> {
+    /// Returns a complete reply, whose body is in the input or in the scratch bytes. `consumed` may be 0 if its bytes
+    /// were consumed before.
+    fn reply(&mut self, head: &ReplyHead, input: &[u8], body: Span, consumed: usize) -> Received<Message> {
         self.state = ReplyState::Head;
         self.is_scratch_stale = true;
         let Some(PendingRequest { id, is_ignored: false }) = self.pending.pop_front() else {
@@ -307,13 +315,17 @@ impl HttpClientInner {
             ReplyHead { status: 200, .. } => {
                 Some((Code::Unknown, "the reply's Content-Type is not application/json".to_owned()))
             }
-            ReplyHead { status, .. } => Some(read_error(*status, body)),
+            ReplyHead { status, .. } => {
+                let bytes = if body.is_scratch() { &self.gathered } else { input };
+                Some(read_error(*status, &bytes[body.range()]))
+            }
         };
         let (code, body) = match error {
-            None => (Code::Ok, span),
+            None => (Code::Ok, body),
             Some((code, message)) => {
-                self.gathered = message.into_bytes();
-                (code, Span::scratch(0, self.gathered.len() as u32))
+                self.gathered.truncate(head.metadata_bytes as usize);
+                self.gathered.extend_from_slice(message.as_bytes());
+                (code, Span::scratch(head.metadata_bytes, message.len() as u32))
             }
         };
         let answered = IncomingReply {
@@ -323,7 +335,7 @@ impl HttpClientInner {
             status: code.number(),
             queue_us: head.times.0,
             handler_us: head.times.1,
-            metadata: Span::default(),
+            metadata: Span::scratch(0, head.metadata_bytes),
             body,
         };
         Received::Message { message: Message::Reply(answered), consumed }
@@ -331,13 +343,13 @@ impl HttpClientInner {
 
     /// Returns a reply whose body is in `gathered`.
     fn gathered_reply(&mut self, head: &ReplyHead, consumed: usize) -> Received<Message> {
-        let gathered = std::mem::take(&mut self.gathered);
-        let span = Span::scratch(0, gathered.len() as u32);
-        let decoded = self.reply(head, &gathered, span, consumed);
-        if self.gathered.is_empty() {
-            self.gathered = gathered;
-        }
-        decoded
+        let span = Span::scratch(head.metadata_bytes, self.gathered_bytes(head) as u32);
+        self.reply(head, &[], span, consumed)
+    }
+
+    /// Returns how much has arrived of a body that is gathered.
+    fn gathered_bytes(&self, head: &ReplyHead) -> usize {
+        self.gathered.len() - head.metadata_bytes as usize
     }
 
     fn chunked(
@@ -355,7 +367,7 @@ impl HttpClientInner {
                     self.state = ReplyState::Head;
                     return Received::Skip { consumed: at + bytes };
                 }
-                Ok(BodyPiece::Data(bytes)) if bytes > self.frame_bytes_max - self.gathered.len() => {
+                Ok(BodyPiece::Data(bytes)) if bytes > self.frame_bytes_max - self.gathered_bytes(&head) => {
                     self.state = ReplyState::Chunked { head, chunks, is_refused: true };
                     return self.refuse(None, at + bytes);
                 }
@@ -379,7 +391,7 @@ impl HttpClientInner {
     }
 
     fn until_end(&mut self, head: ReplyHead, is_end: bool, input: &[u8]) -> Received<Message> {
-        if input.len() > self.frame_bytes_max - self.gathered.len() {
+        if input.len() > self.frame_bytes_max - self.gathered_bytes(&head) {
             // The rest ends only with the connection, which accepts no more calls anyway.
             self.state = ReplyState::Head;
             return self.refuse(None, input.len());
@@ -393,8 +405,9 @@ impl HttpClientInner {
     }
 }
 
-/// Reads the head of a reply. An ambiguous head is a fault.
-fn read_head(head: &[u8], lines: usize) -> Result<ReplyHead, String> {
+/// Reads the head of a reply. An ambiguous head is a fault. Fields that this protocol does not use itself are added to
+/// the metadata.
+fn read_head(head: &[u8], lines: usize, metadata: &mut MetadataBuf) -> Result<ReplyHead, String> {
     if lines - 1 > HEADERS_MAX {
         return Err(format!("a reply's head has more than {HEADERS_MAX} fields"));
     }
@@ -422,11 +435,36 @@ fn read_head(head: &[u8], lines: usize) -> Result<ReplyHead, String> {
                 response.is_encoded = !header.value.eq_ignore_ascii_case(b"identity");
             } else if is("server-timing") {
                 read_server_timing(header.value, &mut response.times);
+            } else if !is("date") {
+                add_field(header.name, header.value, metadata);
             }
         }
         response.framing.check(is_http_10)?;
+        if !metadata.as_bytes().is_empty() {
+            add_retry_after(metadata);
+            response.metadata_bytes = metadata.as_bytes().len() as u32;
+        }
         Ok(response)
     })
+}
+
+/// Adds a field to the metadata. What exceeds their length is left out.
+#[cold]
+fn add_field(name: &str, value: &[u8], metadata: &mut MetadataBuf) {
+    let _ = metadata.push(&name.to_ascii_lowercase(), value);
+}
+
+/// Adds the time after which a call may be repeated, if the server stated it only by the standard field: a number of
+/// seconds, or a date, which is not read (RFC 9110 section 10.2.3).
+#[cold]
+fn add_retry_after(metadata: &mut MetadataBuf) {
+    let view = metadata.view();
+    if view.find(RETRY_AFTER_MS).is_none()
+        && let Some(seconds) = trailers::number(view, "retry-after")
+    {
+        let ms = seconds.saturating_mul(1000).to_string();
+        let _ = metadata.push(RETRY_AFTER_MS, ms.as_bytes());
+    }
 }
 
 impl Protocol for HttpClient {

@@ -4,6 +4,7 @@ use coreloop_bufpool::Chunk;
 
 use super::call::fits_field;
 use super::plain;
+use crate::message::trailers::{self, RETRY_AFTER_MS};
 use crate::message::{Metadata, SendBody};
 use crate::status::Code;
 use crate::wire::{Out, ServerContext};
@@ -72,7 +73,7 @@ pub(super) struct PendingResponse {
 #[derive(Debug)]
 pub(super) enum Response<'a> {
     /// The result of a call.
-    Reply { code: Code, queue_us: u32, handler_us: u32, body: SendBody<'a> },
+    Reply { code: Code, queue_us: u32, handler_us: u32, trailers: Vec<u8>, body: SendBody<'a> },
     /// The result of a call that is a stream: metadata for the head, and the chunked body.
     Stream { fields: Vec<u8>, body: Chunk },
     /// A page.
@@ -98,7 +99,7 @@ impl Response<'_> {
     pub(super) fn kept_bytes(&self) -> usize {
         KEPT_BYTES
             + match self {
-                Response::Reply { body, .. } => body.len(),
+                Response::Reply { trailers, body, .. } => trailers.len() + body.len(),
                 Response::Stream { fields, body } => fields.len() + body.len(),
                 Response::Page { body, .. } => body.len(),
                 #[cfg(feature = "jsonrpc")]
@@ -117,13 +118,14 @@ pub(super) fn write_end(
     pending: &PendingResponse,
     code: Code,
     times_us: (u32, u32),
+    trailers: &[u8],
     body: SendBody<'_>,
     out: &mut Out<'_>,
 ) {
-    if code == Code::Ok && plain::fits(side, pending, times_us) {
+    if code == Code::Ok && trailers.is_empty() && plain::fits(side, pending, times_us) {
         plain::write_response(side, times_us, body, out);
     } else {
-        write_with_any_head(side, pending, code, times_us, body, out);
+        write_with_any_head(side, pending, code, times_us, trailers, body, out);
     }
 }
 
@@ -134,6 +136,7 @@ pub(super) fn write_with_any_head(
     pending: &PendingResponse,
     code: Code,
     (queue_us, handler_us): (u32, u32),
+    trailers: &[u8],
     body: SendBody<'_>,
     out: &mut Out<'_>,
 ) {
@@ -141,6 +144,7 @@ pub(super) fn write_with_any_head(
         let mut head = ResponseHead::begin(side, pending, 200, out);
         head.content("application/json", body.len());
         head.server_timing(queue_us, handler_us);
+        head.metadata(trailers);
         return head.end(side, pending, body);
     }
     let is_refusal = pending.status != 0;
@@ -154,6 +158,7 @@ pub(super) fn write_with_any_head(
     if !is_refusal {
         head.server_timing(queue_us, handler_us);
     }
+    head.metadata(trailers);
     head.end(side, pending, SendBody::Bytes(&body));
 }
 
@@ -167,12 +172,7 @@ pub(super) fn write_stream_head(
 ) {
     let mut head = ResponseHead::begin(side, pending, 200, out);
     head.put(b"Content-Type: application/x-ndjson\r\nTransfer-Encoding: chunked\r\n");
-    for (name, value) in Metadata::checked_before(fields).iter() {
-        if fits_field(name, value) {
-            head.put(name.as_bytes());
-            head.field(b": ", value);
-        }
-    }
+    head.metadata(fields);
     head.end(side, pending, SendBody::Bytes(&[]));
 }
 
@@ -187,8 +187,8 @@ pub(super) fn write_response(
     match response {
         Response::Continue => out.put(CONTINUE),
         Response::GoRpc => out.put(GO_RPC),
-        Response::Reply { code, queue_us, handler_us, body } => {
-            write_end(side, pending, code, (queue_us, handler_us), body, out);
+        Response::Reply { code, queue_us, handler_us, trailers, body } => {
+            write_end(side, pending, code, (queue_us, handler_us), &trailers, body, out);
         }
         Response::Stream { fields, body } => {
             write_stream_head(side, pending, &fields, out);
@@ -338,6 +338,23 @@ impl<'a, 'b> ResponseHead<'a, 'b> {
         self.put(name);
         self.put(value);
         self.put(b"\r\n");
+    }
+
+    /// Writes metadata as fields. Entries that cannot be fields are skipped. The time after which a call may be
+    /// repeated is also written as the standard field, in whole seconds (RFC 9110 section 10.2.3).
+    fn metadata(&mut self, entries: &[u8]) {
+        for (name, value) in Metadata::checked_before(entries).iter() {
+            if name == RETRY_AFTER_MS {
+                let Some(ms) = trailers::parse(value) else { continue };
+                self.put(b"Retry-After: ");
+                self.number(ms.div_ceil(1000) as usize);
+                self.put(b"\r\n");
+            }
+            if fits_field(name, value) {
+                self.put(name.as_bytes());
+                self.field(b": ", value);
+            }
+        }
     }
 
     fn number(&mut self, number: usize) {

@@ -495,6 +495,7 @@ impl HttpServerInner {
         id: u64,
         code: Code,
         (queue_us, handler_us): (u32, u32),
+        trailers: &[u8],
         body: SendBody<'_>,
         out: &mut Out<'_>,
     ) {
@@ -505,13 +506,18 @@ impl HttpServerInner {
         if let RequestState::Stream { id: stream, progress } = self.state
             && stream == id
         {
-            return self.end_stream(id, progress, code, (queue_us, handler_us), body, out);
+            let response = (code != Code::Ok).then(|| {
+                let (trailers, body) = (trailers.to_vec(), kept(body));
+                Response::Reply { code, queue_us, handler_us, trailers, body }
+            });
+            return self.end_stream(id, progress, response, out);
         }
         if let Some(pending) = self.order.take_turn(OrderTicket::of(id)) {
-            write_end(&self.side, &pending, code, (queue_us, handler_us), body, out);
+            write_end(&self.side, &pending, code, (queue_us, handler_us), trailers, body, out);
             return self.write_ready(out);
         }
-        self.keep(id, Response::Reply { code, queue_us, handler_us, body: kept(body) });
+        let (trailers, body) = (trailers.to_vec(), kept(body));
+        self.keep(id, Response::Reply { code, queue_us, handler_us, trailers, body });
     }
 
     /// Writes the answers that are ready at the front.
@@ -571,7 +577,7 @@ impl HttpServerInner {
             let pending = PendingResponse { status: 408, closes: true, ..PendingResponse::default() };
             let body = SendBody::Bytes(b"the request took too long to arrive");
             let code = Code::DeadlineExceeded;
-            write_end(&self.side, &pending, code, (0, 0), body, out);
+            write_end(&self.side, &pending, code, (0, 0), &[], body, out);
         }
     }
 }

@@ -53,25 +53,21 @@ pub(super) fn reply_words(reply: &OutgoingReply<'_>) -> [u64; 4] {
         kind::REPLY,
         reply.codec,
         u8::from(reply.compressed),
-        0,
+        reply.trailers.len(),
         reply.id,
         [reply.code.number(), reply.queue_us, reply.handler_us],
         reply.body.len(),
     )
 }
 
-/// The slow path: every message but a reply.
+/// The slow path: every message but a reply without trailers.
 #[inline(never)]
 pub(super) fn send_other(outgoing: Outgoing<'_>, out: &mut Out<'_>) {
     match outgoing {
-        Outgoing::Reply(reply) => out.words_frame(reply_words(&reply), reply.body),
+        Outgoing::Reply(reply) => reply_with_trailers(reply, out),
         Outgoing::Request(call) => {
             let header = request_header(&call);
-            out.frame(&header, SendBody::Bytes(call.metadata));
-            match call.body {
-                SendBody::Bytes(bytes) => out.put(bytes),
-                SendBody::Chunk(chunk) => out.link(chunk),
-            }
+            frame(&header, call.metadata, call.body, out);
         }
         Outgoing::Pong { id } => out.put(&bare(kind::PONG, id)),
         Outgoing::Ping { id } => out.put(&bare(kind::PING, id)),
@@ -101,6 +97,21 @@ pub(super) fn send_other(outgoing: Outgoing<'_>, out: &mut Out<'_>) {
             let header = to_bytes(words(kind::HELLO, 0, 0, metadata.len(), 0, [0; 3], 0));
             out.frame(&header, SendBody::Bytes(metadata));
         }
+    }
+}
+
+#[cold]
+fn reply_with_trailers(reply: OutgoingReply<'_>, out: &mut Out<'_>) {
+    let header = to_bytes(reply_words(&reply));
+    frame(&header, reply.trailers, reply.body, out);
+}
+
+/// Writes a header, metadata and a body.
+fn frame(header: &[u8], metadata: &[u8], body: SendBody<'_>, out: &mut Out<'_>) {
+    out.frame(header, SendBody::Bytes(metadata));
+    match body {
+        SendBody::Bytes(bytes) => out.put(bytes),
+        SendBody::Chunk(chunk) => out.link(chunk),
     }
 }
 

@@ -230,6 +230,7 @@ fn a_reply_has_the_documented_layout() {
         code: Code::NotFound,
         queue_us: 3,
         handler_us: 0x0405,
+        trailers: &[],
         body: SendBody::Bytes(b"no"),
     })]);
     assert_eq!(
@@ -283,6 +284,7 @@ fn a_client_decodes_a_servers_frames() {
         code,
         queue_us: 4,
         handler_us: 5,
+        trailers: &[],
         body,
     };
     let stream = encoded(vec![
@@ -702,6 +704,7 @@ proptest! {
 
         let reply = OutgoingReply {
             id, codec, compressed, code: Code::ALL[schema as usize % 17], queue_us: method, handler_us: time_left_us,
+            trailers: &[],
             body: SendBody::Bytes(&body),
         };
         let trace = decode_whole(&mut client(), &encoded(vec![Outgoing::Reply(reply)]));

@@ -209,6 +209,7 @@ impl Server {
             code: Code::Ok,
             queue_us,
             handler_us,
+            trailers: &[],
             body,
         }));
     }

@@ -221,7 +221,16 @@ impl Rig {
 
     fn reply(&mut self, id: u64, codec: u8, code: Code, body: &[u8]) {
         let body = SendBody::Bytes(body);
-        let reply = OutgoingReply { id, codec, compressed: false, code, queue_us: 0, handler_us: 0, body };
+        let reply = OutgoingReply {
+            id,
+            codec,
+            compressed: false,
+            code,
+            queue_us: 0,
+            handler_us: 0,
+            trailers: &[],
+            body,
+        };
         self.with_out(|wire, out| wire.send(Outgoing::Reply(reply), out));
     }
 

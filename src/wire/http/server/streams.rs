@@ -8,9 +8,8 @@ use std::borrow::Cow;
 
 use coreloop_bufpool::Chunk;
 
-use super::{HttpServerInner, RequestState, kept};
+use super::{HttpServerInner, RequestState};
 use crate::message::SendBody;
-use crate::status::Code;
 use crate::wire::http::reply::{Response, write_stream_head};
 use crate::wire::order::OrderTicket;
 use crate::wire::{Out, StreamSupport};
@@ -105,37 +104,33 @@ impl HttpServerInner {
         }
     }
 
-    /// Ends a stream's answer.
+    /// Ends a stream's answer: as complete, or with an error, which has no place once the head is written.
     #[cold]
     pub(super) fn end_stream(
         &mut self,
         id: u64,
         progress: StreamProgress,
-        code: Code,
-        (queue_us, handler_us): (u32, u32),
-        body: SendBody<'_>,
+        error: Option<Response<'static>>,
         out: &mut Out<'_>,
     ) {
         match progress {
             StreamProgress::Waiting => {
                 let HeldStream { fields, mut chunks } = std::mem::take(&mut self.held_stream);
                 self.held_bytes -= fields.len() + chunks.len();
-                let response = if code == Code::Ok {
+                let response = error.unwrap_or_else(|| {
                     chunks.extend_from_slice(LAST_CHUNK);
                     Response::Stream { fields, body: Chunk::from(chunks) }
-                } else {
-                    Response::Reply { code, queue_us, handler_us, body: kept(body) }
-                };
+                });
                 self.state = RequestState::Stream { id, progress: StreamProgress::Complete };
                 self.keep(id, response);
                 self.write_ready(out);
             }
             StreamProgress::Begun => {
                 let closes = self.order.take_turn(OrderTicket::of(id)).is_none_or(|pending| pending.closes);
-                if code == Code::Ok {
+                if error.is_none() {
                     out.put(LAST_CHUNK);
                 }
-                self.after_stream(closes || code != Code::Ok);
+                self.after_stream(closes || error.is_some());
             }
             // A second answer.
             StreamProgress::Complete => {}

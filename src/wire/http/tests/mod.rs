@@ -189,7 +189,16 @@ fn server() -> Rig<Http> {
 
 fn reply<'a>(id: u64, code: Code, body: &'a [u8]) -> Outgoing<'a> {
     let (codec, compressed, body) = (JSON, false, SendBody::Bytes(body));
-    Outgoing::Reply(OutgoingReply { id, codec, compressed, code, queue_us: 12, handler_us: 34_567, body })
+    Outgoing::Reply(OutgoingReply {
+        id,
+        codec,
+        compressed,
+        code,
+        queue_us: 12,
+        handler_us: 34_567,
+        trailers: &[],
+        body,
+    })
 }
 
 impl Rig<Http> {
@@ -213,6 +222,7 @@ impl Rig<Http> {
                         code,
                         queue_us,
                         handler_us,
+                        trailers: &[],
                         body,
                     }));
                 }

@@ -169,7 +169,16 @@ where
 }
 
 fn reply(id: u64, code: Code, body: SendBody<'_>) -> Outgoing<'_> {
-    Outgoing::Reply(OutgoingReply { id, codec: 2, compressed: false, code, queue_us: 1, handler_us: 2, body })
+    Outgoing::Reply(OutgoingReply {
+        id,
+        codec: 2,
+        compressed: false,
+        code,
+        queue_us: 1,
+        handler_us: 2,
+        trailers: &[],
+        body,
+    })
 }
 
 fn server_with(limits: Limits) -> JsonRpcEnd<JsonRpc> {

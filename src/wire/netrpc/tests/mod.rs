@@ -152,6 +152,7 @@ where
             code,
             queue_us: 1,
             handler_us: 2,
+            trailers: &[],
             body,
         }));
     }
