@@ -22,5 +22,6 @@ mod nested_calls;
 mod stream_ends;
 mod streams;
 mod streams_raw;
+mod trailers;
 #[cfg(all(feature = "http", feature = "jsonrpc", feature = "netrpc"))]
 mod wrong_peer;
