@@ -8,4 +8,5 @@ pub mod fair;
 pub mod flush;
 pub mod gather;
 pub mod gradient;
+pub mod round_trip;
 pub mod run_queue;

@@ -22,6 +22,10 @@ use super::{BODY_MAX, cut, pieces_of};
 
 /// The longest accepted head.
 const HEAD_MAX: usize = 512;
+/// The longest head that a client accepts; the fields are kept as metadata.
+const CLIENT_HEAD_MAX: usize = 64 << 10;
+/// Trailers of the refusals: a number, and an entry that is no field.
+const TRAILERS: &[u8] = b"\x0eretry-after-ms\x04\x001500\x03a b\x01\0\n\0\0\0\0";
 /// Whether `100 Continue` is sent depends on the bytes that have arrived, so it is not part of the comparison.
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
@@ -64,6 +68,7 @@ struct HttpTrace {
 /// Runs one side, answering with `answer`; asserts that memory other than the held bytes stays within bounds.
 fn trace<'a, W: Protocol<Message = Message>>(
     mut wire: W,
+    head_max: usize,
     pieces: impl Iterator<Item = &'a [u8]>,
     begin: impl Fn(&mut W, &mut Out<'_>),
     answer: impl Fn(&mut W, &Message, &[u8], &mut Out<'_>),
@@ -109,7 +114,7 @@ fn trace<'a, W: Protocol<Message = Message>>(
                 Received::Broken(why) => trace_so_far.broken = Some(why),
                 Received::End => trace_so_far.has_ended = true,
             }
-            assert!(wire.scratch().len() <= 2 * HEAD_MAX + BODY_MAX + 256);
+            assert!(wire.scratch().len() <= head_max + HEAD_MAX + BODY_MAX + 256);
         }
         while let Some(first) = queue.first() {
             let len = first.len();
@@ -133,6 +138,7 @@ fn server_trace<'a>(side: &Arc<ServerContext>, pieces: impl Iterator<Item = &'a 
                 http.send(Outgoing::Data(OutgoingData { id: *id, codec: 2, compressed: false, body }), out);
             }
             let code = if matches!(message, Message::Request(_)) { Code::Ok } else { Code::Internal };
+            let trailers = if code == Code::Ok { &[] } else { TRAILERS };
             let (codec, compressed, queue_us, handler_us) = (2, false, 1, 2);
             let body = SendBody::Bytes(body);
             let id = *id;
@@ -144,7 +150,7 @@ fn server_trace<'a>(side: &Arc<ServerContext>, pieces: impl Iterator<Item = &'a 
                     code,
                     queue_us,
                     handler_us,
-                    trailers: &[],
+                    trailers,
                     body,
                 }),
                 out,
@@ -152,7 +158,7 @@ fn server_trace<'a>(side: &Arc<ServerContext>, pieces: impl Iterator<Item = &'a 
         }
         other => panic!("a server received {other:?}"),
     };
-    trace(Http::server(side.clone()), pieces, |_, _| {}, answer)
+    trace(Http::server(side.clone()), HEAD_MAX, pieces, |_, _| {}, answer)
 }
 
 fn client_trace<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> HttpTrace {
@@ -178,7 +184,7 @@ fn client_trace<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> HttpTrace {
             );
         }
     };
-    trace(HttpClient::new("a".to_owned(), BODY_MAX), pieces, begin, |_, _, _, _| {})
+    trace(HttpClient::new("a".to_owned(), BODY_MAX), CLIENT_HEAD_MAX, pieces, begin, |_, _, _, _| {})
 }
 
 /// Passes bytes to a server's and a client's side of HTTP. The first byte counts cuts, as in [`super::frame`].

@@ -240,6 +240,35 @@ fn a_reply_has_the_documented_layout() {
 }
 
 #[test]
+fn trailers_of_a_reply_precede_its_body() {
+    let reply = |body| OutgoingReply {
+        id: 9,
+        codec: 2,
+        compressed: false,
+        code: Code::ResourceExhausted,
+        queue_us: 3,
+        handler_us: 4,
+        trailers: b"\x0eretry-after-ms\x03\x00250\0\0\0\0",
+        body,
+    };
+    let chunk = Chunk::from(b"full".to_vec());
+    for body in [SendBody::Bytes(b"full"), SendBody::Chunk(chunk)] {
+        let frame = encoded(vec![Outgoing::Reply(reply(body)), Outgoing::Pong { id: 1 }]);
+        assert_eq!(
+            frame[..60],
+            b"\x19\x96\x01\x01\x02\0\x18\0\x09\0\0\0\0\0\0\0\x08\0\0\0\x03\0\0\0\x04\0\0\0\x04\0\0\0\
+              \x0eretry-after-ms\x03\x00250\0\0\0\0full"[..]
+        );
+        let trace = decode_whole(&mut client(), &frame);
+        assert_eq!(
+            (&trace.received[0].metadata[..], &trace.received[0].body[..]),
+            (&frame[32..56], &b"full"[..])
+        );
+        assert_eq!((&trace.received[1].message, trace.left), (&Message::Pong { id: 1 }, 0));
+    }
+}
+
+#[test]
 fn a_server_decodes_a_clients_frames() {
     let chunk = Chunk::from(vec![5; 60]);
     let call = |id, body| OutgoingCall {
@@ -704,7 +733,7 @@ proptest! {
 
         let reply = OutgoingReply {
             id, codec, compressed, code: Code::ALL[schema as usize % 17], queue_us: method, handler_us: time_left_us,
-            trailers: &[],
+            trailers: entries.as_bytes(),
             body: SendBody::Bytes(&body),
         };
         let trace = decode_whole(&mut client(), &encoded(vec![Outgoing::Reply(reply)]));
@@ -714,7 +743,7 @@ proptest! {
             (answered.status, answered.queue_us, answered.handler_us),
             (schema % 17, method, time_left_us)
         );
-        prop_assert_eq!(&trace.received[0].body, &body);
+        prop_assert_eq!((&trace.received[0].metadata[..], &trace.received[0].body), (entries.as_bytes(), &body));
     }
 }
 

@@ -48,6 +48,48 @@ fn errors_are_trailers_only() {
 }
 
 #[test]
+fn entries_of_a_reply_are_trailers_with_and_without_a_message() {
+    let mut entries = MetadataBuf::new();
+    for (key, value) in [
+        ("retry-after-ms", &b"250"[..]),
+        ("load", b"7"),
+        ("x-bin", b"\0\xff"),
+        ("te", b"x"),
+        ("X", b"x"),
+        ("y", b"\n"),
+    ] {
+        entries.push(key, value).unwrap();
+    }
+    let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    let expected = [
+        pair("retry-after-ms", "250"),
+        pair("grpc-retry-pushback-ms", "250"),
+        pair("load", "7"),
+        pair("x-bin", "AP8"),
+    ];
+    let mut rig = Rig::new();
+    rig.call(1, b"x");
+    rig.reply_with(1, 6, Code::ResourceExhausted, entries.as_bytes(), b"full");
+    let answer = rig.answer(1);
+    assert_eq!((answer.status(), answer.field("grpc-message")), (Some("8"), Some("full")));
+    assert_eq!(answer.head[answer.head.len() - 4..], expected);
+    rig.call(3, b"x");
+    rig.reply_with(3, 6, Code::Ok, entries.as_bytes(), b"y");
+    let answer = rig.answer(3);
+    assert_eq!((&answer.data, answer.is_ended), (&message(b"y"), true));
+    assert_eq!(answer.trailers, [&[pair("grpc-status", "0")], &expected[..]].concat());
+    // A number that gRPC's clients could not read is limited; what is no number says nothing to them.
+    for (value, pushback) in [("4294967295", Some("2147483647")), ("soon", None)] {
+        let mut entries = MetadataBuf::new();
+        entries.push("retry-after-ms", value.as_bytes()).unwrap();
+        let stream = if pushback.is_some() { 5 } else { 7 };
+        rig.call(stream, b"x");
+        rig.reply_with(u64::from(stream), 6, Code::Unavailable, entries.as_bytes(), b"");
+        assert_eq!(rig.answer(stream).field("grpc-retry-pushback-ms"), pushback);
+    }
+}
+
+#[test]
 fn json_is_a_codec_of_its_own_with_its_own_content_type() {
     let mut rig = Rig::new();
     let head = rig.head(1, &with("content-type", "application/grpc+json"), false);

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use coreloop_bufpool::{Pool, PoolConfig, WriteQueue};
 
 use super::*;
-use crate::message::{Metadata, OutgoingReply, Refusal, SendBody, Span, method_hash};
+use crate::message::{Metadata, MetadataBuf, OutgoingReply, Refusal, SendBody, Span, method_hash};
 use crate::status::Code;
 use crate::wire::http2::frame::FRAME_HEAD_BYTES;
 use crate::wire::http2::hpack::{FieldList, HpackDecoder, HpackEncoder, Indexing};
@@ -220,17 +220,13 @@ impl Rig {
     }
 
     fn reply(&mut self, id: u64, codec: u8, code: Code, body: &[u8]) {
+        self.reply_with(id, codec, code, &[], body);
+    }
+
+    fn reply_with(&mut self, id: u64, codec: u8, code: Code, trailers: &[u8], body: &[u8]) {
         let body = SendBody::Bytes(body);
-        let reply = OutgoingReply {
-            id,
-            codec,
-            compressed: false,
-            code,
-            queue_us: 0,
-            handler_us: 0,
-            trailers: &[],
-            body,
-        };
+        let reply =
+            OutgoingReply { id, codec, compressed: false, code, queue_us: 0, handler_us: 0, trailers, body };
         self.with_out(|wire, out| wire.send(Outgoing::Reply(reply), out));
     }
 

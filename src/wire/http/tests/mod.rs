@@ -9,6 +9,7 @@ mod order;
 mod rules;
 mod split;
 mod streams;
+mod trailers;
 
 use std::borrow::Cow;
 use std::sync::Arc;
