@@ -191,10 +191,7 @@ impl Options {
 
     /// Returns the plan of the run.
     pub fn plan(&self, speaks: AddressProtocol, target: Target, calls: &[Call]) -> Result<Plan, String> {
-        let cores = crate::process::allowed_cores().map_err(|error| error.to_string())?;
-        if let Some(core) = self.pin.iter().find(|core| !cores.contains(core)) {
-            return Err(format!("--pin {core}: this process may run on the cores {cores:?} only"));
-        }
+        check_pins(&self.pin)?;
         let shared_by = self.streams.streams.unwrap_or(self.connections);
         let depth = depth_of(self.depth, self.rate.is_some() || self.find_max, shared_by);
         Ok(Plan {
@@ -219,6 +216,15 @@ impl Options {
             watch: self.watch,
             list: None,
         })
+    }
+}
+
+/// Returns an error if this process may not run on one of these cores.
+pub fn check_pins(pins: &[usize]) -> Result<(), String> {
+    let cores = crate::process::allowed_cores().map_err(|error| error.to_string())?;
+    match pins.iter().find(|core| !cores.contains(core)) {
+        Some(core) => Err(format!("--pin {core}: this process may run on the cores {cores:?} only")),
+        None => Ok(()),
     }
 }
 
