@@ -330,7 +330,11 @@ impl<P: Protocol> Worker<P> {
     fn fill(&mut self, at: usize) {
         let now_ns = self.time.now_ns();
         let link = &mut self.links[at];
-        while self.wants_calls && link.state() == State::Open && link.in_flight() < self.job.depth {
+        while self.wants_calls
+            && link.state() == State::Open
+            && link.in_flight() < self.job.depth
+            && link.protocol_has_room()
+        {
             let method = self.job.picker.pick() as u16;
             let counts = (self.time.from_ns..self.time.end_ns).contains(&now_ns);
             let request = u32::from(method);
