@@ -30,7 +30,7 @@ use crate::console;
 use crate::machine::Machine;
 use crate::output::OutputFile;
 use crate::request::from_hex;
-use figures::{Capacity, Costs, LAG_SHARE, Step};
+use figures::{Capacity, Costs, Step};
 
 /// Number of windows whose median is the capacity.
 const CAPACITY_WINDOWS: usize = 3;
@@ -44,6 +44,8 @@ const LONE_CALLER: Duration = Duration::from_millis(200);
 const IDLE_MARGIN_NS: u64 = 500_000;
 /// How long a step waits for that.
 const IDLE_WAIT_MAX: Duration = Duration::from_secs(30);
+/// A server that uses a smaller share of a core than this is not at its limit.
+const IDLE_SERVER_SHARE: f64 = 0.9;
 /// The largest number of factors, and the largest factor.
 const FACTORS_MAX: usize = 64;
 const FACTOR_MAX: f64 = 1000.0;
@@ -60,7 +62,7 @@ pub struct Options {
     /// Argument of the call, as JSON. Default for Users.List: 100.
     #[arg(long, value_name = "JSON", conflicts_with = "body_hex", help_heading = "Calls")]
     pub body: Option<String>,
-    /// Encoded argument in hexadecimal. Native frames only.
+    /// Encoded argument in hexadecimal. Native frames and grpc only.
     #[arg(long, value_name = "HEX", help_heading = "Calls")]
     pub body_hex: Option<String>,
     /// Codec of the argument in native frames. Default: the method's usual one; with --body-hex raw.
@@ -288,8 +290,7 @@ impl<'a> Trial<'a> {
             Ok::<_, String>((Speech::new(speaks, &[call], &target, &entries)?, codec))
         };
         let mut remarks = Vec::new();
-        let is_able =
-            !matches!(speaks, AddressProtocol::Gob | AddressProtocol::GobHttp | AddressProtocol::JsonRpc);
+        let is_able = speaks.carries_deadlines();
         let stated = match options.state_deadline {
             StateDeadline::Yes if !is_able => {
                 return Err(format!("{speaks}: cannot carry a deadline: leave --state-deadline out"));
@@ -341,7 +342,6 @@ impl<'a> Trial<'a> {
                         break;
                     }
                     console::out(&text::step_line(&step))?;
-                    self.remark(&step, &verdict);
                     steps.push(step);
                     if verdict.server_gone {
                         ending = self.ended_early("the server could not be reached any more");
@@ -380,6 +380,14 @@ impl<'a> Trial<'a> {
                 units::percent(capacity.generator_share)
             ));
         }
+        if let Some(share) = capacity.server_share().filter(|share| *share < IDLE_SERVER_SHARE) {
+            self.remarks.push(format!(
+                "The server used {} of a core while the capacity was measured, so something else limited it: the \
+                 ceiling applies only if the server's CPU is the limit.",
+                units::percent(share)
+            ));
+        }
+        self.remarks.extend(text::doubts(&steps));
         Overload {
             version: env!("CARGO_PKG_VERSION"),
             command: headers::redacted(std::env::args()),
@@ -447,8 +455,10 @@ impl<'a> Trial<'a> {
         let plan = Plan { rate: Some(factor * capacity), ..self.plan.clone() };
         let speech = self.stated.as_ref().filter(|_| states_deadline).unwrap_or(&self.unstated);
         let measured = self.run(speech, &plan)?;
-        let step = Step::of(factor, capacity, states_deadline, &measured);
-        Ok((step, Verdict::of(&plan, &measured)))
+        let verdict = Verdict::of(&plan, &measured);
+        let mut step = Step::of(factor, capacity, states_deadline, &measured);
+        step.judge(&verdict, self.options.deadline);
+        Ok((step, verdict))
     }
 
     /// Waits until the server has worked off the backlog of the step before.
@@ -491,43 +501,6 @@ impl<'a> Trial<'a> {
     fn run(&self, speech: &Speech, plan: &Plan) -> Result<Measured, String> {
         let line = progress::Line::new(plan.warmup + plan.duration, self.options.quiet, "calls");
         speech.measure(plan, &self.stop, &mut |live| line.show(live))
-    }
-
-    /// Records the caveats of a step.
-    fn remark(&mut self, step: &Step, verdict: &Verdict) {
-        let name = text::step_name(step);
-        let deadline_ns = self.options.deadline.as_nanos() as u64;
-        if let Some(lag) = step.lag.filter(|_| step.lags(deadline_ns)) {
-            self.remarks.push(format!(
-                "{name}: the generator sent 1 call of 100 at least {} after it was due, more than {} of the deadline: \
-                 the server's goodput may be higher.",
-                units::time(lag.p99_ns as f64),
-                units::percent(LAG_SHARE)
-            ));
-        }
-        if step.is_saturated() {
-            self.remarks.push(format!(
-                "{name}: the generator was saturated, a thread of it used {} of its core: the server's goodput may be \
-                 higher.",
-                units::percent(step.generator_share)
-            ));
-        }
-        if verdict.disturbed {
-            self.remarks.push(format!(
-                "{name}: the generator waited for its core in {} of the time: something else ran there.",
-                units::percent(step.generator_waited)
-            ));
-        }
-        if verdict.stolen {
-            self.remarks.push(format!("{name}: the hypervisor withheld cores that had work (steal)."));
-        }
-        if step.counts.other_errors > 0 {
-            let by_status = step.other_errors_by_status.iter();
-            let named: Vec<String> = by_status
-                .map(|(status, calls)| format!("{} {status}", units::count(*calls as f64)))
-                .collect();
-            self.remarks.push(format!("{name}: other errors: {}.", named.join(", ")));
-        }
     }
 }
 

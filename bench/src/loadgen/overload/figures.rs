@@ -2,6 +2,7 @@
 //! goodput that follows. No clocks and no sockets.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use coreloop::Code;
 use serde::Serialize;
@@ -9,7 +10,7 @@ use serde::Serialize;
 use crate::histogram::Histogram;
 use crate::loadgen::run::Measured;
 use crate::loadgen::tally::{DEADLINE_EXCEEDED, MethodTally, RESOURCE_EXHAUSTED};
-use crate::loadgen::verdict::SATURATED_SHARE;
+use crate::loadgen::verdict::Verdict;
 use crate::table::Spread;
 
 /// The generator limits a step if 1 call of 100 left later than this share of the deadline after it was due.
@@ -130,6 +131,27 @@ pub struct Step {
     pub generator_share: f64,
     /// The largest share of the time that a thread of the generator waited for its core.
     pub generator_waited: f64,
+    /// Why the generator or the machine, and not the server, may have determined the goodput.
+    pub doubts: Vec<Doubt>,
+}
+
+/// A reason for which a step may say less of the server than of the generator or the machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Doubt {
+    /// The generator itself sent calls too late for the deadline.
+    Late,
+    /// A thread of the generator had no CPU time to spare.
+    Saturated,
+    /// A thread of the generator had to wait for its core.
+    Disturbed,
+    /// A hypervisor withheld cores that had work.
+    Stolen,
+}
+
+impl Doubt {
+    /// All of them.
+    pub const ALL: [Doubt; 4] = [Doubt::Late, Doubt::Saturated, Doubt::Disturbed, Doubt::Stolen];
 }
 
 impl Step {
@@ -160,18 +182,18 @@ impl Step {
             lag: Times::of(&measured.late),
             generator_share: busiest(|used| used.cpu_share),
             generator_waited: busiest(|used| used.waited_share),
+            doubts: Vec::new(),
             counts,
         }
     }
 
-    /// Returns whether the generator sent calls too late for a deadline of this length.
-    pub fn lags(&self, deadline_ns: u64) -> bool {
-        self.lag.is_some_and(|lag| lag.p99_ns as f64 > LAG_SHARE * deadline_ns as f64)
-    }
-
-    /// Returns whether a thread of the generator had no CPU time to spare.
-    pub fn is_saturated(&self) -> bool {
-        self.generator_share >= SATURATED_SHARE
+    /// Records what may have been the generator's or the machine's doing.
+    pub fn judge(&mut self, verdict: &Verdict, deadline: Duration) {
+        let lag_max_ns = LAG_SHARE * deadline.as_nanos() as f64;
+        let is_late = self.lag.is_some_and(|lag| lag.p99_ns as f64 > lag_max_ns);
+        let found = [is_late, verdict.saturated, verdict.disturbed, verdict.stolen];
+        self.doubts =
+            Doubt::ALL.into_iter().zip(found).filter(|(_, found)| *found).map(|(doubt, _)| doubt).collect();
     }
 
     /// Returns the share of a core that the server used.
@@ -191,6 +213,8 @@ pub struct Capacity {
     pub server: Vec<Work>,
     /// Share of the answers that were errors.
     pub failed_share: f64,
+    /// Length of all windows together, in seconds.
+    pub window_s: f64,
     /// The largest share of a core that a thread of the generator used.
     pub generator_share: f64,
 }
@@ -203,6 +227,7 @@ impl Capacity {
             windows: Vec::new(),
             server: Vec::new(),
             failed_share: 0.0,
+            window_s: 0.0,
             generator_share: 0.0,
         }
     }
@@ -220,8 +245,15 @@ impl Capacity {
             windows: rates,
             server: windows.iter().filter_map(Work::of).collect(),
             failed_share: failed as f64 / (failed + ok) as f64,
+            window_s: windows.iter().map(|window| window.window_s).sum(),
             generator_share: threads.map(|used| used.cpu_share).fold(0.0, f64::max),
         })
+    }
+
+    /// Returns the share of a core that the server used, if it was watched.
+    pub fn server_share(&self) -> Option<f64> {
+        let cpu_ns: u64 = self.server.iter().map(|work| work.cpu_ns).sum();
+        (!self.server.is_empty()).then(|| cpu_ns as f64 / 1e9 / self.window_s)
     }
 }
 
@@ -302,6 +334,7 @@ mod tests {
             lag: Some(Times { p50_ns: 0, p99_ns: 2_000_000, max_ns: 9_000_000 }),
             generator_share: 0.5,
             generator_waited: 0.0,
+            doubts: Vec::new(),
         }
     }
 
@@ -349,12 +382,13 @@ mod tests {
     }
 
     #[test]
-    fn lag_and_saturation_have_bounds() {
+    fn a_step_is_doubted_if_the_generator_was_late_for_its_deadline() {
         let mut step = step(1.0, work(1_500_000_000, 1, 0));
-        assert!(!step.lags(50_000_000) && step.lags(20_000_000), "the p99 is 2 ms");
-        assert!(!step.is_saturated());
-        step.generator_share = 0.95;
-        assert!(step.is_saturated());
+        let verdict = Verdict::default();
+        step.judge(&verdict, Duration::from_millis(50));
+        assert_eq!(step.doubts, [], "the p99 is 2 ms");
+        step.judge(&Verdict { stolen: true, ..verdict }, Duration::from_millis(20));
+        assert_eq!(step.doubts, [Doubt::Late, Doubt::Stolen]);
         assert_eq!(step.server_share(), Some(0.75));
     }
 

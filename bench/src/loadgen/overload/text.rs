@@ -1,9 +1,10 @@
 //! The result as text for a terminal.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use super::Overload;
-use super::figures::{Capacity, Costs, Step, Times, Work};
+use super::figures::{Capacity, Costs, Doubt, LAG_SHARE, Step, Times, Work};
 use crate::loadgen::units::{count, latency, percent, time};
 use crate::table::Table;
 
@@ -154,6 +155,7 @@ pub fn figures(steps: &[&Step]) -> (Vec<&'static str>, Vec<Vec<String>>) {
         "server CPU",
         "generator CPU",
         "generator late (p99)",
+        "doubts",
     ];
     let none = || "–".to_owned();
     let p50 = |times: Option<Times>| times.map_or_else(none, |times| latency(times.p50_ns as f64));
@@ -171,9 +173,54 @@ pub fn figures(steps: &[&Step]) -> (Vec<&'static str>, Vec<Vec<String>>) {
             step.server_share().map_or_else(none, percent),
             percent(step.generator_share),
             p99(step.lag),
+            step.doubts.iter().map(|doubt| doubt_name(*doubt)).collect::<Vec<_>>().join(", "),
         ]
     };
     (headings, steps.iter().map(row).collect())
+}
+
+fn doubt_name(doubt: Doubt) -> &'static str {
+    match doubt {
+        Doubt::Late => "late",
+        Doubt::Saturated => "saturated",
+        Doubt::Disturbed => "disturbed",
+        Doubt::Stolen => "stolen",
+    }
+}
+
+/// Returns a sentence for each kind of doubt, and one for errors other than refusals.
+pub fn doubts(steps: &[Step]) -> Vec<String> {
+    let mut lines = Vec::new();
+    for doubt in Doubt::ALL {
+        let doubted = steps.iter().filter(|step| step.doubts.contains(&doubt)).count();
+        if doubted == 0 {
+            continue;
+        }
+        let why = match doubt {
+            Doubt::Late => format!(
+                "the generator sent 1 call of 100 later than {} of the deadline after it was due; the server's \
+                 goodput may be higher",
+                percent(LAG_SHARE)
+            ),
+            Doubt::Saturated => {
+                "a thread of the generator used 90 % of its core or more; the server's goodput may be higher"
+                    .into()
+            }
+            Doubt::Disturbed => "the generator waited for its core, because something else ran there".into(),
+            Doubt::Stolen => "the hypervisor withheld cores that had work (steal)".into(),
+        };
+        lines.push(format!("{}: in {doubted} of {} steps {why}.", doubt_name(doubt), steps.len()));
+    }
+    let mut other = BTreeMap::new();
+    for (status, calls) in steps.iter().flat_map(|step| &step.other_errors_by_status) {
+        *other.entry(*status).or_insert(0) += calls;
+    }
+    if !other.is_empty() {
+        let named: Vec<String> =
+            other.iter().map(|(status, calls)| format!("{} {status}", count(*calls as f64))).collect();
+        lines.push(format!("Other errors: {}.", named.join(", ")));
+    }
+    lines
 }
 
 /// Returns the capacity and the costs, as `name: value`.
@@ -188,4 +235,19 @@ pub fn costs(overload: &Overload) -> Vec<String> {
         (None, why) => format!("ceiling:  unknown: {}", why.as_deref().unwrap_or("no reason known")),
     });
     lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_capacity_is_shown_with_its_windows_and_its_cost() {
+        let mut shown = Capacity::given(1234.0);
+        assert_eq!(capacity_words(&shown), "1 234 calls/s (given)");
+        shown.windows = vec![1200.0, 1234.0, 1300.0];
+        assert_eq!(capacity_words(&shown), "1 234 calls/s (median of 1 200, 1 234, 1 300)");
+        shown.server = vec![Work { cpu_ns: 3_000_000, ok: 30, failed: 0 }];
+        assert!(capacity_words(&shown).ends_with(", 100 µs of the server's CPU per call"));
+    }
 }
