@@ -103,7 +103,7 @@ pub enum Speech {
     /// Calls for [`AddressProtocol::Http`].
     Http(Http),
     /// Calls for [`AddressProtocol::Grpc`].
-    Grpc(Grpc),
+    Grpc(Box<Grpc>),
     /// Streams, in [`AddressProtocol::Native`].
     Streams(Arc<StreamCall>),
 }
@@ -138,7 +138,7 @@ impl Speech {
             AddressProtocol::GobHttp => Speech::Gob(Box::new(Gob::new(&bodies)?.behind_http())),
             AddressProtocol::JsonRpc => Speech::JsonRpc(JsonRpc::new(&bodies)),
             AddressProtocol::Http => Speech::Http(Http::new(&bodies, &target.host(), entries)),
-            AddressProtocol::Grpc => Speech::Grpc(Grpc::new(&bodies, &target.host(), entries)?),
+            AddressProtocol::Grpc => Speech::Grpc(Box::new(Grpc::new(&bodies, &target.host(), entries)?)),
         })
     }
 
@@ -154,7 +154,7 @@ impl Speech {
             Speech::Gob(gob) => run::measure(plan, &**gob, stop, progress),
             Speech::JsonRpc(jsonrpc) => run::measure(plan, jsonrpc, stop, progress),
             Speech::Http(http) => run::measure(plan, http, stop, progress),
-            Speech::Grpc(grpc) => run::measure(plan, grpc, stop, progress),
+            Speech::Grpc(grpc) => run::measure(plan, &**grpc, stop, progress),
             Speech::Streams(call) => streams::measure(plan, call, stop, progress),
         }
     }

@@ -302,7 +302,7 @@ impl Costs {
         }
         let refuse_ns = products / squares;
         if refuse_ns <= 0.0 {
-            return Err("the cost of a refusal is too small to be told from that of handling".into());
+            return Err("the cost of a refusal is too small to be measured beside that of handling".into());
         }
         Ok(Costs { handle_ns, refuse_ns, ratio: refuse_ns / handle_ns })
     }
