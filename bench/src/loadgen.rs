@@ -9,6 +9,7 @@ pub mod find_max;
 pub mod idle;
 pub mod mix;
 pub mod outcome;
+pub mod overload;
 pub mod protocol;
 pub mod replay;
 pub mod schedule;

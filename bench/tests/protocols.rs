@@ -110,6 +110,31 @@ fn http_has_server_times_and_deadlines() {
 }
 
 #[test]
+fn grpc_keeps_the_servers_limit_of_streams_and_states_deadlines() {
+    let server = demo_server();
+    let address = address_of("grpc", &server);
+    answers_both_loops_and_a_mix(&address);
+    // The server allows 128 streams, so of 400 calls of 200 ms at most 384 are sent in 0.4 s. None of them is refused.
+    let arguments = "--method Echo.Sleep --body 200 --rate 1k --connections 1 --duration 0.4 --warmup 0";
+    let run = loadgen(&address, arguments);
+    let [ok, errors, never_sent] =
+        ["ok", "errors", "never_sent"].map(|field| run.json["total"][field].as_u64().expect("a count"));
+    assert_eq!((run.code, errors, ok + never_sent), (Some(4), 0, 400), "{}", run.stdout);
+    assert!(ok > 0 && never_sent > 0, "{}", run.stdout);
+    for (arguments, status) in [
+        ("--method Echo.Sleep --body 10000 --timeout 20ms", "deadline_exceeded"),
+        ("--method Arith.Divide --body-hex 0801", "invalid_argument"),
+        ("--method No.Method --body 1", "unimplemented"),
+    ] {
+        let run = loadgen(&address, &format!("{arguments} --connections 1 --duration 0.4 --warmup 0"));
+        let errors = run.json["total"]["errors"].as_u64();
+        assert!(errors > Some(0) && run.json["total"]["ok"] == 0, "{arguments}: {}", run.stdout);
+        assert_eq!(run.json["total"]["errors_by_status"][status].as_u64(), errors, "{}", run.stdout);
+    }
+    server.shutdown();
+}
+
+#[test]
 fn large_bodies_are_sent_and_answered() {
     let server = demo_server();
     for scheme in schemes() {
@@ -167,6 +192,8 @@ fn an_unsupported_option_is_an_error_before_the_run() {
         ("http:127.0.0.1:1", "--codec gob", "the codec json and no other"),
         ("http:127.0.0.1:1", "--body-hex 00", "not --body-hex"),
         ("gob:127.0.0.1:1", "--body [1,true]", "holds an int and a bool"),
+        ("grpc:127.0.0.1:1", "--method S.M --body [1]", "a whole number or a string"),
+        ("grpc:127.0.0.1:1", "--method Echo.Bytes --body-bytes 1000", "at most 256 bytes"),
     ] {
         let run = loadgen(address, arguments);
         assert_eq!((run.code, run.stderr.lines().count()), (Some(1), 1), "{}", run.stderr);

@@ -48,7 +48,7 @@ pub fn connect(address: SocketAddr, speaks: AddressProtocol, call: &Call) -> Res
         (Content::Body(bytes), AddressProtocol::JsonRpc) => {
             Connection::boxed(stream, JsonRpc::new(&body(bytes)))
         }
-        (Content::Body(_), AddressProtocol::Native | AddressProtocol::GobHttp) => {
+        (Content::Body(_), AddressProtocol::Native | AddressProtocol::GobHttp | AddressProtocol::Grpc) => {
             return Err(format!("{speaks}: is not how a peer is asked"));
         }
         (Content::Body(bytes), AddressProtocol::Http) => {

@@ -149,7 +149,9 @@ impl Subject {
 /// Returns a body of this many bytes: raw, or as base64 if the protocol carries JSON.
 fn bytes(speaks: AddressProtocol, size: usize) -> Body {
     match speaks {
-        AddressProtocol::Native | AddressProtocol::Gob | AddressProtocol::GobHttp => Body::Size(size),
+        AddressProtocol::Native | AddressProtocol::Gob | AddressProtocol::GobHttp | AddressProtocol::Grpc => {
+            Body::Size(size)
+        }
         AddressProtocol::JsonRpc | AddressProtocol::Http => {
             Body::Json(format!("\"{}\"", base64_of_zeros(size)))
         }

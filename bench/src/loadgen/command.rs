@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use super::{Ending, diff, idle, replay};
+use super::{Ending, diff, idle, overload, replay};
 use crate::{compare, console, drive};
 
 /// A subcommand; without one the program makes a run.
@@ -24,6 +24,15 @@ pub enum Command {
     ///
     /// Exit status as of a run: see loadgen --help.
     Idle(idle::Options),
+    /// Offers a server 0.5 to 6 times its capacity, and reports how many answers arrive within a deadline.
+    ///
+    /// First it measures the capacity in a closed loop. Then it runs one open loop for each factor, with calls that
+    /// state the deadline to the server, and once more with calls that do not. In both an answer is in time if it
+    /// arrives within the deadline, counted from when its call was due.
+    ///
+    /// Exit status 0: done. 1: failed, or no call succeeded. 4: the server was gone before the last step. 130: a signal
+    /// ended it; the finished steps are printed and written.
+    Overload(Box<overload::Options>),
     /// Sends recorded requests (coreloop serve --record) again, at their recorded times.
     ///
     /// Exit status as of a run: see loadgen --help.
@@ -50,6 +59,7 @@ impl Command {
                 Ok(Ending::Complete)
             })),
             Command::Idle(options) => exit_code(idle::run(options)),
+            Command::Overload(options) => exit_code(overload::run(options)),
             Command::Replay(options) => exit_code(replay::run(options)),
         }
     }

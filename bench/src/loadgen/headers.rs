@@ -56,7 +56,7 @@ impl HeaderOptions {
         match speaks {
             _ if entries.is_empty() => {}
             AddressProtocol::Native => check_metadata(&entries)?,
-            AddressProtocol::Http => check_fields(&entries)?,
+            AddressProtocol::Http | AddressProtocol::Grpc => check_fields(&entries)?,
             AddressProtocol::Gob | AddressProtocol::GobHttp | AddressProtocol::JsonRpc => {
                 return Err(format!(
                     "{speaks}: cannot carry --header or --metadata: use http: or native:, or leave them out"

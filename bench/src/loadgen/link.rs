@@ -172,7 +172,15 @@ impl<P: Protocol> Link<P> {
     /// Returns whether one more call may be made.
     #[inline]
     pub fn has_room(&self) -> bool {
-        self.state == State::Open && self.in_flight < self.in_flight_max && self.out.len() < UNSENT_BYTES_MAX
+        self.state == State::Open
+            && self.in_flight < self.in_flight_max
+            && self.out.len() < UNSENT_BYTES_MAX
+            && self.protocol.has_room()
+    }
+
+    /// Returns whether the server's limits allow one more call.
+    pub fn protocol_has_room(&self) -> bool {
+        self.protocol.has_room()
     }
 
     /// Returns whether the socket accepted everything.

@@ -126,6 +126,9 @@ impl Call {
 
 /// Encodes an argument in the codec of a protocol other than native.
 fn foreign_body(speaks: AddressProtocol, method: &str, body: &Body) -> Result<Vec<u8>, String> {
+    if speaks == AddressProtocol::Grpc {
+        return protobuf_body(method, body);
+    }
     let is_gob = speaks.codec() == Some("gob");
     let value = match body {
         Body::Usual => match method {
@@ -166,6 +169,51 @@ fn foreign_body(speaks: AddressProtocol, method: &str, body: &Body) -> Result<Ve
     Ok(out)
 }
 
+/// Encodes an argument as a message of protobuf. Scalars are those of `google.protobuf`, with the value as field 1.
+fn protobuf_body(method: &str, body: &Body) -> Result<Vec<u8>, String> {
+    let value = match (body, method) {
+        (Body::Bytes(bytes), _) => return Ok(bytes.clone()),
+        (Body::Size(size), _) => Value::from("A".repeat(*size)),
+        (Body::Json(text), _) => {
+            serde_json::from_str(text).map_err(|error| format!("the body of {method} is no JSON: {error}"))?
+        }
+        // Fields 1 and 2 of `Args`.
+        (Body::Usual, "Arith.Add" | "Arith.AddFixed" | "Arith.Multiply") => return Ok(vec![8, 6, 16, 7]),
+        (Body::Usual, "Arith.Divide") => return Ok(vec![8, 7, 16, 2]),
+        (Body::Usual, "Echo.Echo" | "Echo.Bytes") => json!("hello"),
+        (Body::Usual, "Echo.Sleep" | "Users.Get" | "Users.List") => json!(1),
+        (Body::Usual, _) => return Err(format!("{method} needs a body: --body or --body-hex")),
+    };
+    let mut out = Vec::new();
+    match value {
+        Value::Number(number) if number.is_i64() => {
+            out.push(8);
+            // A negative number has ten bytes: its two's complement.
+            varint(number.as_i64().unwrap_or_default() as u64, &mut out);
+        }
+        Value::String(text) => {
+            out.push(10);
+            varint(text.len() as u64, &mut out);
+            out.extend_from_slice(text.as_bytes());
+        }
+        _ => {
+            return Err(
+                "grpc: takes a whole number or a string as --body; give other messages by --body-hex".into(),
+            );
+        }
+    }
+    Ok(out)
+}
+
+/// Appends a number in groups of seven bits, the lowest first.
+fn varint(mut rest: u64, out: &mut Vec<u8>) {
+    while rest >= 0x80 {
+        out.push(rest as u8 | 0x80);
+        rest >>= 7;
+    }
+    out.push(rest as u8);
+}
+
 /// Returns a byte string of that size, encoded in gob.
 fn gob_bytes(size: usize) -> Vec<u8> {
     let mut out = Vec::new();
@@ -177,12 +225,8 @@ fn gob_bytes(size: usize) -> Vec<u8> {
 
 /// Returns a string or byte string of that size, encoded in compact: its length as a varint, then its bytes.
 fn compact_bytes(size: usize) -> Vec<u8> {
-    let (mut out, mut rest) = (Vec::new(), size);
-    while rest >= 0x80 {
-        out.push(rest as u8 | 0x80);
-        rest >>= 7;
-    }
-    out.push(rest as u8);
+    let mut out = Vec::new();
+    varint(size as u64, &mut out);
     out.resize(out.len() + size, b'A');
     out
 }
@@ -290,6 +334,17 @@ mod tests {
         assert!(call(AddressProtocol::Gob, "S.M", Body::Size(BODY_BYTES_MAX)).is_err());
         let mixed = parse(AddressProtocol::Http, "Arith.Add=1", Some("gob"), 0);
         assert!(mixed.expect_err("it has another").contains("the codec json"));
+    }
+
+    #[test]
+    fn grpc_encodes_scalars_as_wrappers() {
+        let call = |method, body| Call::new(AddressProtocol::Grpc, method, 1, None, &body, 0);
+        assert_eq!(body(call("Users.List", Body::Json("300".into()))), [8, 0xac, 2]);
+        assert_eq!(body(call("Echo.Echo", Body::Json(r#""é""#.into()))), [10, 2, 0xc3, 0xa9]);
+        assert_eq!(body(call("S.M", Body::Json("-1".into()))).len(), 11);
+        assert_eq!(body(call("S.M", Body::Bytes(vec![1]))), [1]);
+        assert_eq!(body(call("Arith.Add", Body::Usual)), [8, 6, 16, 7]);
+        assert!(call("S.M", Body::Json("[1]".into())).is_err() && call("S.M", Body::Usual).is_err());
     }
 
     #[test]

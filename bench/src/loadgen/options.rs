@@ -27,7 +27,8 @@ const OPEN_IN_FLIGHT_MAX: u32 = 1_000_000;
 pub struct Options {
     /// Address of the server: host:port or unix:PATH, with the protocol in front.
     ///
-    /// Protocols: native: (default), http:, jsonrpc:, gob: (Go's net/rpc), gob-http: (net/rpc behind rpc.HandleHTTP).
+    /// Protocols: native: (default), http:, jsonrpc:, grpc:, gob: (Go's net/rpc), gob-http: (net/rpc behind
+    /// rpc.HandleHTTP).
     /// Without an address the demo server runs in this process.
     #[arg(value_name = "ADDR")]
     pub address: Option<String>,
@@ -43,7 +44,7 @@ pub struct Options {
     /// A generated argument of N bytes.
     #[arg(long, value_name = "N", conflicts_with_all = ["body_hex", "mix"], help_heading = "Calls")]
     pub body_bytes: Option<usize>,
-    /// Encoded argument in hexadecimal. Native frames only.
+    /// Encoded argument in hexadecimal. Native frames and grpc only.
     #[arg(long, value_name = "HEX", conflicts_with = "mix", help_heading = "Calls")]
     pub body_hex: Option<String>,
     /// Argument from a file: encoded bytes if --codec names a codec other than json, otherwise JSON.
@@ -63,7 +64,7 @@ pub struct Options {
     /// The entries sent with every call.
     #[command(flatten, next_help_heading = "Calls")]
     pub headers: HeaderOptions,
-    /// Deadline stated with each call. Native and http only.
+    /// Deadline stated with each call. Native, http and grpc only.
     ///
     /// The server answers deadline_exceeded after it. Answers that arrive after it, counted from when the call was
     /// due, are reported separately.
@@ -159,9 +160,7 @@ pub struct Options {
 impl Options {
     /// Returns the calls of the mix.
     pub fn calls(&self, speaks: AddressProtocol) -> Result<Vec<Call>, String> {
-        if self.timeout.is_some()
-            && matches!(speaks, AddressProtocol::Gob | AddressProtocol::GobHttp | AddressProtocol::JsonRpc)
-        {
+        if self.timeout.is_some() && !speaks.carries_deadlines() {
             return Err(format!("{speaks}: cannot carry a deadline: leave --timeout out"));
         }
         let codec = self.codec.as_deref();
@@ -191,10 +190,7 @@ impl Options {
 
     /// Returns the plan of the run.
     pub fn plan(&self, speaks: AddressProtocol, target: Target, calls: &[Call]) -> Result<Plan, String> {
-        let cores = crate::process::allowed_cores().map_err(|error| error.to_string())?;
-        if let Some(core) = self.pin.iter().find(|core| !cores.contains(core)) {
-            return Err(format!("--pin {core}: this process may run on the cores {cores:?} only"));
-        }
+        check_pins(&self.pin)?;
         let shared_by = self.streams.streams.unwrap_or(self.connections);
         let depth = depth_of(self.depth, self.rate.is_some() || self.find_max, shared_by);
         Ok(Plan {
@@ -219,6 +215,15 @@ impl Options {
             watch: self.watch,
             list: None,
         })
+    }
+}
+
+/// Returns an error if this process may not run on one of these cores.
+pub fn check_pins(pins: &[usize]) -> Result<(), String> {
+    let cores = crate::process::allowed_cores().map_err(|error| error.to_string())?;
+    match pins.iter().find(|core| !cores.contains(core)) {
+        Some(core) => Err(format!("--pin {core}: this process may run on the cores {cores:?} only")),
+        None => Ok(()),
     }
 }
 

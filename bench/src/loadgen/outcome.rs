@@ -113,7 +113,7 @@ impl Figures {
         open_loop: bool,
         has_deadline: bool,
     ) -> Figures {
-        let latency = Distribution::of(&tally.latency);
+        let latency = Distribution::of(&tally.latency_with_waiting());
         let names = Code::ALL.iter().map(|code| code.name()).zip(tally.statuses);
         Figures {
             name,

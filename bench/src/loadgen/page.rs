@@ -154,7 +154,7 @@ fn circumstances(page: &mut String, outcome: &Outcome) {
 }
 
 /// Formats a point in time for people, in UTC.
-fn date(unix_s: u64) -> String {
+pub fn date(unix_s: u64) -> String {
     let (mut days, second) = (unix_s / 86_400, unix_s % 86_400);
     let mut year = 1970;
     let is_leap =

@@ -29,19 +29,24 @@ pub struct Plot {
 }
 
 /// One line of a plot.
-struct Series {
-    name: &'static str,
-    color: RGBColor,
-    points: Vec<(f64, f64)>,
+pub struct Series {
+    /// The name in the legend.
+    pub name: &'static str,
+    /// The colour.
+    pub color: RGBColor,
+    /// The points, from left to right.
+    pub points: Vec<(f64, f64)>,
 }
 
 /// The vertical axis of a plot.
 #[derive(Clone, Copy, PartialEq)]
-enum Vertical {
+pub enum Vertical {
     /// Times in µs, on a logarithmic scale.
     Latency,
     /// Calls per second, from zero.
     Rate,
+    /// Shares (1 is 100 %), from zero.
+    Share,
 }
 
 /// Up to this number, points are marked individually, because a line through one point would be invisible.
@@ -202,6 +207,11 @@ pub fn search(objective: &Promise, probes: &[Probe]) -> Result<Plot> {
     Ok(plot)
 }
 
+/// Plots lines against the offered load, in multiples of the capacity.
+pub fn against_load(lines: &[Series], vertical: Vertical) -> Result<Plot> {
+    draw(lines, &|factor| format!("{}×", short(*factor)), vertical)
+}
+
 fn grouped(series: &[Point]) -> impl Iterator<Item = &[Point]> {
     series.chunks(series.len().div_ceil(POINTS_MAX).max(1))
 }
@@ -297,6 +307,9 @@ fn draw_with(
                 chart!((low * 0.8..(high * 1.4).max(low * 10.0)).log_scale(), &time);
             }
             Vertical::Rate => chart!(0.0..high * 1.1, &count),
+            Vertical::Share => {
+                chart!(0.0..high * 1.1, &|share: &f64| format!("{} %", short(share * 100.0)));
+            }
         }
         area.present()?;
     }

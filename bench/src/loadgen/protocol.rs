@@ -4,6 +4,7 @@
 //! implementation of [`Protocol`], and one more [`AddressProtocol`](super::speech::AddressProtocol).
 
 pub mod gob;
+pub mod grpc;
 pub mod http;
 pub mod jsonrpc;
 
@@ -30,6 +31,11 @@ pub trait Protocol: Clone + Send + 'static {
 
     /// Resets the state for a new connection.
     fn reset(&mut self);
+
+    /// Returns whether the server's limits allow one more call. Most protocols announce none.
+    fn has_room(&self) -> bool {
+        true
+    }
 
     /// Returns the bytes to send before the first call; the server must answer with [`Decoded::Greeted`]. Empty in
     /// most protocols.

@@ -261,7 +261,8 @@ fn requests(
             AddressProtocol::Gob
             | AddressProtocol::GobHttp
             | AddressProtocol::JsonRpc
-            | AddressProtocol::Http => Content::Body(body),
+            | AddressProtocol::Http
+            | AddressProtocol::Grpc => Content::Body(body),
         };
         let (method, codec, time_left_us) = (method.clone(), codec.clone(), request.time_left_us);
         let call = Call { method, codec, weight: 1, content, time_left_us };

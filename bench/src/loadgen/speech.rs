@@ -7,6 +7,7 @@ use std::sync::atomic::AtomicBool;
 use super::headers;
 use super::mix::{Call, Content};
 use super::protocol::gob::Gob;
+use super::protocol::grpc::Grpc;
 use super::protocol::http::Http;
 use super::protocol::jsonrpc::JsonRpc;
 use super::protocol::{Body, Native};
@@ -30,16 +31,19 @@ pub enum AddressProtocol {
     JsonRpc,
     /// HTTP/1.1 with JSON, in the form of Connect.
     Http,
+    /// gRPC over HTTP/2 with protobuf.
+    Grpc,
 }
 
 impl AddressProtocol {
     /// All protocols.
-    pub const ALL: [AddressProtocol; 5] = [
+    pub const ALL: [AddressProtocol; 6] = [
         AddressProtocol::Native,
         AddressProtocol::Gob,
         AddressProtocol::GobHttp,
         AddressProtocol::JsonRpc,
         AddressProtocol::Http,
+        AddressProtocol::Grpc,
     ];
 
     /// Returns the name.
@@ -50,6 +54,7 @@ impl AddressProtocol {
             AddressProtocol::GobHttp => "gob-http",
             AddressProtocol::JsonRpc => "jsonrpc",
             AddressProtocol::Http => "http",
+            AddressProtocol::Grpc => "grpc",
         }
     }
 
@@ -59,7 +64,13 @@ impl AddressProtocol {
             AddressProtocol::Native => None,
             AddressProtocol::Gob | AddressProtocol::GobHttp => Some("gob"),
             AddressProtocol::JsonRpc | AddressProtocol::Http => Some("json"),
+            AddressProtocol::Grpc => Some("protobuf"),
         }
+    }
+
+    /// Returns whether a call can state its deadline.
+    pub fn carries_deadlines(self) -> bool {
+        matches!(self, AddressProtocol::Native | AddressProtocol::Http | AddressProtocol::Grpc)
     }
 
     /// Splits the protocol prefix from an address.
@@ -91,6 +102,8 @@ pub enum Speech {
     JsonRpc(JsonRpc),
     /// Calls for [`AddressProtocol::Http`].
     Http(Http),
+    /// Calls for [`AddressProtocol::Grpc`].
+    Grpc(Box<Grpc>),
     /// Streams, in [`AddressProtocol::Native`].
     Streams(Arc<StreamCall>),
 }
@@ -125,6 +138,7 @@ impl Speech {
             AddressProtocol::GobHttp => Speech::Gob(Box::new(Gob::new(&bodies)?.behind_http())),
             AddressProtocol::JsonRpc => Speech::JsonRpc(JsonRpc::new(&bodies)),
             AddressProtocol::Http => Speech::Http(Http::new(&bodies, &target.host(), entries)),
+            AddressProtocol::Grpc => Speech::Grpc(Box::new(Grpc::new(&bodies, &target.host(), entries)?)),
         })
     }
 
@@ -140,6 +154,7 @@ impl Speech {
             Speech::Gob(gob) => run::measure(plan, &**gob, stop, progress),
             Speech::JsonRpc(jsonrpc) => run::measure(plan, jsonrpc, stop, progress),
             Speech::Http(http) => run::measure(plan, http, stop, progress),
+            Speech::Grpc(grpc) => run::measure(plan, &**grpc, stop, progress),
             Speech::Streams(call) => streams::measure(plan, call, stop, progress),
         }
     }

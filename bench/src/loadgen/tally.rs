@@ -10,6 +10,10 @@ use crate::histogram::{Histogram, Sparse};
 /// Number of statuses with names; higher ones count as `unknown`.
 pub const STATUSES: usize = 17;
 const UNKNOWN: usize = 2;
+/// Status of a call that the server answered after its deadline.
+pub const DEADLINE_EXCEEDED: usize = 4;
+/// Status of a call that the server refused.
+pub const RESOURCE_EXHAUSTED: usize = 8;
 /// Status of a call whose connection was lost.
 pub const UNAVAILABLE: usize = 14;
 /// Maximum characters that are kept of an error's message.
@@ -54,8 +58,10 @@ pub struct Call {
 /// The counts of one method, for the calls due in the measured window.
 #[derive(Clone, Default)]
 pub struct MethodTally {
-    /// Latency of ok answers from the intended time, including calls never answered, with the time that they waited.
+    /// Latency of ok answers from the intended time.
     pub latency: Histogram,
+    /// How long the calls without an answer had waited at the end of the run, from the intended time.
+    pub waited: Histogram,
     /// Latency of ok answers from the time of sending. Empty in a closed loop, where it would be the same.
     pub uncorrected: Histogram,
     /// The part of it outside queue and handler.
@@ -66,6 +72,8 @@ pub struct MethodTally {
     pub handler: Histogram,
     /// Latency of calls answered with an error or lost with their connection, from the intended time.
     pub failed: Histogram,
+    /// The part of `failed` that was answered with `resource_exhausted`.
+    pub refused: Histogram,
     /// Number of answers by status; lost calls count as `unavailable`.
     pub statuses: [u64; STATUSES],
     /// Ok answers within the deadline of their call; all of them if it states none.
@@ -82,11 +90,13 @@ impl MethodTally {
     /// Adds another thread's counts.
     pub fn add(&mut self, other: &MethodTally) {
         self.latency.add(&other.latency);
+        self.waited.add(&other.waited);
         self.uncorrected.add(&other.uncorrected);
         self.wire.add(&other.wire);
         self.queue.add(&other.queue);
         self.handler.add(&other.handler);
         self.failed.add(&other.failed);
+        self.refused.add(&other.refused);
         for (count, more) in self.statuses.iter_mut().zip(other.statuses) {
             *count += more;
         }
@@ -94,6 +104,13 @@ impl MethodTally {
         self.lost += other.lost;
         self.unanswered += other.unanswered;
         self.never_sent += other.never_sent;
+    }
+
+    /// Returns the latency of ok answers together with that of calls never answered, as long as they waited.
+    pub fn latency_with_waiting(&self) -> Histogram {
+        let mut all = self.latency.clone();
+        all.add(&self.waited);
+        all
     }
 
     /// Returns the number of calls that ended in an error.
@@ -257,7 +274,11 @@ impl Tally {
         if call.counts {
             let method = &mut self.methods[usize::from(call.method)];
             method.statuses[status] += 1;
-            method.failed.record(now_ns.saturating_sub(call.intended_ns));
+            let latency_ns = now_ns.saturating_sub(call.intended_ns);
+            method.failed.record(latency_ns);
+            if status == RESOURCE_EXHAUSTED {
+                method.refused.record(latency_ns);
+            }
         }
     }
 
@@ -275,7 +296,7 @@ impl Tally {
         if call.counts {
             let method = &mut self.methods[usize::from(call.method)];
             method.unanswered += 1;
-            method.latency.record(now_ns.saturating_sub(call.intended_ns));
+            method.waited.record(now_ns.saturating_sub(call.intended_ns));
         }
     }
 
@@ -283,7 +304,7 @@ impl Tally {
     pub fn on_never_sent(&mut self, method: usize, intended_ns: u64, now_ns: u64) {
         let method = &mut self.methods[method];
         method.never_sent += 1;
-        method.latency.record(now_ns.saturating_sub(intended_ns));
+        method.waited.record(now_ns.saturating_sub(intended_ns));
     }
 
     /// Takes the counts of an interval and begins the next. `due` is `None` in a closed loop.
@@ -347,7 +368,9 @@ mod tests {
         let method = &tally.methods[0];
         assert_eq!((method.latency.count(), method.failed.count(), method.lost), (0, 3, 1));
         assert_eq!((method.statuses[12], method.statuses[UNKNOWN], method.statuses[UNAVAILABLE]), (1, 1, 1));
-        assert_eq!(method.errors(), 3);
+        assert_eq!((method.errors(), method.refused.count()), (3, 0));
+        tally.on_reply(&CALL, &reply(RESOURCE_EXHAUSTED as u32, b"busy"), 5_000);
+        assert_eq!((tally.methods[0].failed.count(), tally.methods[0].refused.max()), (4, 4_000));
         assert_eq!(tally.messages[12].as_deref(), Some("no such method"));
     }
 
@@ -370,7 +393,8 @@ mod tests {
         tally.on_unanswered(&CALL, 5_001_000);
         tally.on_never_sent(0, 1_000, 9_001_000);
         let method = &tally.methods[0];
-        assert_eq!((method.unanswered, method.never_sent, method.latency.max()), (1, 1, 9_000_000));
-        assert_eq!(method.uncorrected.count(), 0);
+        assert_eq!((method.unanswered, method.never_sent, method.waited.max()), (1, 1, 9_000_000));
+        assert_eq!((method.latency.count(), method.uncorrected.count()), (0, 0));
+        assert_eq!(method.latency_with_waiting().max(), 9_000_000);
     }
 }

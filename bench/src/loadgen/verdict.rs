@@ -10,7 +10,7 @@ const LATE_SHARE: f64 = 0.25;
 /// … and is at least this long.
 const LATE_NS_MIN: f64 = 50_000.0;
 /// A thread that used this share of its core had no CPU time to spare.
-const SATURATED_SHARE: f64 = 0.9;
+pub const SATURATED_SHARE: f64 = 0.9;
 /// A thread that had to wait for this share of the time was disturbed.
 const WAITED_SHARE: f64 = 0.05;
 /// If a hypervisor withheld this share of the cores' time, the highest percentiles are unreliable.
@@ -202,6 +202,7 @@ fn p99_ns(measured: &Measured) -> u64 {
     let mut all = crate::histogram::Histogram::default();
     for method in &measured.methods {
         all.add(&method.latency);
+        all.add(&method.waited);
     }
     all.quantile(0.99)
 }

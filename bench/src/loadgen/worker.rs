@@ -195,6 +195,7 @@ impl<P: Protocol> Worker<P> {
         while self.thread.wants_more
             && link.state() == State::Open
             && link.in_flight() < self.thread.job.depth
+            && link.protocol_has_room()
         {
             let method = self.thread.job.picker.pick() as u16;
             let counts = (self.thread.time.from_ns..self.thread.time.end_ns).contains(&now_ns);

@@ -29,6 +29,8 @@ pub struct Run {
 pub struct Running {
     child: Guarded,
     folder: TempDir,
+    /// The standard output that [`Running::wait_for`] has read.
+    seen: String,
 }
 
 /// Starts a run with separate output files.
@@ -42,7 +44,7 @@ pub fn start(arguments: &[&str]) -> Running {
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn();
-    Running { child: Guarded(child.expect("it starts")), folder }
+    Running { child: Guarded(child.expect("it starts")), folder, seen: String::new() }
 }
 
 /// Starts a run against an address.
@@ -69,6 +71,19 @@ impl Running {
         assert_eq!(unsafe { libc::kill(self.child.0.id() as libc::pid_t, libc::SIGINT) }, 0);
     }
 
+    /// Waits until its standard output contains this text.
+    pub fn wait_for(&mut self, text: &str) {
+        let stdout = self.child.0.stdout.as_mut().expect("asked for a pipe");
+        let mut bytes = Vec::new();
+        while !self.seen.contains(text) {
+            let mut chunk = [0; 512];
+            let read = stdout.read(&mut chunk).expect("it can be read");
+            assert!(read > 0, "it ended without {text}: {}", self.seen);
+            bytes.extend_from_slice(&chunk[..read]);
+            self.seen = String::from_utf8_lossy(&bytes).into_owned();
+        }
+    }
+
     /// Waits for its end.
     pub fn finish(mut self) -> Run {
         let mut stderr = self.child.0.stderr.take().expect("asked for a pipe");
@@ -76,7 +91,7 @@ impl Running {
             let mut text = String::new();
             stderr.read_to_string(&mut text).map(|_| text)
         });
-        let mut stdout = String::new();
+        let mut stdout = std::mem::take(&mut self.seen);
         self.child.0.stdout.take().expect("asked for a pipe").read_to_string(&mut stdout).expect("text");
         let status = self.child.0.wait().expect("it ends");
         let file = |name: &str| fs::read_to_string(self.folder.path().join(name)).unwrap_or_default();
