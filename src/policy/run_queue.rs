@@ -32,6 +32,14 @@ const CALLS_PER_WORKER: u32 = 2;
 /// The expected wait is increased by this fraction: with exactly the time that is left, the calls of a queue would all
 /// end so close to their deadlines that every second one is late.
 const WAIT_RESERVE: u64 = 4;
+/// The stretch of waits is kept in units of 1/1024.
+const STRETCH_ONE: u64 = 1024;
+/// One wait changes the stretch by this fraction of the difference.
+const STRETCH_DIVISOR: u64 = 64;
+/// The stretch is between a quarter and this.
+const STRETCH_MAX: u64 = 32 * STRETCH_ONE;
+/// Shorter waits say nothing about the stretch: a turn of the reactor takes as long.
+const STRETCH_WAIT_NS_MIN: u64 = 200_000;
 /// The longest advice on when to try again, in milliseconds.
 const RETRY_AFTER_MS_MAX: u64 = 60_000;
 
@@ -172,6 +180,8 @@ struct Waiting<T> {
     class: SizeClass,
     deadline: Option<Instant>,
     since: Instant,
+    /// Nanoseconds of work that came before it.
+    before_ns: u64,
     value: T,
 }
 
@@ -189,6 +199,9 @@ struct Lane<T> {
     share_ns: u64,
     /// The work of other reactors.
     others_ns: u64,
+    /// By how much calls wait longer than the handlers before them take: the workers' cores do other work too, such as
+    /// reading, writing, and refusing.
+    stretch: u64,
     codel: Option<CoDel>,
 }
 
@@ -203,6 +216,7 @@ impl<T> Lane<T> {
             share_calls: 0,
             share_ns: 0,
             others_ns: 0,
+            stretch: STRETCH_ONE,
             codel,
         };
         lane.set_others(0, 0);
@@ -246,9 +260,24 @@ impl<T> Lane<T> {
         self.running_ns += self.weight_ns(estimate_ns);
     }
 
-    /// Returns the nanoseconds until a further call of a source begins.
-    fn wait_ns(&self, source: SourceId, level: u8) -> u64 {
+    /// Returns the nanoseconds of work for each worker before a further call of a source begins.
+    fn before_ns(&self, source: SourceId, level: u8) -> u64 {
         (self.queue.before_ns(source, level) + self.running_ns + self.others_ns) / u64::from(self.workers)
+    }
+
+    /// Returns the nanoseconds in which the workers do that much work each.
+    fn stretched(&self, work_ns: u64) -> u64 {
+        work_ns.saturating_mul(self.stretch) / STRETCH_ONE
+    }
+
+    /// Takes note of how long a call has waited for the work before it.
+    fn note_wait(&mut self, before_ns: u64, waited: Duration) {
+        if before_ns < STRETCH_WAIT_NS_MIN {
+            return;
+        }
+        let waited_ns = waited.as_nanos().min(1 << 40) as u64;
+        let sample = (waited_ns * STRETCH_ONE / before_ns).clamp(STRETCH_ONE / 4, STRETCH_MAX);
+        self.stretch = (self.stretch * (STRETCH_DIVISOR - 1) + sample).div_ceil(STRETCH_DIVISOR);
     }
 }
 
@@ -333,7 +362,7 @@ impl<T> RunQueue<T> {
         if lane.queue.is_empty() && lane.has_room(0, false) {
             return 0;
         }
-        (self.work_ns(WorkPool::Cpu) + lane.others_ns) / u64::from(lane.workers)
+        lane.stretched((self.work_ns(WorkPool::Cpu) + lane.others_ns) / u64::from(lane.workers))
     }
 
     // Sources.
@@ -400,8 +429,9 @@ impl<T> RunQueue<T> {
             return Verdict::Refuse(ShedReason::QueueFull);
         }
         if let Some(deadline) = deadline {
-            let wait_ns = lane.wait_ns(source, level);
-            let ends_ns = wait_ns + wait_ns / WAIT_RESERVE + u64::from(estimate_ns) + self.delay.bound_ns();
+            let wait_ns = lane.stretched(lane.before_ns(source, level));
+            let runs_ns = lane.stretched(u64::from(estimate_ns));
+            let ends_ns = wait_ns + wait_ns / WAIT_RESERVE + runs_ns + self.delay.bound_ns();
             let is_late = now + Duration::from_nanos(ends_ns) > deadline;
             if is_late && !self.estimates.take_probe(method, class, now) {
                 return Verdict::Refuse(ShedReason::ExpectedLate);
@@ -414,8 +444,9 @@ impl<T> RunQueue<T> {
     /// Adds a call for which [`RunQueue::admit`] returned [`Verdict::Wait`].
     pub fn push(&mut self, call: &Arrival, cost: CallCost, now: Instant, value: T) -> ItemId {
         let Arrival { pool, method, class, deadline, .. } = *call;
-        let waiting = Waiting { method, class, deadline, since: now, value };
-        self.lanes[pool as usize].queue.push(cost.charge, waiting)
+        let lane = &mut self.lanes[pool as usize];
+        let before_ns = lane.before_ns(cost.charge.source, cost.charge.level);
+        lane.queue.push(cost.charge, Waiting { method, class, deadline, since: now, before_ns, value })
     }
 
     /// Removes a waiting call, which has ended otherwise.
@@ -432,12 +463,13 @@ impl<T> RunQueue<T> {
             return None;
         }
         let (mut charge, waiting) = lane.queue.pop()?;
-        let Waiting { method, class, deadline, since, value } = waiting;
+        let Waiting { method, class, deadline, since, before_ns, value } = waiting;
+        lane.note_wait(before_ns, now.saturating_duration_since(since));
         if charge.estimate_ns == 0 {
             lane.queue.raise(&mut charge, self.estimates.estimate_ns(method, class));
         }
-        let begins_ns = lane.running_ns / u64::from(lane.workers);
-        let ends_ns = begins_ns + u64::from(charge.estimate_ns) + self.delay.mean_ns();
+        let ahead_ns = lane.running_ns / u64::from(lane.workers) + u64::from(charge.estimate_ns);
+        let ends_ns = lane.stretched(ahead_ns) + self.delay.mean_ns();
         let is_late = deadline.is_some_and(|deadline| now + Duration::from_nanos(ends_ns) > deadline);
         let is_last = lane.queue.is_empty();
         let shed = if is_late && !self.estimates.take_probe(method, class, now) {
@@ -503,7 +535,7 @@ impl<T> RunQueue<T> {
     /// Returns after how many milliseconds a refused caller should try again: when what waits now has ended.
     pub fn retry_after_ms(&self, pool: WorkPool) -> u32 {
         let lane = &self.lanes[pool as usize];
-        let wait_ns = (self.work_ns(pool) + lane.others_ns) / u64::from(lane.workers);
+        let wait_ns = lane.stretched((self.work_ns(pool) + lane.others_ns) / u64::from(lane.workers));
         (wait_ns / 1_000_000).clamp(1, RETRY_AFTER_MS_MAX) as u32
     }
 
