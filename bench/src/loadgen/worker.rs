@@ -44,6 +44,13 @@ pub fn run<P: Protocol>(job: Job<P>, told: &Sender<ThreadReport>, timeline: &Rec
     let _ = told.send(last);
 }
 
+/// Returns the step of the deadline that a call has reached after it waited this long, rounded up so that no more time
+/// is stated than is left. `None` if the deadline has passed.
+fn deadline_step(waited_ns: u64, deadline_ns: u64, steps: u32) -> Option<u32> {
+    let step = (u128::from(waited_ns) * u128::from(steps)).div_ceil(u128::from(deadline_ns.max(1)));
+    u32::try_from(step).ok().filter(|step| *step < steps)
+}
+
 struct Worker<P> {
     job: Job<P>,
     epoll: Epoll,
@@ -297,12 +304,27 @@ impl<P: Protocol> Worker<P> {
             let intended_ns = schedule.next_ns();
             schedule.advance();
             let counts = intended_ns >= self.time.from_ns;
+            let is_held = intended_ns < self.held_until_ns;
+            let method = self.job.picker.pick() as u16;
+            let mut request = u32::from(method);
+            if is_held && self.job.deadline_steps > 0 {
+                let deadline_ns = self.job.deadlines_ns.first().copied().unwrap_or(u64::MAX);
+                let step = deadline_step(now_ns - intended_ns, deadline_ns, self.job.deadline_steps);
+                let Some(step) = step else {
+                    if counts {
+                        self.tally.held += 1;
+                        self.tally.on_never_sent(usize::from(method), intended_ns, now_ns);
+                    }
+                    self.ring.push_front(at);
+                    sent += 1;
+                    continue;
+                };
+                request = step;
+            }
             if counts {
                 self.tally.late.record(now_ns - intended_ns.max(self.held_until_ns));
-                self.tally.held += u64::from(intended_ns < self.held_until_ns);
+                self.tally.held += u64::from(is_held);
             }
-            let method = self.job.picker.pick() as u16;
-            let request = u32::from(method);
             link.begin_call(Call { intended_ns, sent_ns: now_ns, method, request, counts });
             self.tally.on_sent(1);
             self.in_flight += 1;
@@ -506,5 +528,21 @@ impl<P: Protocol> Worker<P> {
                 self.tally.on_never_sent(usize::from(entry.method), entry.due_ns, now_ns);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_that_waited_states_no_more_time_than_is_left() {
+        assert_eq!(deadline_step(0, 50_000_000, 50), Some(0));
+        assert_eq!(deadline_step(1, 50_000_000, 50), Some(1));
+        assert_eq!(deadline_step(1_000_001, 50_000_000, 50), Some(2));
+        assert_eq!(deadline_step(49_000_000, 50_000_000, 50), Some(49));
+        assert_eq!(deadline_step(49_000_001, 50_000_000, 50), None);
+        assert_eq!(deadline_step(u64::MAX, 50_000_000, 50), None);
+        assert_eq!(deadline_step(7, 0, 50), None);
     }
 }
