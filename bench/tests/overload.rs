@@ -5,6 +5,7 @@
 mod support;
 
 use std::process::Command;
+use std::sync::mpsc;
 use std::time::Duration;
 
 use coreloop::{Server, demo};
@@ -150,6 +151,35 @@ fn refusals_and_missed_deadlines_are_counted_apart() {
         );
         assert!(step["refusal_latency"]["p50_ns"].as_u64() > Some(0));
     }
+}
+
+#[test]
+fn a_call_that_waited_states_what_is_left_of_its_deadline_or_is_not_sent() {
+    // One call in flight, each answered after 20 ms, and 500 due per second: nearly all wait in the generator.
+    let (sender, times_left) = mpsc::channel();
+    let fake = Fake::start(move |mut connection| {
+        connection.converse_by_frame(&|header, frame| {
+            std::thread::sleep(Duration::from_millis(20));
+            let _ = sender.send(u32::from_le_bytes(frame[24..28].try_into().expect("four bytes")));
+            Header { kind: REPLY, word: 0, body_bytes: 0, metadata_bytes: 0, ..*header }.to_bytes().to_vec()
+        });
+    });
+    let arguments = "--warmup 0 --duration 400ms --factors 1 --capacity 500 --connections 1 --depth 1 \
+                     --deadline 200ms";
+    let run = overload(&fake.address, arguments);
+    assert_eq!(run.code, Some(0), "{}{}", run.stdout, run.stderr);
+    let [stated, unstated] = steps(&run) else { panic!("{}", run.stdout) };
+    steps(&run).iter().for_each(assert_complete);
+    assert!(count(stated, "never_sent") > 0 && count(stated, "sent") > 0, "{stated}");
+    assert!(count(unstated, "sent") > 0, "{unstated}");
+    // Without the request for the methods, which has a longer deadline, and calls that state none.
+    let times_left: Vec<u32> =
+        times_left.try_iter().filter(|time_left| (1..=200_000).contains(time_left)).collect();
+    // In steps of 4 ms; the first call did not wait, and later ones did.
+    assert!(times_left.iter().all(|time_left| time_left % 4000 == 0), "{times_left:?}");
+    assert_eq!(times_left.iter().max(), Some(&200_000), "{times_left:?}");
+    assert!(times_left.iter().min() < Some(&196_000), "{times_left:?}");
+    assert_eq!(times_left.len() as u64, count(stated, "sent"), "{times_left:?}");
 }
 
 #[test]

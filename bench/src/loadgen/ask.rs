@@ -91,6 +91,7 @@ impl<'a> Ask<'a> {
             spin: self.spin,
             seed: 1,
             watch: self.watch,
+            deadline_steps: 0,
             list: None,
         };
         let speech = Speech::new(plan.speaks, calls, &plan.target, &[])?;

@@ -55,6 +55,8 @@ pub struct Job<P> {
     pub methods: usize,
     /// Deadlines by request, in ns; empty if no call states one.
     pub deadlines_ns: Arc<[u64]>,
+    /// As in [`Plan`](super::run::Plan).
+    pub deadline_steps: u32,
     /// How long to wait at the end for missing answers.
     pub drain_ns: u64,
     /// Poll instead of sleeping.

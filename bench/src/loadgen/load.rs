@@ -41,6 +41,17 @@ pub struct Thread<P> {
     held_until_ns: u64,
 }
 
+/// A call or a message that is due.
+#[derive(Clone, Copy, Debug)]
+pub struct Due {
+    /// When it was due.
+    pub intended_ns: u64,
+    /// It is in the measured window.
+    pub counts: bool,
+    /// Nothing had room for it when it was due.
+    pub is_held: bool,
+}
+
 impl<P> Thread<P> {
     fn new(job: Job<P>) -> io::Result<Thread<P>> {
         if let Some(core) = job.core {
@@ -104,9 +115,9 @@ impl<P> Thread<P> {
         self.job.schedule.as_ref().is_some_and(|schedule| schedule.next_ns() <= horizon_ns)
     }
 
-    /// Takes what is due, for which there is room now. Returns the time at which it was due, and whether it counts.
+    /// Takes what is due, for which there is room now.
     #[inline]
-    pub fn take_due(&mut self, now_ns: u64) -> Option<(u64, bool)> {
+    pub fn take_due(&mut self, now_ns: u64) -> Option<Due> {
         let schedule = self.job.schedule.as_mut()?;
         if std::mem::take(&mut self.is_blocked) {
             self.held_until_ns = now_ns;
@@ -114,11 +125,16 @@ impl<P> Thread<P> {
         let intended_ns = schedule.next_ns();
         schedule.advance();
         let counts = intended_ns >= self.time.from_ns;
-        if counts {
-            self.tally.late.record(now_ns - intended_ns.max(self.held_until_ns));
-            self.tally.held += u64::from(intended_ns < self.held_until_ns);
+        Some(Due { intended_ns, counts, is_held: intended_ns < self.held_until_ns })
+    }
+
+    /// Counts how late something that was due is sent.
+    #[inline]
+    pub fn count_delay(&mut self, due: &Due, now_ns: u64) {
+        if due.counts {
+            self.tally.late.record(now_ns - due.intended_ns.max(self.held_until_ns));
+            self.tally.held += u64::from(due.is_held);
         }
-        Some((intended_ns, counts))
     }
 
     /// Counts what was due and never sent.

@@ -213,6 +213,7 @@ impl Options {
             spin: self.spin,
             seed: self.seed,
             watch: self.watch,
+            deadline_steps: 0,
             list: None,
         })
     }

@@ -38,6 +38,8 @@ const CAPACITY_WINDOWS: usize = 3;
 const CAPACITY_IN_FLIGHT: u32 = 256;
 /// How long a step waits at its end for missing answers, unless twice the deadline is longer.
 const DRAIN_MIN: Duration = Duration::from_secs(1);
+/// A call that waited in the generator states what is left of its deadline, in steps of this part of it.
+const DEADLINE_STEPS: u32 = 50;
 /// Length of a measurement of a lone caller's latency, which shows whether the server still works off a backlog.
 const LONE_CALLER: Duration = Duration::from_millis(200);
 /// The server is idle again if a lone caller's median is at most twice that of the beginning, plus this.
@@ -283,11 +285,13 @@ impl<'a> Trial<'a> {
         let target = Target::resolve(address)?;
         let entries = options.headers.entries(speaks)?;
         let body = options.body()?;
-        let speech = |time_left_us: u32| {
+        let speech = |times_left_us: &[u32]| {
             let codec = options.codec.as_deref();
-            let call = Call::new(speaks, &options.method, 1, codec, &body, time_left_us)?;
-            let codec = call.codec.clone();
-            Ok::<_, String>((Speech::new(speaks, &[call], &target, &entries)?, codec))
+            let call =
+                |time_left_us: &u32| Call::new(speaks, &options.method, 1, codec, &body, *time_left_us);
+            let calls: Vec<Call> = times_left_us.iter().map(call).collect::<Result<_, String>>()?;
+            let codec = calls.first().map_or(String::new(), |call| call.codec.clone());
+            Ok::<_, String>((Speech::new(speaks, &calls, &target, &entries)?, codec))
         };
         let mut remarks = Vec::new();
         let is_able = speaks.carries_deadlines();
@@ -299,10 +303,10 @@ impl<'a> Trial<'a> {
                 remarks.push(format!("{speaks} cannot carry a deadline: only the caller knew it."));
                 None
             }
-            StateDeadline::Both | StateDeadline::Yes => Some(speech(options.time_left_us())?.0),
+            StateDeadline::Both | StateDeadline::Yes => Some(speech(&options.times_left_us())?.0),
             StateDeadline::No => None,
         };
-        let (unstated, codec) = speech(0)?;
+        let (unstated, codec) = speech(&[0])?;
         let result = preflight::check_methods(speaks, &target, &entries, [options.method.as_str()]);
         result.or_else(|why| if stop.load(Ordering::Relaxed) { Ok(()) } else { Err(why) })?;
         let plan = options.plan(speaks, target);
@@ -430,12 +434,7 @@ impl<'a> Trial<'a> {
     }
 
     fn capacity(&mut self) -> Result<Capacity, String> {
-        let plan = Plan {
-            depth: self.options.capacity_depth(),
-            rate: None,
-            deadlines_ns: Arc::from([]),
-            ..self.plan.clone()
-        };
+        let plan = Plan { depth: self.options.capacity_depth(), rate: None, ..self.plan.clone() };
         let mut windows = Vec::new();
         for _ in 0..CAPACITY_WINDOWS {
             let window = self.run(&self.unstated, &plan)?;
@@ -452,7 +451,14 @@ impl<'a> Trial<'a> {
     }
 
     fn step(&self, factor: f64, capacity: f64, states_deadline: bool) -> Result<(Step, Verdict), String> {
-        let plan = Plan { rate: Some(factor * capacity), ..self.plan.clone() };
+        let deadline_ns = self.options.deadline.as_nanos() as u64;
+        let deadline_steps = if states_deadline { DEADLINE_STEPS } else { 0 };
+        let plan = Plan {
+            rate: Some(factor * capacity),
+            deadlines_ns: vec![deadline_ns; deadline_steps.max(1) as usize].into(),
+            deadline_steps,
+            ..self.plan.clone()
+        };
         let speech = self.stated.as_ref().filter(|_| states_deadline).unwrap_or(&self.unstated);
         let measured = self.run(speech, &plan)?;
         let verdict = Verdict::of(&plan, &measured);
@@ -490,7 +496,6 @@ impl<'a> Trial<'a> {
             rate: None,
             warmup: Duration::ZERO,
             duration: LONE_CALLER,
-            deadlines_ns: Arc::from([]),
             watch: None,
             ..self.plan.clone()
         };
@@ -517,9 +522,11 @@ impl Options {
         })
     }
 
-    /// Returns the deadline in the protocol's unit, µs.
-    fn time_left_us(&self) -> u32 {
-        u32::try_from(self.deadline.as_micros()).unwrap_or(u32::MAX).max(1)
+    /// Returns what is left of the deadline after each of its steps, in the protocol's unit, µs.
+    fn times_left_us(&self) -> Vec<u32> {
+        let whole = self.deadline.as_micros();
+        let left = |step| whole * u128::from(DEADLINE_STEPS - step) / u128::from(DEADLINE_STEPS);
+        (0..DEADLINE_STEPS).map(|step| u32::try_from(left(step)).unwrap_or(u32::MAX).max(1)).collect()
     }
 
     /// Returns the calls in flight on each connection while the capacity is measured.
@@ -540,7 +547,8 @@ impl Options {
             warmup: self.warmup,
             duration: self.duration,
             drain: DRAIN_MIN.max(2 * self.deadline),
-            deadlines_ns: Arc::from([self.deadline.as_nanos() as u64]),
+            deadlines_ns: Arc::from([]),
+            deadline_steps: 0,
             threads: self.threads as usize,
             cores: self.pin.clone(),
             spin: false,

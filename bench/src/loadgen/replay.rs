@@ -171,6 +171,7 @@ fn measure_recording(
         spin: false,
         seed: 0,
         watch: options.watch,
+        deadline_steps: 0,
         list: Some(entries(&recording, options.speed, connections)),
     };
     if matches!(speaks, AddressProtocol::Gob | AddressProtocol::GobHttp) {

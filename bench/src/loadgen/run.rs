@@ -49,6 +49,10 @@ pub struct Plan {
     /// The deadline of each request, in ns from when the call is due; `u64::MAX` for none. Empty if no call states a
     /// deadline.
     pub deadlines_ns: Arc<[u64]>,
+    /// If above 0, the open loop has one method with this many requests. The first states the whole deadline, each
+    /// further one as much less. A call that waited for a connection uses the request for what is left of its
+    /// deadline, and is not sent if nothing is left.
+    pub deadline_steps: u32,
     /// Number of threads.
     pub threads: usize,
     /// The threads' cores, used in turn; empty: the kernel decides.
@@ -235,6 +239,7 @@ pub fn job<P: Clone>(plan: &Plan, protocol: &P, threads: usize, number: usize, s
         picker: Picker::new(&plan.weights, plan.seed.wrapping_add(number as u64)),
         methods: plan.weights.len(),
         deadlines_ns: plan.deadlines_ns.clone(),
+        deadline_steps: plan.deadline_steps,
         drain_ns: plan.drain.as_nanos() as u64,
         spin: plan.spin,
         core: (!plan.cores.is_empty()).then(|| plan.cores[number % plan.cores.len()]),

@@ -10,7 +10,7 @@ use std::collections::{BinaryHeap, VecDeque};
 use std::io;
 
 use super::link::{self, Link, State};
-use super::load::{BURSTS_MAX, Load, Thread};
+use super::load::{BURSTS_MAX, Due, Load, Thread};
 use super::protocol::Protocol;
 use super::schedule::Entry;
 use super::tally::{Call, Tally};
@@ -20,6 +20,14 @@ use crate::epoll::Event;
 const BURST_LINKS_MAX: usize = 64;
 /// Maximum calls of a burst: when many are due, a connection gets several, in one write.
 const BURST_CALLS_MAX: usize = 1024;
+
+/// Returns the step of the deadline that a call has reached after it waited this long, rounded up so that no more time
+/// is stated than is left. `None` if the deadline has passed.
+fn deadline_step(waited_ns: u64, deadline_ns: u64, steps: u32) -> Option<u32> {
+    let step = (u128::from(waited_ns) * u128::from(steps)).div_ceil(u128::from(deadline_ns.max(1)));
+    u32::try_from(step).ok().filter(|step| *step < steps)
+}
+
 /// The thread for calls.
 pub struct Worker<P> {
     thread: Thread<P>,
@@ -125,9 +133,25 @@ impl<P: Protocol> Load for Worker<P> {
                 link.in_ring = false;
                 continue;
             }
-            let Some((intended_ns, counts)) = self.thread.take_due(now_ns) else { break };
+            let Some(due) = self.thread.take_due(now_ns) else { break };
+            let Due { intended_ns, counts, is_held } = due;
             let method = self.thread.job.picker.pick() as u16;
-            let request = u32::from(method);
+            let mut request = u32::from(method);
+            if is_held && self.thread.job.deadline_steps > 0 {
+                let deadline_ns = self.thread.job.deadlines_ns.first().copied().unwrap_or(u64::MAX);
+                let step = deadline_step(now_ns - intended_ns, deadline_ns, self.thread.job.deadline_steps);
+                let Some(step) = step else {
+                    if counts {
+                        self.thread.tally.held += 1;
+                        self.thread.tally.on_never_sent(usize::from(method), intended_ns, now_ns);
+                    }
+                    self.ring.push_front(at);
+                    sent += 1;
+                    continue;
+                };
+                request = step;
+            }
+            self.thread.count_delay(&due, now_ns);
             link.begin_call(Call { intended_ns, sent_ns: now_ns, method, request, counts });
             self.thread.tally.on_sent(1);
             self.in_flight += 1;
@@ -347,5 +371,21 @@ impl<P: Protocol> Worker<P> {
                 self.reopen.push(Reverse((now_ns + pause_ns, at)));
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_that_waited_states_no_more_time_than_is_left() {
+        assert_eq!(deadline_step(0, 50_000_000, 50), Some(0));
+        assert_eq!(deadline_step(1, 50_000_000, 50), Some(1));
+        assert_eq!(deadline_step(1_000_001, 50_000_000, 50), Some(2));
+        assert_eq!(deadline_step(49_000_000, 50_000_000, 50), Some(49));
+        assert_eq!(deadline_step(49_000_001, 50_000_000, 50), None);
+        assert_eq!(deadline_step(u64::MAX, 50_000_000, 50), None);
+        assert_eq!(deadline_step(7, 0, 50), None);
     }
 }

@@ -174,6 +174,11 @@ impl Connection {
 
     /// Writes what `answer` makes of each frame's header; a single byte of it ends the connection.
     pub fn converse(&mut self, answer: &dyn Fn(&Header) -> Vec<u8>) {
+        self.converse_by_frame(&|header, _| answer(header));
+    }
+
+    /// As [`Connection::converse`], with the bytes of the frame.
+    pub fn converse_by_frame(&mut self, answer: &dyn Fn(&Header, &[u8]) -> Vec<u8>) {
         let mut bytes = Vec::new();
         let mut chunk = [0; 4096];
         loop {
@@ -183,7 +188,7 @@ impl Connection {
             }
             let mut used = 0;
             while let Next::Frame { header, len, .. } = frame::next(&bytes[used..]) {
-                let words = answer(&header);
+                let words = answer(&header, &bytes[used..used + len]);
                 if words.len() == 1 || self.stream.write_all(&words).is_err() {
                     return;
                 }

@@ -34,6 +34,7 @@ pub fn render(overload: &Overload) -> Result<String, String> {
         let owned = |headings: Vec<&str>| headings.into_iter().map(String::from).collect::<Vec<_>>();
         let (headings, rows) = counts(&steps);
         sheet::table(&mut page, &title, &owned(headings), &rows);
+        page += "<h3>Goodput, latency and CPU</h3>\n";
         let (headings, rows) = figures(&steps);
         sheet::grid(&mut page, "", &owned(headings), &rows);
     }

@@ -12,7 +12,7 @@ use super::connection::{Connection, Link};
 use super::counts::Now;
 use super::session::{Room, Session};
 use crate::epoll::Event;
-use crate::loadgen::load::{BURSTS_MAX, Load, Thread};
+use crate::loadgen::load::{BURSTS_MAX, Due, Load, Thread};
 use crate::loadgen::tally::{Call, Tally};
 
 /// Maximum messages of an open loop that are sent before the clock is read again.
@@ -114,7 +114,9 @@ impl Load for Worker {
                 connection.session.set_in_ring(place, false);
                 continue;
             }
-            let Some((intended_ns, counts)) = self.thread.take_due(now_ns) else { break };
+            let Some(due) = self.thread.take_due(now_ns) else { break };
+            self.thread.count_delay(&due, now_ns);
+            let Due { intended_ns, counts, .. } = due;
             let call = Call { intended_ns, sent_ns: now_ns, counts, ..Call::default() };
             connection.session.send(place, call, &mut self.thread.tally.streams);
             if !std::mem::replace(&mut connection.is_dirty, true) {
