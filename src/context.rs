@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use coreloop_bufpool::Chunk;
 use coreloop_poller::Key;
 
-use crate::message::Metadata;
+use crate::message::{Metadata, Priority};
 use crate::status::{Code, Status};
 
 /// The peer of a connection.
@@ -403,6 +403,11 @@ impl<'a> Context<'a> {
     /// Returns the caller's metadata.
     pub fn metadata(&self) -> Metadata<'a> {
         self.metadata
+    }
+
+    /// Returns the priority that the caller has stated in its metadata.
+    pub fn priority(&self) -> Priority {
+        Priority::of(self.metadata)
     }
 
     /// Returns the calling peer.

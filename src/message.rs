@@ -5,6 +5,7 @@
 //! assemble (headers as metadata, a body in chunks) is in its scratch buffer.
 
 mod metadata;
+mod priority;
 pub mod trailers;
 
 use std::fmt;
@@ -17,6 +18,7 @@ use crate::status::Code;
 
 pub use crate::codec_number::JsonDialect;
 pub use metadata::{Metadata, MetadataBuf, MetadataError, MetadataTooLong};
+pub use priority::Priority;
 
 /// A part of a decoder's input: an offset from its start, and a length. Or a part of the protocol's scratch buffer,
 /// which holds what the protocol has assembled ([`Protocol::scratch`](crate::wire::Protocol::scratch)).

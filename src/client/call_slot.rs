@@ -188,6 +188,8 @@ pub(super) struct Promise {
     pub(super) is_sent: bool,
     /// How often it was put into one.
     pub(super) tries: u8,
+    /// Microseconds that were left when it was put into one, to measure the round trip; 0 if it is not measured.
+    pub(super) left_us: u32,
     /// Headers have arrived.
     pub(super) has_headers: bool,
     /// The streams of a streaming call.
@@ -383,6 +385,7 @@ impl CallDraft {
             body_bytes,
             is_sent: false,
             tries: 0,
+            left_us: 0,
             has_headers: false,
             streams: None,
         }

@@ -2,7 +2,8 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use super::app::ClientCommand;
 use super::call_slot::{CallSlot, Promise};
@@ -31,7 +32,12 @@ pub(super) struct Endpoint {
     under_way: AtomicUsize,
     /// Streaming calls started and not ended.
     streams: AtomicUsize,
+    /// Microseconds that a new call would wait at the server, as it last reported; [`NO_LOAD`] before.
+    load_us: AtomicU64,
 }
+
+/// More than any load that a server can report.
+const NO_LOAD: u64 = u64::MAX;
 
 impl Endpoint {
     pub(super) fn new(
@@ -55,6 +61,7 @@ impl Endpoint {
             route,
             under_way: AtomicUsize::new(0),
             streams: AtomicUsize::new(0),
+            load_us: AtomicU64::new(NO_LOAD),
         }
     }
 
@@ -64,6 +71,16 @@ impl Endpoint {
 
     pub(super) fn in_flight(&self) -> usize {
         self.under_way.load(Ordering::Relaxed) + self.streams.load(Ordering::Relaxed)
+    }
+
+    /// Takes note of the load that the server has reported. Only the reactor does.
+    pub(super) fn set_load(&self, us: u32) {
+        self.load_us.store(u64::from(us), Ordering::Relaxed);
+    }
+
+    pub(super) fn load(&self) -> Option<Duration> {
+        let us = self.load_us.load(Ordering::Relaxed);
+        (us != NO_LOAD).then(|| Duration::from_micros(us))
     }
 
     pub(super) fn port(&self) -> Arc<ClientPort> {

@@ -7,15 +7,17 @@ use super::call_slot::ParentCall;
 use super::shared::Client;
 use crate::context::Context;
 use crate::message::MetadataBuf;
+use crate::message::trailers::WANT_LOAD;
 
-/// Metadata for this server only: the name of the method, and the caller's credentials.
-const NOT_INHERITED: [&str; 2] = ["method", "authorization"];
+/// Metadata for this server only: the name of the method, the caller's credentials, and the question for its load.
+const NOT_INHERITED: [&str; 3] = ["method", "authorization", WANT_LOAD];
 
 impl Context<'_> {
     /// Returns the client for calls on behalf of this one: they have what is left of its time (or less, if the client
-    /// has a shorter limit), are cancelled when it is, and carry its metadata, including those of traces.
+    /// has a shorter limit), are cancelled when it is, and carry its metadata, including its priority and those of
+    /// traces.
     ///
-    /// `method` and `authorization` are not inherited: the caller sent its credentials to this server and to no
+    /// `method`, `authorization` and `want-load` are not inherited: the caller sent its credentials to this server and to no
     /// other. A handler that needs to pass them on does so with [`Client::with_metadata`]. Entries that the client
     /// already has take precedence over the caller's entries of the same name.
     ///

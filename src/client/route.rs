@@ -39,6 +39,15 @@ impl Endpoints<'_> {
     pub fn in_flight(&self, line: usize) -> usize {
         self.endpoints[line].in_flight()
     }
+
+    /// Returns the load that the server at an endpoint last reported ([`Client::load`](super::Client::load)).
+    ///
+    /// # Panics
+    ///
+    /// If there is no such endpoint.
+    pub fn load(&self, line: usize) -> Option<Duration> {
+        self.endpoints[line].load()
+    }
 }
 
 impl fmt::Debug for Endpoints<'_> {

@@ -16,7 +16,8 @@ use super::route::Endpoints;
 use super::{CallError, Caller, MethodId, Route, Starter, codec_for};
 use crate::codec::{ArgumentEncode, Codec, CodecError, ReplyDecode, ValueRules, compress};
 use crate::config::MissingFields;
-use crate::message::{MetadataBuf, MetadataTooLong, method_hash};
+use crate::message::trailers::WANT_LOAD;
+use crate::message::{MetadataBuf, MetadataTooLong, Priority, method_hash};
 use crate::wire::Scheme;
 
 /// The state that all clones of a client share.
@@ -132,6 +133,40 @@ impl Client {
                 settings.misfit = Some(key.into());
             }
         }))
+    }
+
+    /// Returns the same client with a priority for each call, instead of one that was set before: an overloaded server
+    /// refuses calls of a lower priority first. A protocol that transmits no metadata transmits no priority.
+    ///
+    /// # Errors
+    ///
+    /// [`MetadataTooLong`]: the entry does not fit beside the existing ones.
+    pub fn with_priority(&self, priority: Priority) -> Result<Client, MetadataTooLong> {
+        self.with_hint(Priority::KEY, Some(priority.as_bytes()))
+    }
+
+    /// Returns the same client, whose calls ask the server for its load if `wants_load` is true. [`Client::load`]
+    /// returns the answer. A protocol that transmits no metadata does not ask.
+    ///
+    /// # Errors
+    ///
+    /// [`MetadataTooLong`]: the entry does not fit beside the existing ones.
+    pub fn with_want_load(&self, wants_load: bool) -> Result<Client, MetadataTooLong> {
+        self.with_hint(WANT_LOAD, wants_load.then_some(b"1"))
+    }
+
+    /// Sets or removes an entry of metadata that a call can do without.
+    fn with_hint(&self, key: &str, value: Option<&[u8]>) -> Result<Client, MetadataTooLong> {
+        if !self.shared.scheme.carries_metadata() {
+            return Ok(self.clone());
+        }
+        let mut metadata = self.settings.metadata.as_deref().cloned().unwrap_or_default();
+        match value {
+            Some(value) => metadata.set(key, value)?,
+            None => metadata.remove(key),
+        }
+        let metadata = (!metadata.as_bytes().is_empty()).then(|| Arc::new(metadata));
+        Ok(self.with(|settings| settings.metadata = metadata))
     }
 
     /// Returns the same client, with typed calls in that codec. By default: raw and fixed for the methods that take
@@ -254,6 +289,13 @@ impl Client {
     /// Returns the number of calls started and not ended, over all endpoints and all clones: in flight, or waiting.
     pub fn in_flight(&self) -> usize {
         self.shared.endpoints.iter().map(|endpoint| endpoint.in_flight()).sum()
+    }
+
+    /// Returns the load that the server at an address last reported, to any clone of this client
+    /// ([`Client::with_want_load`]): the time that a new call would wait there for a worker. `None` if it has reported
+    /// none, or if there is no such endpoint. The address of a client without a route is endpoint 0.
+    pub fn load(&self, endpoint: usize) -> Option<Duration> {
+        self.shared.endpoints.get(endpoint)?.load()
     }
 
     // The start of a call.

@@ -85,7 +85,14 @@ impl<'a> Metadata<'a> {
 
     /// Returns the value of the first entry with that key.
     pub fn find(self, key: &str) -> Option<&'a [u8]> {
-        self.iter().find(|(name, _)| *name == key).map(|(_, value)| value)
+        let mut rest = self.bytes;
+        while let Some((name, value, after)) = split_bytes(rest) {
+            if name == key.as_bytes() {
+                return Some(value);
+            }
+            rest = after;
+        }
+        None
     }
 
     /// Returns whether there are no entries.
@@ -110,14 +117,20 @@ impl fmt::Debug for Metadata<'_> {
 type MetadataEntries<'a> = ((&'a str, &'a [u8]), &'a [u8]);
 
 fn split_entry(bytes: &[u8]) -> Option<MetadataEntries<'_>> {
+    let (key, value, after) = split_bytes(bytes)?;
+    Some(((std::str::from_utf8(key).ok()?, value), after))
+}
+
+/// Returns the key and the value of the first entry, and the bytes after it.
+fn split_bytes(bytes: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
     let key_len = *bytes.first()? as usize;
     if key_len == 0 {
         return None;
     }
-    let key = std::str::from_utf8(bytes.get(1..1 + key_len)?).ok()?;
+    let key = bytes.get(1..1 + key_len)?;
     let len = bytes.get(1 + key_len..3 + key_len)?;
     let end = 3 + key_len + u16::from_le_bytes([len[0], len[1]]) as usize;
-    Some(((key, bytes.get(3 + key_len..end)?), &bytes[end..]))
+    Some((key, bytes.get(3 + key_len..end)?, &bytes[end..]))
 }
 
 /// A builder of encoded metadata.
@@ -195,6 +208,29 @@ impl MetadataBuf {
         Ok(())
     }
 
+    /// Replaces all entries with that key by one, at the end.
+    ///
+    /// # Errors
+    ///
+    /// [`MetadataTooLong`] if it does not fit; nothing is changed then.
+    pub fn set(&mut self, key: &str, value: &[u8]) -> Result<(), MetadataTooLong> {
+        let mut changed = self.clone();
+        changed.remove(key);
+        changed.push(key, value)?;
+        *self = changed;
+        Ok(())
+    }
+
+    /// Removes all entries with that key.
+    pub fn remove(&mut self, key: &str) {
+        let mut kept = MetadataBuf::new();
+        for (name, value) in self.view().iter().filter(|(name, _)| *name != key) {
+            // They fitted before.
+            let _ = kept.push(name, value);
+        }
+        *self = kept;
+    }
+
     /// Removes all entries; the memory is kept.
     pub fn clear(&mut self) {
         self.bytes.clear();
@@ -257,6 +293,26 @@ mod tests {
         metadata.push("k", &[7; 65_000]).unwrap();
         assert!(metadata.push("l", &[7; 600]).is_err());
         assert_eq!(metadata.view().iter().count(), 1);
+    }
+
+    #[test]
+    fn an_entry_is_replaced_or_removed_with_its_namesakes() {
+        let mut metadata = MetadataBuf::new();
+        for (key, value) in [("a", "1"), ("b", "2"), ("a", "3")] {
+            metadata.push(key, value.as_bytes()).unwrap();
+        }
+        metadata.set("a", b"4").unwrap();
+        let entries = |metadata: &MetadataBuf| -> Vec<(String, Vec<u8>)> {
+            metadata.view().iter().map(|(key, value)| (key.to_owned(), value.to_vec())).collect()
+        };
+        assert_eq!(entries(&metadata), [("b".to_owned(), b"2".to_vec()), ("a".to_owned(), b"4".to_vec())]);
+        assert!(metadata.set("a", &[0; 65_536]).is_err());
+        assert_eq!(metadata.view().find("a"), Some(&b"4"[..]));
+        metadata.remove("b");
+        metadata.remove("none");
+        assert_eq!(entries(&metadata), [("a".to_owned(), b"4".to_vec())]);
+        metadata.remove("a");
+        assert!(metadata.as_bytes().is_empty());
     }
 
     proptest! {

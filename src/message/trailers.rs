@@ -91,7 +91,7 @@ mod tests {
     #[test]
     fn an_entry_has_the_documented_layout() {
         let mut room = [0xff; TRAILER_BYTES_MAX];
-        assert_eq!(retry_after_ms(1500, &mut room), b"\x0eretry-after-ms\x04\01500\0\0\0");
+        assert_eq!(retry_after_ms(1500, &mut room), b"\x0eretry-after-ms\x04\x001500\0\0\0");
         assert_eq!(load_us(0, &mut room), b"\x04load\x01\x000");
         assert_eq!(encode(None, None, &mut room), b"");
         assert_eq!(encode(Some(u32::MAX), Some(u32::MAX), &mut room).len(), TRAILER_BYTES_MAX);

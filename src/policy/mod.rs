@@ -3,3 +3,4 @@
 pub mod backoff;
 pub mod flush;
 pub mod gather;
+pub mod round_trip;

@@ -12,6 +12,7 @@ mod calls;
 mod futures;
 #[cfg(all(feature = "netrpc", feature = "http"))]
 mod gob_http;
+mod hints;
 #[cfg(all(feature = "http", feature = "jsonrpc", feature = "netrpc"))]
 mod http_pool;
 #[cfg(feature = "http")]

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use crate::common::PATIENCE;
 use coreloop::client::{CallError, Client};
 use coreloop::codec::Codec;
+use coreloop::message::Priority;
 use coreloop::wire::Scheme;
 use coreloop::{Code, Context, Server};
 
@@ -42,10 +43,12 @@ fn metadata_fail_where_the_protocol_has_none() {
         assert_eq!(calls.load(Ordering::Relaxed), without, "{address}: nothing was sent");
         // The connection still works, and a deadline is not metadata.
         call(&client.with_timeout(PATIENCE)).unwrap();
-        without += 1;
+        // These are hints: a call goes without them.
+        call(&client.with_priority(Priority::Lowest).unwrap().with_want_load(true).unwrap()).unwrap();
+        without += 2;
         assert_eq!(calls.load(Ordering::Relaxed), without);
     }
-    assert_eq!(without, 3);
+    assert_eq!(without, 6);
 }
 
 #[test]

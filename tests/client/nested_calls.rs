@@ -8,6 +8,7 @@ use crate::common::raw_server::{end, start, unused_address};
 use crate::common::{PATIENCE, eventually};
 use coreloop::client::{Backoff, CallError, Client, Driver};
 use coreloop::codec::Codec;
+use coreloop::message::Priority;
 use coreloop::service::Kind;
 use coreloop::{Code, Context, Server, Status};
 
@@ -17,6 +18,7 @@ struct Seen {
     place: usize,
     left: Option<Duration>,
     metadata: Vec<(String, String)>,
+    priority: Priority,
 }
 
 impl Seen {
@@ -39,7 +41,7 @@ impl Hop {
     fn go(&self, cx: &Context) -> Result<u32, Status> {
         let text = |value: &[u8]| String::from_utf8(value.to_vec()).unwrap();
         let metadata = cx.metadata().iter().map(|(key, value)| (key.to_owned(), text(value))).collect();
-        let seen = Seen { place: self.place, left: cx.time_left(), metadata };
+        let seen = Seen { place: self.place, left: cx.time_left(), metadata, priority: cx.priority() };
         // The test may have ended already, because of another call.
         let _ = self.began.send(seen);
         let result = match &self.next {
@@ -223,6 +225,28 @@ fn metadata_pass_on_but_credentials_do_not() {
             assert_eq!(seen.value("method"), None, "{seen:?}");
             assert_eq!((seen.value("tenant"), seen.value("hop")), (Some("of the service"), Some("yes")));
             assert_eq!(seen.metadata.len(), 5, "each once: {seen:?}");
+        }
+        drop(call);
+        chain.all_end(Code::Cancelled);
+    }
+}
+
+#[test]
+fn the_priority_passes_on_unless_the_service_has_its_own() {
+    for (own, expected) in [(None, "0"), (Some(Priority::Lowest), "3")] {
+        let chain = chain(DrivenBy::OwnThread, |client| match own {
+            Some(priority) => client.with_priority(priority).unwrap(),
+            None => client,
+        });
+        let client = chain.client.with_priority(Priority::Highest).unwrap().with_want_load(true).unwrap();
+        let call = HopClient::new(client).go_start();
+        let [top, middle, bottom] = chain.three();
+        assert_eq!((top.value("priority"), top.priority), (Some("0"), Priority::Highest));
+        assert!(top.value("want-load").is_some());
+        for seen in [&middle, &bottom] {
+            assert_eq!(seen.value("priority"), Some(expected));
+            assert_eq!(seen.priority.level().to_string(), expected);
+            assert_eq!(seen.metadata.len(), 1, "the load of this server was not asked for: {seen:?}");
         }
         drop(call);
         chain.all_end(Code::Cancelled);

@@ -25,7 +25,7 @@ const HEAD_MAX: usize = 512;
 /// The longest head that a client accepts; the fields are kept as metadata.
 const CLIENT_HEAD_MAX: usize = 64 << 10;
 /// Trailers of the refusals: a number, and an entry that is no field.
-const TRAILERS: &[u8] = b"\x0eretry-after-ms\x04\01500\x03a b\x01\0\n\0\0\0\0";
+const TRAILERS: &[u8] = b"\x0eretry-after-ms\x04\x001500\x03a b\x01\0\n\0\0\0\0";
 /// Whether `100 Continue` is sent depends on the bytes that have arrived, so it is not part of the comparison.
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 

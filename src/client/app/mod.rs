@@ -24,7 +24,8 @@ use coreloop_poller::Key;
 
 use self::endpoint::{EndpointState, ReplyOrder};
 use self::session::{
-    Session, call_error, cancel, drop_connection, give_up, has_room, may_repeat, on_ping, send,
+    Session, call_error, cancel, drop_connection, give_up, has_room, may_repeat, note_round_trip, on_ping,
+    send,
 };
 use self::silence::watch;
 use self::streams::{check_reply, release_streams};
@@ -37,6 +38,7 @@ use super::reply::ReplyOutcome;
 use crate::conn::CloseReason;
 use crate::conn::streams::StreamWindows;
 use crate::context::Peer;
+use crate::message::trailers::{self, LOAD};
 use crate::message::{IncomingReply, Message, Metadata, Refusal};
 use crate::reactor::{App, ConnCx, Conns, Remote};
 use crate::status::{Code, Status};
@@ -189,8 +191,13 @@ impl ClientApp {
             release_streams(cx, answered.id);
         }
         let mut answer = ReplyOutcome::of(answered, promise.endpoint().config.frame_bytes_max);
+        note_round_trip(cx, &promise, answered);
         if !answered.metadata.is_empty() {
-            answer.read_trailers(Metadata::checked_before(cx.bytes(answered.metadata)));
+            let trailers = Metadata::checked_before(cx.bytes(answered.metadata));
+            answer.read_trailers(trailers);
+            if let Some(us) = trailers::number(trailers, LOAD) {
+                promise.endpoint().set_load(us);
+            }
         }
         if answered.status == Code::Unimplemented.number()
             && let Some(text) = promise.named(cx.bytes(answered.body))

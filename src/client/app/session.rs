@@ -17,7 +17,11 @@ use crate::client::pending::PendingCalls;
 use crate::client::reply::ReplyOutcome;
 use crate::conn::CloseReason;
 use crate::conn::streams::StreamWindows;
-use crate::message::{Outgoing, OutgoingCall, SendBody, time_left_us};
+use crate::message::{IncomingReply, Outgoing, OutgoingCall, SendBody, time_left_us};
+use crate::policy::round_trip::MinRoundTrip;
+use crate::stats::micros;
+use crate::status::Code;
+use crate::wire::Scheme;
 
 /// The most pongs that may wait for a server to read them.
 const PONGS_MAX: u32 = 1024;
@@ -40,6 +44,8 @@ pub(in crate::client) struct Session {
     pub(super) last_used: Instant,
     /// Pongs that wait to be written, as of the last check.
     pongs: u32,
+    /// What the calls with a deadline have measured.
+    round_trip: MinRoundTrip,
     /// The windows that this side grants.
     pub(super) windows: StreamWindows,
     /// Absent until the first streaming call.
@@ -59,6 +65,7 @@ impl Session {
             owed_since: now,
             last_used: now,
             pongs: 0,
+            round_trip: MinRoundTrip::new(now),
             windows,
             streams: None,
         }
@@ -110,6 +117,14 @@ pub(super) fn send(stats: &DriverCounters, cx: &mut Cx<'_>, mut promise: Promise
         // No reply was outstanding before; the time to the next ping counts from here.
         cx.session.owed_since = now;
     }
+    let mut time_left_us = time_left_us(left);
+    // Only native replies report the server's own time, without which a round trip cannot be told.
+    if time_left_us > 0 && !one_way && promise.endpoint().scheme == Scheme::Native {
+        if promise.streams().is_none() {
+            promise.left_us = time_left_us;
+        }
+        time_left_us = cx.session.round_trip.time_left_us(now, time_left_us);
+    }
     let (body, metadata) = (promise.take_body(), promise.metadata.clone());
     let streams = promise.streams().map(ClientStream::of);
     let (waits, id) = if one_way { (Some(promise), 0) } else { (None, cx.session.enter(promise)) };
@@ -121,7 +136,7 @@ pub(super) fn send(stats: &DriverCounters, cx: &mut Cx<'_>, mut promise: Promise
         compressed,
         one_way,
         schema,
-        time_left_us: time_left_us(left),
+        time_left_us,
         metadata: metadata.as_ref().map_or(&[], |metadata| metadata.as_bytes()),
         body: SendBody::Bytes(&body),
     };
@@ -137,6 +152,23 @@ pub(super) fn send(stats: &DriverCounters, cx: &mut Cx<'_>, mut promise: Promise
                 promise.put_body(body);
             }
         }
+    }
+}
+
+/// Takes note of the round trip of a call that was sent with a deadline and has succeeded. Other replies may omit the
+/// time for which the call was queued.
+#[inline]
+pub(super) fn note_round_trip(cx: &mut Cx<'_>, promise: &Promise, answered: &IncomingReply) {
+    let (left_us @ 1.., Some(deadline)) = (promise.left_us, promise.deadline) else { return };
+    let now = cx.now();
+    // The turn may have begun before the call was sent, or the deadline may have passed: then the time is not known.
+    let took_us =
+        deadline.checked_duration_since(now).and_then(|left_now| left_us.checked_sub(micros(left_now)));
+    if answered.status == Code::Ok.number()
+        && let Some(took_us) = took_us
+    {
+        let server_us = answered.queue_us.saturating_add(answered.handler_us);
+        cx.session.round_trip.record(now, took_us, server_us);
     }
 }
 

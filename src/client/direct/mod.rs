@@ -13,7 +13,7 @@ use std::time::Duration;
 use self::link::DirectConn;
 use super::{CallError, Caller, MethodId};
 use crate::codec::{ArgumentEncode, Codec, ReplyDecode};
-use crate::message::MetadataBuf;
+use crate::message::{MetadataBuf, MetadataTooLong, Priority};
 
 /// Where the time of a call went, in microseconds, as the server reported with its reply.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -75,6 +75,16 @@ impl Direct {
     /// Compresses the arguments of later calls (feature `lz4`), which requests compressed replies too.
     pub fn set_compression(&mut self, compresses: bool) {
         self.link.get_mut().compresses = compresses;
+    }
+
+    /// Sets the priority of later calls, instead of one that was set before: an overloaded server refuses calls of a
+    /// lower priority first.
+    ///
+    /// # Errors
+    ///
+    /// [`MetadataTooLong`]: the entry does not fit beside the existing metadata.
+    pub fn set_priority(&mut self, priority: Priority) -> Result<(), MetadataTooLong> {
+        self.metadata_mut().set(Priority::KEY, priority.as_bytes())
     }
 
     /// Returns the metadata that are sent with each later call.

@@ -248,7 +248,7 @@ fn trailers_of_a_reply_precede_its_body() {
         code: Code::ResourceExhausted,
         queue_us: 3,
         handler_us: 4,
-        trailers: b"\x0eretry-after-ms\x03\0250\0\0\0\0",
+        trailers: b"\x0eretry-after-ms\x03\x00250\0\0\0\0",
         body,
     };
     let chunk = Chunk::from(b"full".to_vec());
@@ -257,7 +257,7 @@ fn trailers_of_a_reply_precede_its_body() {
         assert_eq!(
             frame[..60],
             b"\x19\x96\x01\x01\x02\0\x18\0\x09\0\0\0\0\0\0\0\x08\0\0\0\x03\0\0\0\x04\0\0\0\x04\0\0\0\
-              \x0eretry-after-ms\x03\0250\0\0\0\0full"[..]
+              \x0eretry-after-ms\x03\x00250\0\0\0\0full"[..]
         );
         let trace = decode_whole(&mut client(), &frame);
         assert_eq!(
