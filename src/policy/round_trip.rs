@@ -39,9 +39,9 @@ impl MinRoundTrip {
 
     #[cold]
     fn begin_half(&mut self, now: Instant) {
-        self.previous_us = if now < self.until + HALF { self.current_us } else { NONE };
+        (self.previous_us, self.until) =
+            if now < self.until + HALF { (self.current_us, self.until + HALF) } else { (NONE, now + HALF) };
         self.current_us = NONE;
-        self.until = now + HALF;
     }
 
     /// Returns the least round trip in microseconds; `None` if none was measured in the window.

@@ -16,7 +16,7 @@ use super::added::FoundAdded;
 use super::sniff::{Sniffed, sniff};
 use super::{Broken, DrainNotice, NativeServer, Out, Protocol, Received, ServerContext, StreamSupport};
 use crate::config::Limits;
-use crate::message::{Message, Outgoing};
+use crate::message::{Message, Outgoing, OutgoingReply, SendBody};
 
 /// Defines the protocols: for each its name in [`ProtocolId`], the feature that compiles it, the name in configuration
 /// and counters, the first bytes of a connection (no entry of any row is the start of another), the type of the server's
@@ -207,6 +207,32 @@ impl ServerProtocol {
     }
 }
 
+/// Returns the same message in a place of its own. What is passed by reference is stored in memory wherever it is made,
+/// also for the native protocol, which needs it in registers only.
+#[inline(always)]
+fn rebuilt(outgoing: Outgoing<'_>) -> Outgoing<'_> {
+    match outgoing {
+        Outgoing::Reply(reply) => {
+            let OutgoingReply { id, codec, compressed, code, queue_us, handler_us, trailers, body } = reply;
+            let body = match body {
+                SendBody::Bytes(bytes) => SendBody::Bytes(bytes),
+                SendBody::Chunk(chunk) => SendBody::Chunk(chunk),
+            };
+            Outgoing::Reply(OutgoingReply {
+                id,
+                codec,
+                compressed,
+                code,
+                queue_us,
+                handler_us,
+                trailers,
+                body,
+            })
+        }
+        other => other,
+    }
+}
+
 impl Protocol for ServerProtocol {
     type Message = Message;
     type Outgoing<'a> = Outgoing<'a>;
@@ -235,7 +261,7 @@ impl Protocol for ServerProtocol {
     fn send(&mut self, outgoing: Outgoing<'_>, out: &mut Out<'_>) {
         match self {
             ServerProtocol::Native(native) => native.send(outgoing, out),
-            other => other.send_other(outgoing, out),
+            other => other.send_other(rebuilt(outgoing), out),
         }
     }
 

@@ -118,7 +118,7 @@ pub(super) fn send(stats: &DriverCounters, cx: &mut Cx<'_>, mut promise: Promise
         cx.session.owed_since = now;
     }
     let mut time_left_us = time_left_us(left);
-    // Only native replies report the server's own time, without which a round trip cannot be told.
+    // Only native replies report the server's own time, without which a round trip is not known.
     if time_left_us > 0 && !one_way && promise.endpoint().scheme == Scheme::Native {
         if promise.streams().is_none() {
             promise.left_us = time_left_us;
