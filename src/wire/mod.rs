@@ -155,29 +155,36 @@ impl Out<'_> {
     }
 
     /// Writes a head of four little-endian words and a body. The words are written directly to their destination,
-    /// since a head that is assembled elsewhere and copied as a whole stalls on its own stores.
+    /// since a head that is assembled elsewhere and copied as a whole stalls on its own stores. The slow path takes all
+    /// of it by value: what it took by reference would be stored in memory for the fast path, too.
     #[inline(always)]
     pub fn words_frame(&mut self, words: [u64; 4], body: SendBody<'_>) {
-        if let SendBody::Bytes(bytes) = body
-            && let Some(room) = self.queue.room(32 + bytes.len())
-        {
-            let (head, rest) = room.split_at_mut(32);
-            for (room, word) in head.as_chunks_mut::<8>().0.iter_mut().zip(words) {
-                *room = word.to_le_bytes();
+        let [first, second, third, last] = words;
+        match body {
+            SendBody::Bytes(bytes) => {
+                let Some(room) = self.queue.room(32 + bytes.len()) else {
+                    return self.words_frame_slow(first, second, third, last, bytes);
+                };
+                let (head, rest) = room.split_at_mut(32);
+                for (room, word) in head.as_chunks_mut::<8>().0.iter_mut().zip(words) {
+                    *room = word.to_le_bytes();
+                }
+                rest.copy_from_slice(bytes);
             }
-            rest.copy_from_slice(bytes);
-            return;
+            SendBody::Chunk(chunk) => {
+                self.words_frame_slow(first, second, third, last, &[]);
+                self.queue.link(self.pool, chunk);
+            }
         }
-        self.words_frame_slow(words, body);
     }
 
     #[inline(never)]
-    fn words_frame_slow(&mut self, words: [u64; 4], body: SendBody<'_>) {
+    fn words_frame_slow(&mut self, first: u64, second: u64, third: u64, last: u64, body: &[u8]) {
         let mut head = [0; 32];
-        for (room, word) in head.as_chunks_mut::<8>().0.iter_mut().zip(words) {
+        for (room, word) in head.as_chunks_mut::<8>().0.iter_mut().zip([first, second, third, last]) {
             *room = word.to_le_bytes();
         }
-        self.frame(&head, body);
+        self.queue.put_pair(self.pool, &head, body);
     }
 
     /// Writes a head and a body. A body that is a chunk is linked.
