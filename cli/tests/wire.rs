@@ -8,7 +8,7 @@ use std::process::Command;
 
 use common::{PATIENCE, Ran, Served};
 use coreloop::Code;
-use coreloop::message::{Metadata, method_hash};
+use coreloop::message::{Metadata, method_hash, trailers};
 
 const DOCS: &str = include_str!("../../docs/wire.md");
 
@@ -167,6 +167,10 @@ fn numbers_and_names_are_as_documented() {
 
     let metadata = known(block("metadata"));
     assert_eq!(Metadata::check(&metadata).unwrap().iter().collect::<Vec<_>>(), [("b3", &b"1"[..])]);
+    assert_eq!(
+        known(block("trailers")),
+        trailers::retry_after_ms(250, &mut [0; trailers::TRAILER_BYTES_MAX])
+    );
 }
 
 #[test]

@@ -476,25 +476,32 @@ impl<const IS_SERVER: bool> Protocol for NativeEnd<IS_SERVER> {
 }
 
 /// Writes a header and a body. The words are written directly to their destination, since a header that is assembled
-/// elsewhere and copied as a whole stalls on its own stores.
+/// elsewhere and copied as a whole stalls on its own stores. The slow path takes all of it by value: what it took by
+/// reference would be stored in memory for the fast path, too.
 #[inline(always)]
 fn send_frame(header: [u64; 4], body: SendBody<'_>, out: &mut Out<'_>) {
-    if let SendBody::Bytes(bytes) = body
-        && let Some(room) = out.queue.room(HEADER_BYTES + bytes.len())
-    {
-        let (head, rest) = room.split_at_mut(HEADER_BYTES);
-        for (room, word) in head.as_chunks_mut::<8>().0.iter_mut().zip(header) {
-            *room = word.to_le_bytes();
+    let [first, second, third, last] = header;
+    match body {
+        SendBody::Bytes(bytes) => {
+            let Some(room) = out.queue.room(HEADER_BYTES + bytes.len()) else {
+                return send_frame_slow(first, second, third, last, bytes, out);
+            };
+            let (head, rest) = room.split_at_mut(HEADER_BYTES);
+            for (room, word) in head.as_chunks_mut::<8>().0.iter_mut().zip(header) {
+                *room = word.to_le_bytes();
+            }
+            rest.copy_from_slice(bytes);
         }
-        rest.copy_from_slice(bytes);
-        return;
+        SendBody::Chunk(chunk) => {
+            send_frame_slow(first, second, third, last, &[], out);
+            out.link(chunk);
+        }
     }
-    send_frame_slow(header, body, out);
 }
 
 #[inline(never)]
-fn send_frame_slow(header: [u64; 4], body: SendBody<'_>, out: &mut Out<'_>) {
-    out.frame(&to_bytes(header), body);
+fn send_frame_slow(first: u64, second: u64, third: u64, last: u64, body: &[u8], out: &mut Out<'_>) {
+    out.frame(&to_bytes([first, second, third, last]), SendBody::Bytes(body));
 }
 
 #[cfg(test)]
