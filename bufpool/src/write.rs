@@ -25,7 +25,7 @@ const HEAD_BYTES_MAX: usize = 256;
 ///
 /// ```text
 ///   older: [ joined ] [ linked chunk ] [ joined ] …      tail: [ written | joined | room ]
-///            first out                                            0    start    end   capacity
+///            first out                                            0             end   capacity
 /// ```
 ///
 /// Most turns need only the tail: replies join in it, one write takes them all, and it returns to the pool. Joined
@@ -54,9 +54,10 @@ pub struct WriteQueue {
     older: Option<Box<Older>>,
     /// The buffer that small writes join; the empty buffer if nothing was joined since the last drain.
     tail: Buf,
-    /// start <= end <= the tail's capacity; start is below end unless both are 0.
-    start: usize,
+    /// The end of the waiting bytes in the tail, at most its capacity; 0 if no bytes wait there.
     end: usize,
+    /// The waiting bytes, those of the older segments included. Stored, since it is read for every answer.
+    len: usize,
 }
 
 #[derive(Debug, Default)]
@@ -81,7 +82,7 @@ enum Segment {
 impl WriteQueue {
     /// Creates an empty queue, without memory.
     pub const fn new() -> WriteQueue {
-        WriteQueue { older: None, tail: Buf::none(), start: 0, end: 0 }
+        WriteQueue { older: None, tail: Buf::none(), end: 0, len: 0 }
     }
 
     /// Appends a copy of `bytes`.
@@ -103,6 +104,7 @@ impl WriteQueue {
             head_room.copy_from_slice(head);
             body_room[..body.len()].copy_from_slice(body);
             self.end += head.len() + body.len();
+            self.len += head.len() + body.len();
         } else {
             self.put_pair_across(pool, head, body);
         }
@@ -114,6 +116,7 @@ impl WriteQueue {
     pub fn room(&mut self, bytes: usize) -> Option<&mut [u8]> {
         let room = self.tail.as_mut_slice().get_mut(self.end..)?.get_mut(..bytes)?;
         self.end += bytes;
+        self.len += bytes;
         Some(room)
     }
 
@@ -135,30 +138,31 @@ impl WriteQueue {
             pool.give_back_chunk(chunk);
             return;
         }
-        let waiting = self.end - self.start;
+        let waiting = self.tail_len();
         if waiting > HEAD_BYTES_MAX {
             self.retire_tail();
         } else if waiting > 0 {
             // A head before its large body: not worth a buffer of the tail's size, which stays for the next head.
             let mut buf = pool.lend(waiting);
-            buf.as_mut_slice()[..waiting].copy_from_slice(&self.tail.as_slice()[self.start..self.end]);
+            buf.as_mut_slice()[..waiting]
+                .copy_from_slice(&self.tail.as_slice()[self.end - waiting..self.end]);
             self.push_older(Segment::Joined { buf, start: 0, end: waiting });
-            self.start = 0;
             self.end = 0;
         }
+        self.len += chunk.len();
         self.push_older(Segment::Linked(chunk));
     }
 
     /// Returns the number of waiting bytes.
     #[inline]
     pub fn len(&self) -> usize {
-        self.end - self.start + self.older.as_ref().map_or(0, |older| older.bytes)
+        self.len
     }
 
     /// Returns whether the queue is empty.
     #[inline]
     pub fn is_empty(&self) -> bool {
-        self.end == 0 && self.older.is_none()
+        self.len == 0
     }
 
     /// Returns the number of contiguous pieces. For one, a plain write of [`first`](WriteQueue::first) is enough.
@@ -173,7 +177,7 @@ impl WriteQueue {
         if let Some(older) = &self.older {
             return older.segments.front().map(Segment::bytes);
         }
-        (self.end > 0).then(|| &self.tail.as_slice()[self.start..self.end])
+        (self.end > 0).then(|| &self.tail.as_slice()[self.end - self.len..self.end])
     }
 
     /// Fills `into` with the first pieces, in order, and returns their number. None of them is empty.
@@ -189,7 +193,7 @@ impl WriteQueue {
         if self.end > 0
             && let Some(slot) = into.get_mut(count)
         {
-            *slot = IoSlice::new(&self.tail.as_slice()[self.start..self.end]);
+            *slot = IoSlice::new(&self.tail.as_slice()[self.end - self.tail_len()..self.end]);
             count += 1;
         }
         count
@@ -202,13 +206,12 @@ impl WriteQueue {
     /// Panics if fewer than `n` bytes wait.
     #[inline]
     pub fn written(&mut self, pool: &mut Pool, n: usize) {
-        let n = if self.older.is_none() { n } else { self.written_older(pool, n) };
-        let waiting = self.end - self.start;
-        assert!(n <= waiting, "more written than waited");
-        if n < waiting {
-            self.start += n;
-        } else if self.older.is_none() {
-            self.start = 0;
+        assert!(n <= self.len, "more written than waited");
+        self.len -= n;
+        if self.older.is_some() {
+            self.written_older(pool, n);
+        }
+        if self.len == 0 {
             self.end = 0;
             pool.give_back(mem::replace(&mut self.tail, Buf::none()));
         }
@@ -219,9 +222,15 @@ impl WriteQueue {
         if let Some(older) = self.older.take() {
             older.segments.into_iter().for_each(|segment| segment.give_back(pool));
         }
-        self.start = 0;
         self.end = 0;
+        self.len = 0;
         pool.give_back(mem::replace(&mut self.tail, Buf::none()));
+    }
+
+    /// Returns the number of waiting bytes in the tail.
+    #[inline]
+    fn tail_len(&self) -> usize {
+        self.len - self.older.as_ref().map_or(0, |older| older.bytes)
     }
 
     /// Copies to the tail, which has enough room.
@@ -230,6 +239,7 @@ impl WriteQueue {
         let end = self.end + bytes.len();
         self.tail.as_mut_slice()[self.end..end].copy_from_slice(bytes);
         self.end = end;
+        self.len += bytes.len();
     }
 
     /// Fills the tail, then continues in further buffers, so that only the last one has room left.
@@ -274,8 +284,9 @@ impl WriteQueue {
     /// Moves a non-empty tail to the end of the older segments.
     fn retire_tail(&mut self) {
         if self.end > 0 {
+            let start = self.end - self.tail_len();
             let buf = mem::replace(&mut self.tail, Buf::none());
-            let (start, end) = (mem::take(&mut self.start), mem::take(&mut self.end));
+            let end = mem::take(&mut self.end);
             self.push_older(Segment::Joined { buf, start, end });
         }
     }
@@ -286,17 +297,16 @@ impl WriteQueue {
         older.segments.push_back(segment);
     }
 
-    /// Removes `n` bytes from the older segments and returns the rest of `n` for the tail. Drops `older` once it is
-    /// empty.
+    /// Removes up to `n` bytes from the older segments; the rest of `n` is the tail's. Drops `older` once it is empty.
     #[inline(never)]
-    fn written_older(&mut self, pool: &mut Pool, mut n: usize) -> usize {
-        let Some(older) = &mut self.older else { return n };
+    fn written_older(&mut self, pool: &mut Pool, mut n: usize) {
+        let Some(older) = &mut self.older else { return };
         while let Some(segment) = older.segments.front_mut() {
             let len = segment.bytes().len();
             if n < len {
                 segment.advance(n);
                 older.bytes -= n;
-                return 0;
+                return;
             }
             n -= len;
             older.bytes -= len;
@@ -305,7 +315,6 @@ impl WriteQueue {
             }
         }
         self.older = None;
-        n
     }
 }
 

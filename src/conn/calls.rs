@@ -174,7 +174,7 @@ impl Calls {
     }
 
     /// Returns whether an unanswered call has this id.
-    #[inline]
+    #[inline(always)]
     pub fn contains(&self, id: u64) -> bool {
         !self.is_empty() && id <= self.id_max && self.slot_of(id).is_some()
     }

@@ -262,6 +262,13 @@ impl<W: Protocol> Conn<W> {
         Some((message, consumed))
     }
 
+    /// Returns whether messages are decoded and answered as usual: the connection does not drain or end, and no limit
+    /// has stopped reading or restricted what is admitted. May be false for a while after that has become true again.
+    #[inline]
+    pub fn is_fast_path(&self) -> bool {
+        self.fast_path
+    }
+
     /// Returns the next whole message in the buffered bytes.
     pub fn next_message(
         &mut self,
@@ -516,7 +523,7 @@ impl<W: Protocol> Conn<W> {
     /// Asserts what must hold whenever the reactor turns to another connection.
     pub fn check(&self, limits: &Limits) {
         debug_assert!(self.in_flight > 0 || self.in_flight_bytes == 0);
-        debug_assert!(!self.fast_path || !self.is_paused && self.is_fast_state());
+        debug_assert!(!self.fast_path || !self.is_paused && !self.is_saturated && self.is_fast_state());
         debug_assert!(
             self.out.len() < limits.write_queue_high_bytes
                 || self.is_paused

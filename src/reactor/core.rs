@@ -21,6 +21,7 @@ use crate::context::Peer;
 use crate::policy::flush::FlushPolicy;
 use crate::stats::ReactorStats;
 use crate::transport::{ReadinessSender, Transport};
+use crate::wire::Protocol;
 
 /// The most slices in one vectored write.
 const SLICES: usize = 64;
@@ -528,18 +529,29 @@ impl<A: App> Core<A> {
 fn take_message<A: App>(app: &mut A, cx: &mut ConnCx<'_, A>) -> bool {
     match cx.conn.next_message(cx.pool, cx.now, cx.limits) {
         NextMessage::Message { message, consumed } => {
-            if cx.conn.refuses_calls(cx.now) {
-                app.on_message_after_drain(cx, message);
-            } else if cx.conn.is_saturated() {
-                app.on_message_while_saturated(cx, message);
-            } else {
+            if cx.conn.is_fast_path() {
                 app.on_message(cx, message);
+            } else {
+                pass_on_slow(app, cx, message);
             }
             cx.conn.consume(consumed);
             true
         }
         NextMessage::Answered => true,
         NextMessage::Nothing => false,
+    }
+}
+
+/// Passes on a message of a connection that drains, or whose reading is stopped or restricted.
+#[cold]
+#[inline(never)]
+fn pass_on_slow<A: App>(app: &mut A, cx: &mut ConnCx<'_, A>, message: <A::Protocol as Protocol>::Message) {
+    if cx.conn.refuses_calls(cx.now) {
+        app.on_message_after_drain(cx, message);
+    } else if cx.conn.is_saturated() {
+        app.on_message_while_saturated(cx, message);
+    } else {
+        app.on_message(cx, message);
     }
 }
 

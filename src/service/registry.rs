@@ -67,7 +67,7 @@ impl Registry {
     }
 
     /// Returns the index of the method with that hash.
-    #[inline]
+    #[inline(always)]
     pub fn index_of(&self, hash: u32) -> Option<u32> {
         let mask = self.table.len() - 1;
         let mut at = hash as usize & mask;

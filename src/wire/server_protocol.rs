@@ -63,7 +63,10 @@ macro_rules! protocols {
         }
 
         /// The protocol of a server's connection: undecided until its first bytes arrive, then fixed.
+        // With a representation the tag is a byte of its own. Otherwise it is in the niche of a field, and each `match`
+        // takes five more instructions; every call has several.
         #[derive(Debug)]
+        #[repr(u8)]
         pub enum ServerProtocol {
             /// Too few bytes to recognize the protocol.
             Sniffing {
@@ -199,6 +202,16 @@ impl ServerProtocol {
         Received::Skip { consumed: 0 }
     }
 
+    /// Continues with net/rpc a connection that HTTP has granted to it.
+    #[cfg(all(feature = "http", feature = "netrpc"))]
+    #[cold]
+    #[inline(never)]
+    fn become_go_rpc(&mut self) {
+        if let ServerProtocol::Http(http) = self {
+            *self = ServerProtocol::NetRpc(Box::new(NetRpc::server(http.side().clone())));
+        }
+    }
+
     #[inline(never)]
     fn send_other(&mut self, outgoing: Outgoing<'_>, out: &mut Out<'_>) {
         // An undecided connection has received no request, so there is nothing to answer: this is a notice, which has
@@ -246,6 +259,9 @@ impl Protocol for ServerProtocol {
         }
     }
 
+    /// Inlined into the read loop, without the `receive` of any protocol: those are `inline(never)`, since the stack
+    /// frame and the saved registers of one would be a cost of the calls of all.
+    #[inline(always)]
     fn receive(&mut self, input: &[u8], out: &mut Out<'_>) -> Received<Message> {
         #[cfg(all(feature = "http", feature = "netrpc"))]
         if let ServerProtocol::Http(http) = self
@@ -253,7 +269,7 @@ impl Protocol for ServerProtocol {
             && http.held_bytes() == 0
         {
             // The answer that grants it is written; this byte is the first of the other protocol.
-            *self = ServerProtocol::NetRpc(Box::new(NetRpc::server(http.side().clone())));
+            self.become_go_rpc();
         }
         each!(self, self.decide(input), wire => wire.receive(input, out))
     }
@@ -311,7 +327,7 @@ impl Protocol for ServerProtocol {
         each!(self, &[], wire => wire.scratch())
     }
 
-    #[inline]
+    #[inline(always)]
     fn held_bytes(&self) -> usize {
         match self {
             #[cfg(feature = "http")]

@@ -238,7 +238,9 @@ impl Dispatcher {
             return self.refuse_unknown(cx, &request);
         };
         let method = registry.method(index);
-        if let Err(status) = admit(method, &request, cx) {
+        if !admits_fast(method, &request, cx)
+            && let Err(status) = admit(method, &request, cx)
+        {
             return self.refuse_at(cx, &request, Some(index), EndPlace::Refused, &status);
         }
         if cx.session.calls.contains(request.id) && !request.one_way {
@@ -302,27 +304,25 @@ impl Dispatcher {
     }
 }
 
-/// Checks whether a request fits the method that it names.
-#[inline]
-fn admit(method: &Method, request: &Request, cx: &Cx<'_>) -> Result<(), Status> {
-    let is_accepted = method.accepts_number(request.codec);
+/// Returns whether a request certainly fits the method that it names; if not, [`admit`] decides.
+#[inline(always)]
+fn admits_fast(method: &Method, request: &Request, cx: &Cx<'_>) -> bool {
+    if request.name.is_some() {
+        return false;
+    }
     let is_same = request.schema == 0 || request.schema == method.schema();
-    if is_accepted && is_same && request.name.is_none() {
-        return Ok(());
+    if method.accepts_number(request.codec) && is_same {
+        return true;
     }
     // The number of a JSON dialect. A native frame cannot carry it.
-    if JsonDialect::split(request.codec).1 != JsonDialect::Serde
+    JsonDialect::split(request.codec).1 != JsonDialect::Serde
         && method.accepts_codec(Codec::Json)
-        && request.name.is_none()
         && cx.protocol().id() != Some(ProtocolId::Native)
-    {
-        return Ok(());
-    }
-    admit_slow(method, request, cx)
 }
 
+/// Checks whether a request fits the method that it names.
 #[inline(never)]
-fn admit_slow(method: &Method, request: &Request, cx: &Cx<'_>) -> Result<(), Status> {
+fn admit(method: &Method, request: &Request, cx: &Cx<'_>) -> Result<(), Status> {
     let number = match cx.protocol().id() {
         Some(ProtocolId::Native) => request.codec,
         _ => JsonDialect::split(request.codec).0,

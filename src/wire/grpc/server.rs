@@ -142,7 +142,7 @@ impl GrpcServerInner {
 
     // Input.
 
-    #[inline]
+    #[inline(never)]
     pub(super) fn receive(&mut self, input: &[u8], out: &mut Out<'_>) -> Received<Message> {
         // The message that used it has been taken.
         self.scratch.clear();
@@ -420,7 +420,7 @@ impl GrpcServerInner {
 
     // Time.
 
-    #[inline]
+    #[inline(never)]
     pub(super) fn on_time(&mut self, now: Instant, limits: &Limits, out: &mut Out<'_>) {
         if self.now != Some(now) {
             self.now = Some(now);

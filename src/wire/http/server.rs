@@ -177,6 +177,7 @@ impl HttpServerInner {
 
     // Input.
 
+    #[inline(never)]
     pub(super) fn receive(&mut self, input: &[u8], out: &mut Out<'_>) -> Received<Message> {
         if self.is_scratch_stale {
             self.release_scratch();

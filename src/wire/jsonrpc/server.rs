@@ -232,6 +232,7 @@ impl Protocol for JsonRpc {
     type Message = Message;
     type Outgoing<'a> = Outgoing<'a>;
 
+    #[inline(never)]
     fn receive(&mut self, input: &[u8], _out: &mut Out<'_>) -> Received<Message> {
         if self.gathered.is_some() {
             return self.next_of_batch(input);

@@ -268,6 +268,7 @@ impl Protocol for NetRpc {
     type Message = Message;
     type Outgoing<'a> = Outgoing<'a>;
 
+    #[inline(never)]
     fn receive(&mut self, input: &[u8], _out: &mut Out<'_>) -> Received<Message> {
         self.receiver.release_scratch();
         if let Some(why) = &self.broken {
