@@ -242,7 +242,7 @@ impl<T> Lane<T> {
     /// A call of unknown cost counts as the whole look-ahead of a worker.
     #[inline]
     fn weight_ns(&self, estimate_ns: u32) -> u64 {
-        u64::from(if estimate_ns == 0 { self.look_ahead_ns } else { estimate_ns })
+        u64::from(if estimate_ns == 0 { self.look_ahead_ns.max(1) } else { estimate_ns })
     }
 
     /// Returns whether the pool takes one more call. While a worker sleeps, the shares of others are not used.

@@ -177,6 +177,7 @@ pub struct Answer {
     pub flags: u8,
     pub id: u64,
     pub status: u32,
+    pub metadata: Vec<u8>,
     pub body: Vec<u8>,
 }
 
@@ -316,14 +317,19 @@ impl Peer {
         }
         let word = |at: usize| u32::from_le_bytes(header[at..at + 4].try_into().unwrap());
         assert_eq!(header[..3], [0x19, 0x96, 1], "not a frame");
-        assert_eq!(header[6..8], [0, 0], "a reply has no metadata");
+        let mut metadata = vec![0; usize::from(u16::from_le_bytes([header[6], header[7]]))];
         let mut body = vec![0; word(28) as usize];
-        if let Err(error) = self.read_full(&mut body) {
-            assert!(is_gone(&error), "no body came: {error}");
-            return None;
+        for part in [&mut metadata, &mut body] {
+            if let Err(error) = self.read_full(part) {
+                assert!(is_gone(&error), "no body came: {error}");
+                return None;
+            }
         }
         let id = u64::from_le_bytes(header[8..16].try_into().unwrap());
-        Some(Answer { kind: header[3], codec: header[4], flags: header[5], id, status: word(16), body })
+        let (kind, codec, flags, status) = (header[3], header[4], header[5], word(16));
+        let is_refusal = kind == kind::REPLY && status == Code::ResourceExhausted as u32;
+        assert!(metadata.is_empty() || is_refusal, "metadata that was not asked for");
+        Some(Answer { kind, codec, flags, id, status, metadata, body })
     }
 
     #[track_caller]

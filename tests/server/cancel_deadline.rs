@@ -42,7 +42,8 @@ fn queued_work_that_is_cancelled_never_begins() {
         peer.ends();
     }
     let stats = rig.stats();
-    assert_eq!((stats.cancelled, stats.late, stats.dropped), (10, 10, 0));
+    // One of them had been handed over to the worker.
+    assert_eq!((stats.cancelled, stats.late, stats.dropped), (10, 1, 0));
     witness.assert_all_released();
 }
 
@@ -206,7 +207,8 @@ fn a_call_whose_deadline_passes_while_it_is_queued_never_begins() {
         assert_eq!(late, [1, 2, 3, 4, 5]);
         rig.gate.admit(1);
         assert_eq!(peer.answer().id, 0);
-        eventually("the queue is empty", || rig.stats().late == 5 * round);
+        // One of the pooled calls had been handed over to the worker.
+        eventually("the queue is empty", || rig.stats().late + rig.stats().removed == 5 * round);
         assert_eq!(rig.gate.begun(), round);
         peer.half_close();
         peer.ends();
