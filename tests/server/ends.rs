@@ -257,28 +257,30 @@ const CASES: &[Case] = &[
     },
     Case {
         name: "late at dequeue",
-        change: one_worker,
+        change: |config| (config.workers, config.blocking_threads) = (2, 1),
         run: |scene| {
             scene.occupy_worker(0);
+            scene.occupy_worker(4);
             scene.send(&Frame::call(1, "Pooled.Double", 1).time_left(5 * TEN_MS));
             scene.peer.ping();
             scene.call(2, "Pooled.Gate");
             scene.peer.ping();
-            // The reactor cannot answer the call at its deadline, because it is busy. A worker that runs the gate's
-            // call has sent back the late one.
+            // The reactor cannot answer the call at its deadline, because it is busy. A worker that runs the last
+            // gate's call has sent back the late one.
             scene.call(3, "Inline.Wait");
             std::thread::sleep(10 * TEN_MS);
             scene.rig.gate.admit(1);
-            scene.rig.gate.wait_for(2);
+            scene.rig.gate.wait_for(3);
             scene.release.send(()).unwrap();
             scene.rig.gate.open();
-            (0..4).for_each(|_| drop(scene.peer.answer()));
+            (0..5).for_each(|_| drop(scene.peer.answer()));
         },
         ends: &[
             (0, EndPlace::Worker, Code::Ok),
             (1, EndPlace::LateAtDequeue, Code::DeadlineExceeded),
             (2, EndPlace::Worker, Code::Ok),
             (3, EndPlace::Inline, Code::Ok),
+            (4, EndPlace::Worker, Code::Ok),
         ],
     },
     Case {
