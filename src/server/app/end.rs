@@ -178,6 +178,22 @@ impl CallEnds {
         }
     }
 
+    /// Ends a call whose answer tells the load.
+    #[cold]
+    pub(super) fn end_with_load(
+        &mut self,
+        cx: &mut Cx<'_>,
+        call: EndingCall,
+        ended: CallEnd<'_>,
+        load_ns: u64,
+    ) {
+        let mut room = [0; TRAILER_BYTES_MAX];
+        // A shed call says when to try again instead.
+        let is_free = ended.trailers.is_empty();
+        let trailers = if is_free { load_trailers(load_ns, &mut room) } else { ended.trailers };
+        self.end(cx, call, CallEnd { trailers, ..ended });
+    }
+
     /// Ends a call whose connection has closed: it has no answer.
     pub(super) fn end_dropped(&mut self, key: Key, call: &ConnCall) {
         let call = EndingCall::in_flight(call);
@@ -318,31 +334,21 @@ impl Dispatcher {
         if call.is_answered() {
             return self.ends.stats.calls.late.add(1);
         }
+        let ending = EndingCall::in_flight(&call);
         if call.wants_load() {
-            return self.end_with_load(cx, &call, ended);
+            self.ends.end_with_load(cx, ending, ended, self.run_queue.load_ns());
+        } else {
+            self.ends.end(cx, ending, ended);
         }
-        self.ends.end(cx, EndingCall::in_flight(&call), ended);
         if call.is_streaming() {
             cx.on_stream_answered();
         }
     }
+}
 
-    #[cold]
-    fn end_with_load(&mut self, cx: &mut Cx<'_>, call: &ConnCall, ended: CallEnd<'_>) {
-        let mut room = [0; TRAILER_BYTES_MAX];
-        let trailers = self.load_trailers(&mut room);
-        // A shed call says when to try again.
-        let trailers = if ended.trailers.is_empty() { trailers } else { ended.trailers };
-        self.ends.end(cx, EndingCall::in_flight(call), CallEnd { trailers, ..ended });
-        if call.is_streaming() {
-            cx.on_stream_answered();
-        }
-    }
-
-    /// Encodes the load of the reactor: the microseconds that a new call would wait for a worker.
-    pub(super) fn load_trailers<'a>(&self, room: &'a mut [u8; TRAILER_BYTES_MAX]) -> &'a [u8] {
-        trailers::load_us((self.run_queue.load_ns() / 1000).min(u64::from(u32::MAX)) as u32, room)
-    }
+/// Encodes the load of a reactor, which is the time that a new call would wait for a worker.
+pub(super) fn load_trailers(load_ns: u64, room: &mut [u8; TRAILER_BYTES_MAX]) -> &[u8] {
+    trailers::load_us((load_ns / 1000).min(u64::from(u32::MAX)) as u32, room)
 }
 
 /// Returns whether the caller asks for the load of the server.

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use coreloop_bufpool::{Chunk, LINK_BYTES_MIN};
 
-use super::end::{CallEnd, EndingCall, wants_load};
+use super::end::{CallEnd, EndingCall, load_trailers, wants_load};
 use super::{Cx, Dispatcher, deadline_of};
 use crate::conn::calls::WorkPlace;
 use crate::context::{Context, ContextParts, Deferral, Outcome, RunCall};
@@ -57,7 +57,8 @@ impl Dispatcher {
     ) {
         self.ends.count_work(note);
         let mut room = [0; TRAILER_BYTES_MAX];
-        let trailers = if wants_load(cx, request) { self.load_trailers(&mut room) } else { &[] };
+        let is_told = wants_load(cx, request);
+        let trailers = if is_told { load_trailers(self.run_queue.load_ns(), &mut room) } else { &[] };
         let ended = settle_inline(outcome, &mut self.out, queue_us, 0);
         self.ends.end_quick_slow(cx, request, index, CallEnd { trailers, ..ended });
     }
@@ -85,10 +86,12 @@ impl Dispatcher {
         self.ends.timing.note_exact(index, ended.duration_since(began));
         let handler_us = micros(ended.duration_since(began));
         self.ends.count_work(note);
-        let mut room = [0; TRAILER_BYTES_MAX];
-        let trailers = if wants_load(cx, request) { self.load_trailers(&mut room) } else { &[] };
+        let call = EndingCall::of_request(request, Some(index));
         let ended = settle_inline(outcome, &mut self.out, queue_us, handler_us);
-        self.ends.end(cx, EndingCall::of_request(request, Some(index)), CallEnd { trailers, ..ended });
+        if wants_load(cx, request) {
+            return self.ends.end_with_load(cx, call, ended, self.run_queue.load_ns());
+        }
+        self.ends.end(cx, call, ended);
     }
 
     /// Runs an inline method on the reactor's thread; its reply is in `out`.
