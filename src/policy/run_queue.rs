@@ -356,13 +356,14 @@ impl<T> RunQueue<T> {
         self.lanes[pool as usize].set_others(reactors, work_ns);
     }
 
-    /// Returns the nanoseconds that a new call would wait for a worker of the pool for CPU work.
+    /// Returns the nanoseconds that a new call would wait for a worker of the pool for CPU work; at least 1 if it would
+    /// wait, even if nothing is known of the calls before it.
     pub fn load_ns(&self) -> u64 {
         let lane = &self.lanes[WorkPool::Cpu as usize];
         if lane.queue.is_empty() && lane.has_room(0, false) {
             return 0;
         }
-        lane.stretched((self.work_ns(WorkPool::Cpu) + lane.others_ns) / u64::from(lane.workers))
+        lane.stretched((self.work_ns(WorkPool::Cpu) + lane.others_ns) / u64::from(lane.workers)).max(1)
     }
 
     // Sources.

@@ -341,7 +341,8 @@ impl Dispatcher {
 
     /// Encodes the load of the reactor: the microseconds that a new call would wait for a worker.
     pub(super) fn load_trailers<'a>(&self, room: &'a mut [u8; TRAILER_BYTES_MAX]) -> &'a [u8] {
-        trailers::load_us((self.run_queue.load_ns() / 1000).min(u64::from(u32::MAX)) as u32, room)
+        let load_us = self.run_queue.load_ns().div_ceil(1000).min(u64::from(u32::MAX));
+        trailers::load_us(load_us as u32, room)
     }
 }
 
