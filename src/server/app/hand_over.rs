@@ -238,18 +238,16 @@ impl Dispatcher {
                 self.put_back(batch);
             }
             Next::Shed(reason, since, waiting) => {
-                let mut room = [0; TRAILER_BYTES_MAX];
-                let trailers = retry_after_ms(self.run_queue.retry_after_ms(pool), &mut room);
                 let ended = CallEnd {
                     place: EndPlace::Shed(reason),
                     code: Code::ResourceExhausted,
                     queue_us: micros(now.saturating_duration_since(since)),
                     handler_us: 0,
                     compressed: false,
-                    trailers,
+                    trailers: &[],
                     body: SendBody::Bytes(reason.message().as_bytes()),
                 };
-                conns.with(waiting.key, |cx| self.end_work(cx, waiting.slot, ended));
+                self.end_shed(conns, pool, waiting.key, waiting.slot, ended);
                 self.recycle(waiting);
             }
         }
