@@ -277,7 +277,10 @@ impl Dispatcher {
         if pool == WorkPool::Cpu
             && let Some(batch) = self.gathering.take()
         {
-            if batch.estimate_ns + u64::from(cost.charge.estimate_ns) <= u64::from(self.look_ahead_ns) {
+            // A call of unknown cost begins a batch: with one worker, finished calls are returned when it has ended.
+            let estimate_ns = cost.charge.estimate_ns;
+            let fits = batch.estimate_ns + u64::from(estimate_ns) <= u64::from(self.look_ahead_ns);
+            if fits && estimate_ns > 0 {
                 return batch;
             }
             self.ready.push(batch);
