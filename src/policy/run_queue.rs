@@ -559,8 +559,9 @@ impl<T> RunQueue<T> {
         }
         let limit = self.adaptive.as_ref()?.limit();
         // Of the two lower levels, less is let in.
-        let quarters = 4 - u32::from(call.level.saturating_sub(1));
-        (self.in_progress() >= (limit / 4 * quarters).max(1)).then_some(ShedReason::Concurrency)
+        let quarters = 4 - u64::from(call.level.saturating_sub(1));
+        let limit = (u64::from(limit) * quarters / 4).max(1);
+        (u64::from(self.in_progress()) >= limit).then_some(ShedReason::Concurrency)
     }
 
     fn count_begun(&mut self, method: u32) {
