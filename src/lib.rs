@@ -103,6 +103,8 @@ mod readme_tests {
     mod go_interop {}
     #[doc = include_str!("../docs/http.md")]
     mod http {}
+    #[doc = include_str!("../docs/overload.md")]
+    mod overload {}
     #[doc = include_str!("../docs/services.md")]
     mod services {}
     #[doc = include_str!("../docs/wire.md")]

@@ -15,6 +15,8 @@ pub struct Summary {
     pub calls: u64,
     /// Calls whose status was not ok, by the status name.
     pub errors: Vec<(&'static str, u64)>,
+    /// Calls that were shed, of all methods, by the reason. They are errors too.
+    pub shed: Vec<(&'static str, u64)>,
     /// Answers whose connection was already closed.
     pub dropped: u64,
     /// Calls cancelled because the drain took too long.
@@ -38,6 +40,7 @@ impl Summary {
         for method in &stats.methods {
             summary.calls += method.calls;
             method.answers.iter().for_each(|answer| summary.add_error(*answer));
+            method.shed.iter().for_each(|shed| add(&mut summary.shed, *shed));
         }
         for refusal in &stats.refused {
             summary.calls += refusal.1;
@@ -47,38 +50,56 @@ impl Summary {
     }
 
     fn add_error(&mut self, (name, count): (&'static str, u64)) {
-        if name == "ok" || count == 0 {
-            return;
-        }
-        match self.errors.iter_mut().find(|(known, _)| *known == name) {
-            Some((_, sum)) => *sum += count,
-            None => self.errors.push((name, count)),
+        if name != "ok" {
+            add(&mut self.errors, (name, count));
         }
     }
 
     /// Returns the number of calls whose status was not ok.
     pub fn error_count(&self) -> u64 {
-        self.errors.iter().map(|(_, count)| count).sum()
+        sum(&self.errors)
     }
 
-    /// Formats a line: `calls 10, errors 2 (not_found 2), dropped 0, drain-cancelled 0, connections 3`.
+    /// Formats a line: `calls 10, errors 2 (not_found 2), dropped 0, drain-cancelled 0, connections 3`. If calls were
+    /// shed, or handlers panicked, their numbers follow: `, shed 5 (expected_late 5), panics 1`.
     pub fn line(&self) -> String {
-        let by_name: Vec<String> =
-            self.errors.iter().map(|(name, count)| format!("{name} {count}")).collect();
-        let by_name = if by_name.is_empty() { String::new() } else { format!(" ({})", by_name.join(", ")) };
         let mut line = format!(
-            "calls {}, errors {}{by_name}, dropped {}, drain-cancelled {}, connections {}",
+            "calls {}, errors {}, dropped {}, drain-cancelled {}, connections {}",
             self.calls,
-            self.error_count(),
+            total_by_name(&self.errors),
             self.dropped,
             self.drain_cancelled,
             self.connections
         );
+        if !self.shed.is_empty() {
+            line.push_str(&format!(", shed {}", total_by_name(&self.shed)));
+        }
         if self.panics > 0 {
             line.push_str(&format!(", panics {}", self.panics));
         }
         line
     }
+}
+
+fn add(counts: &mut Vec<(&'static str, u64)>, (name, count): (&'static str, u64)) {
+    if count == 0 {
+        return;
+    }
+    match counts.iter_mut().find(|(known, _)| *known == name) {
+        Some((_, sum)) => *sum += count,
+        None => counts.push((name, count)),
+    }
+}
+
+fn sum(counts: &[(&'static str, u64)]) -> u64 {
+    counts.iter().map(|(_, count)| count).sum()
+}
+
+/// Formats the sum of the counts, and what it consists of: `5 (expected_late 3, queue_full 2)`.
+fn total_by_name(counts: &[(&'static str, u64)]) -> String {
+    let parts: Vec<String> = counts.iter().map(|(name, count)| format!("{name} {count}")).collect();
+    let parts = if parts.is_empty() { String::new() } else { format!(" ({})", parts.join(", ")) };
+    format!("{}{parts}", sum(counts))
 }
 
 /// Prints a line of statistics at regular intervals, until it is dropped.
@@ -160,6 +181,21 @@ mod tests {
             summary.line(),
             "calls 17, errors 8 (not_found 6, unimplemented 2), dropped 0, drain-cancelled 0, connections 0"
         );
+    }
+
+    #[test]
+    fn calls_that_were_shed_are_listed_by_reason() {
+        let mut stats = stats();
+        assert!(!Summary::of(&stats).line().contains("shed"));
+        stats.methods[0].shed = vec![("queue_full", 2), ("expected_late", 3)];
+        stats.methods[1].shed = vec![("expected_late", 4)];
+        stats.refused.push(("resource_exhausted", 9));
+        stats.panics = 1;
+        let summary = Summary::of(&stats);
+        assert_eq!((summary.calls, summary.error_count()), (26, 17), "they are among the refused");
+        let line = summary.line();
+        let end = ", connections 0, shed 9 (queue_full 2, expected_late 7), panics 1";
+        assert!(line.ends_with(end), "{line}");
     }
 
     #[test]

@@ -356,13 +356,14 @@ impl<T> RunQueue<T> {
         self.lanes[pool as usize].set_others(reactors, work_ns);
     }
 
-    /// Returns the nanoseconds that a new call would wait for a worker of the pool for CPU work.
+    /// Returns the nanoseconds that a new call would wait for a worker of the pool for CPU work; at least 1 if it would
+    /// wait, even if nothing is known of the calls before it.
     pub fn load_ns(&self) -> u64 {
         let lane = &self.lanes[WorkPool::Cpu as usize];
         if lane.queue.is_empty() && lane.has_room(0, false) {
             return 0;
         }
-        lane.stretched((self.work_ns(WorkPool::Cpu) + lane.others_ns) / u64::from(lane.workers))
+        lane.stretched((self.work_ns(WorkPool::Cpu) + lane.others_ns) / u64::from(lane.workers)).max(1)
     }
 
     // Sources.
@@ -558,8 +559,9 @@ impl<T> RunQueue<T> {
         }
         let limit = self.adaptive.as_ref()?.limit();
         // Of the two lower levels, less is let in.
-        let quarters = 4 - u32::from(call.level.saturating_sub(1));
-        (self.in_progress() >= (limit / 4 * quarters).max(1)).then_some(ShedReason::Concurrency)
+        let quarters = 4 - u64::from(call.level.saturating_sub(1));
+        let limit = (u64::from(limit) * quarters / 4).max(1);
+        (u64::from(self.in_progress()) >= limit).then_some(ShedReason::Concurrency)
     }
 
     fn count_begun(&mut self, method: u32) {

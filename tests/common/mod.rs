@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use coreloop::Code;
 use coreloop::codec::Codec;
-use coreloop::message::{MetadataBuf, method_hash};
+use coreloop::message::{Metadata, MetadataBuf, method_hash};
 use coreloop::reactor::Address;
 
 #[allow(unused_imports, reason = "each test file uses its own part")]
@@ -146,9 +146,14 @@ impl Frame {
         self
     }
 
-    pub fn named(mut self, name: &[u8]) -> Frame {
+    pub fn named(self, name: &[u8]) -> Frame {
+        self.with("method", name)
+    }
+
+    /// Sets the metadata to one entry.
+    pub fn with(mut self, key: &str, value: &[u8]) -> Frame {
         let mut metadata = MetadataBuf::new();
-        metadata.push("method", name).unwrap();
+        metadata.push(key, value).unwrap();
         self.metadata = metadata.as_bytes().to_vec();
         self
     }
@@ -177,7 +182,8 @@ pub struct Answer {
     pub flags: u8,
     pub id: u64,
     pub status: u32,
-    pub metadata: Vec<u8>,
+    /// The entries of the metadata: the trailers of a reply.
+    pub trailers: Vec<(String, String)>,
     pub body: Vec<u8>,
 }
 
@@ -189,6 +195,11 @@ impl Answer {
 
     pub fn text(&self) -> String {
         String::from_utf8(self.body.clone()).unwrap()
+    }
+
+    /// Returns the number that a trailer states.
+    pub fn trailer(&self, key: &str) -> Option<u64> {
+        self.trailers.iter().find(|(name, _)| name == key).map(|(_, value)| value.parse().unwrap())
     }
 
     /// Returns the number that a successful call returned.
@@ -317,19 +328,22 @@ impl Peer {
         }
         let word = |at: usize| u32::from_le_bytes(header[at..at + 4].try_into().unwrap());
         assert_eq!(header[..3], [0x19, 0x96, 1], "not a frame");
-        let mut metadata = vec![0; usize::from(u16::from_le_bytes([header[6], header[7]]))];
-        let mut body = vec![0; word(28) as usize];
-        for part in [&mut metadata, &mut body] {
-            if let Err(error) = self.read_full(part) {
-                assert!(is_gone(&error), "no body came: {error}");
-                return None;
-            }
+        let metadata_len = usize::from(u16::from_le_bytes(header[6..8].try_into().unwrap()));
+        let mut metadata = vec![0; metadata_len + word(28) as usize];
+        if let Err(error) = self.read_full(&mut metadata) {
+            assert!(is_gone(&error), "no body came: {error}");
+            return None;
         }
+        let body = metadata.split_off(metadata_len);
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+        let entries = Metadata::check(&metadata).expect("metadata of a reply");
+        let trailers: Vec<_> = entries.iter().map(|(key, value)| (key.to_owned(), text(value))).collect();
         let id = u64::from_le_bytes(header[8..16].try_into().unwrap());
         let (kind, codec, flags, status) = (header[3], header[4], header[5], word(16));
         let is_refusal = kind == kind::REPLY && status == Code::ResourceExhausted as u32;
-        assert!(metadata.is_empty() || is_refusal, "metadata that was not asked for");
-        Some(Answer { kind, codec, flags, id, status, metadata, body })
+        let is_known = |key: &str| key == "load" || key == "retry-after-ms" && is_refusal;
+        assert!(trailers.iter().all(|(key, _)| is_known(key)), "unexpected: {trailers:?}");
+        Some(Answer { kind, codec, flags, id, status, trailers, body })
     }
 
     #[track_caller]

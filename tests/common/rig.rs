@@ -37,7 +37,8 @@ struct GateState {
 }
 
 impl Gate {
-    fn pass(&self) {
+    /// Waits until the handler is admitted.
+    pub fn pass(&self) {
         let mut state = self.state.lock().unwrap();
         state.begun += 1;
         state.inside += 1;

@@ -1,5 +1,6 @@
 //! Every call ends once: each way in which a call can end, as an observer of the server receives it.
 
+mod shed;
 mod streams;
 
 use std::sync::{Arc, Mutex, mpsc};
@@ -86,7 +87,7 @@ fn scene(change: impl FnOnce(&mut Config), ledger: Ledger) -> Scene {
     let fail = |_cx: &Context<'_>, n: i64| Err::<i64, Status>(Status::new(Code::Aborted, n.to_string()));
     let late = |_cx: &Context<'_>, _n: i64| Err::<i64, Status>(Status::deadline_exceeded("of a nested call"));
     let rig = rig_with(&["127.0.0.1:0"], change, |builder| {
-        streams::with_streams(builder)
+        shed::with_slow(streams::with_streams(builder))
             .observer(ledger.clone())
             .method_of_kind("Inline.Wait", Kind::Inline, wait)
             .method_of_kind("Inline.Fail", Kind::Inline, fail)
@@ -444,7 +445,7 @@ fn settle(name: &str, mut scene: Scene) -> Vec<EndedCall> {
 #[test]
 fn every_call_ends_once_however_it_ends() {
     let _turn = serial();
-    for case in CASES.iter().chain(streams::CASES) {
+    for case in CASES.iter().chain(streams::CASES).chain(shed::CASES) {
         let mut scene = scene(case.change, Ledger::default());
         (case.run)(&mut scene);
         let mut ends: Vec<_> =

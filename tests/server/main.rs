@@ -30,6 +30,7 @@ mod linger;
 #[cfg(feature = "http")]
 mod names;
 mod native_bad_input;
+mod overload;
 mod reactors;
 mod reply_limit;
 mod silent;

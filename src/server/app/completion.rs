@@ -13,6 +13,7 @@ use super::end::CallEnd;
 use super::{Completion, Cx, Dispatcher, RpcApp, SPARE_BYTES_MAX, SPARE_MAX};
 use crate::context::{CompletionSink, DeferredReply, RunMethod, code_of, reply_too_large};
 use crate::message::SendBody;
+use crate::message::trailers::{TRAILER_BYTES_MAX, retry_after_ms};
 use crate::policy::run_queue::ShedReason;
 use crate::reactor::{Conns, Remote};
 use crate::server::observer::EndPlace;
@@ -133,7 +134,11 @@ impl Dispatcher {
                 trailers: &[],
                 body,
             };
-            conns.with(done.key, |cx| self.end_work(cx, done.slot, ended));
+            if let EndPlace::Shed(_) = place {
+                self.end_shed(conns, batch.pool, done.key, done.slot, ended);
+            } else {
+                conns.with(done.key, |cx| self.end_work(cx, done.slot, ended));
+            }
         }
         if batch.is_watched {
             self.watched -= 1;
@@ -153,6 +158,21 @@ impl Dispatcher {
         if completed > 0 {
             self.complete(number, completed);
         }
+    }
+
+    /// Ends a call that was admitted and is shed: its answer says when to try again.
+    #[cold]
+    pub(super) fn end_shed(
+        &mut self,
+        conns: &mut Conns<'_, RpcApp>,
+        pool: WorkPool,
+        key: Key,
+        slot: u32,
+        ended: CallEnd<'_>,
+    ) {
+        let mut room = [0; TRAILER_BYTES_MAX];
+        let trailers = retry_after_ms(self.run_queue.retry_after_ms(pool), &mut room);
+        conns.with(key, |cx| self.end_work(cx, slot, CallEnd { trailers, ..ended }));
     }
 
     pub(super) fn on_deferred(

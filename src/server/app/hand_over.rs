@@ -238,18 +238,16 @@ impl Dispatcher {
                 self.put_back(batch);
             }
             Next::Shed(reason, since, waiting) => {
-                let mut room = [0; TRAILER_BYTES_MAX];
-                let trailers = retry_after_ms(self.run_queue.retry_after_ms(pool), &mut room);
                 let ended = CallEnd {
                     place: EndPlace::Shed(reason),
                     code: Code::ResourceExhausted,
                     queue_us: micros(now.saturating_duration_since(since)),
                     handler_us: 0,
                     compressed: false,
-                    trailers,
+                    trailers: &[],
                     body: SendBody::Bytes(reason.message().as_bytes()),
                 };
-                conns.with(waiting.key, |cx| self.end_work(cx, waiting.slot, ended));
+                self.end_shed(conns, pool, waiting.key, waiting.slot, ended);
                 self.recycle(waiting);
             }
         }
@@ -279,7 +277,10 @@ impl Dispatcher {
         if pool == WorkPool::Cpu
             && let Some(batch) = self.gathering.take()
         {
-            if batch.estimate_ns + u64::from(cost.charge.estimate_ns) <= u64::from(self.look_ahead_ns) {
+            // A call of unknown cost begins a batch: with one worker, finished calls are returned when it has ended.
+            let estimate_ns = cost.charge.estimate_ns;
+            let fits = batch.estimate_ns + u64::from(estimate_ns) <= u64::from(self.look_ahead_ns);
+            if fits && estimate_ns > 0 {
                 return batch;
             }
             self.ready.push(batch);
