@@ -173,8 +173,8 @@ pub enum FairBy {
     /// Each connection's.
     #[default]
     Connection,
-    /// Each peer address's, however many connections it has. Unix and in-memory connections, which have no address, are
-    /// told apart.
+    /// Each peer address's, however many connections it has. Unix and in-memory connections, which have no address, have a
+    /// turn each.
     PeerIp,
 }
 

@@ -29,7 +29,7 @@ impl SourceId {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ItemId(pub u32);
 
-/// What was charged to whom for a call.
+/// What a source was charged for a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Charge {
     /// The source, or [`SourceId::NONE`] for a call that did not wait.
@@ -123,7 +123,7 @@ pub struct FairQueue<T> {
 }
 
 impl<T> FairQueue<T> {
-    /// Creates an empty queue, in which a source whose turn it is starts calls for `quantum_ns` nanoseconds.
+    /// Creates an empty queue, in which a source starts calls for `quantum_ns` nanoseconds in its turn.
     pub fn new(quantum_ns: u32) -> FairQueue<T> {
         let level = || Level {
             fresh: EMPTY_LIST,
@@ -230,7 +230,7 @@ impl<T> FairQueue<T> {
         Some(item.value)
     }
 
-    /// Removes the call whose turn it is, and charges its source. The caller must pass the charge to
+    /// Removes the next call, and charges its source. The caller must pass the charge to
     /// [`FairQueue::settle`] when the call has ended.
     pub fn pop(&mut self) -> Option<(Charge, T)> {
         let level = self.levels.iter().position(|level| level.queued > 0)?;

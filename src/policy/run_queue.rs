@@ -130,7 +130,7 @@ pub struct RunQueueConfig {
     pub method_limits: Vec<(u32, u32)>,
 }
 
-/// What a call is expected to cost, and who pays.
+/// What a call is expected to cost, and the source that it is charged to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CallCost {
     /// The source of the call, and the estimate of its time; 0 if it is unknown.

@@ -176,8 +176,8 @@ impl Dispatcher {
         }
     }
 
-    /// Hands over what the pools have room for: of the calls that wait, those whose turn it is. Sheds those that would
-    /// end too late.
+    /// Hands over what the pools have room for; of the calls that wait, the next in the fair order. Sheds those that
+    /// would end too late.
     pub(super) fn schedule(&mut self, conns: &mut Conns<'_, RpcApp>) {
         let now = conns.now();
         if self.pools.is_shared() {
