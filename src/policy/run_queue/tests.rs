@@ -482,3 +482,24 @@ proptest! {
         prop_assert!(sim.queue.len() <= queue_max);
     }
 }
+
+#[test]
+#[ignore = "`next` sheds the probe: `take_probe` is asked again within PROBE_AFTER; `Job::is_too_late` would shed it too"]
+fn a_probe_that_was_let_in_is_started() {
+    let mut now = Instant::now();
+    let mut queue: RunQueue<u32> = RunQueue::new(&config());
+    let source = queue.add_source(CPU);
+    let class = SizeClass::of(0);
+    // Its estimate is 1 s, which no deadline allows, and which no later call has confirmed.
+    teach(&mut queue, 1, 1_000_000_000, now);
+    let costs: Vec<CallCost> = (0..2).map(|_| queue.start_at_once(CPU, 0, class, false).unwrap()).collect();
+    now += crate::policy::estimate::PROBE_AFTER;
+    let probe = arrival(1, Some(now + us(100_000)));
+    let Verdict::Wait(cost) = queue.admit(&probe, source, false, now) else { panic!("a probe is due") };
+    queue.push(&probe, cost, now, 7);
+    assert_eq!(queue.admit(&probe, source, false, now), Verdict::Refuse(ShedReason::ExpectedLate));
+    now += us(1_000);
+    queue.on_ended(CPU, 0, costs[0], Some(1_000_000), 0, now);
+    let next = queue.next(CPU, false, now);
+    assert!(matches!(next, Some(Next::Start(_, _, 7))), "{next:?}");
+}
