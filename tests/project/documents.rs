@@ -296,7 +296,7 @@ fn the_names_in_the_documents_exist() {
 }
 
 /// The most files and steps of the walk in docs/architecture.md: a call must stay easy to follow.
-const WALK_FILES_MAX: usize = 26;
+const WALK_FILES_MAX: usize = 27;
 const WALK_STEPS_MAX: usize = 85;
 
 #[test]
