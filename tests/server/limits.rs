@@ -185,17 +185,19 @@ fn one_connection_too_many_is_closed_at_once_and_counted() {
 /// Prefix of the child's lines, to find them in the output of the test harness.
 const PREFIX: &str = "@@ ";
 
+/// Prints a line for [`ChildServer::read_line`].
+pub fn report(text: String) {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "\n{PREFIX}{text}").unwrap();
+    out.flush().unwrap();
+}
+
 /// A server in a process with few descriptors, which runs commands from its standard input.
 #[test]
 #[ignore = "run by another test, in a process of its own"]
 fn child_with_few_descriptors() {
     let _turn = serial();
     let rig = rig(|_| {});
-    let report = |text: String| {
-        let mut out = std::io::stdout().lock();
-        writeln!(out, "\n{PREFIX}{text}").unwrap();
-        out.flush().unwrap();
-    };
     report(rig.address.to_string());
     let mut hoard = Vec::new();
     for line in std::io::stdin().lines() {
@@ -216,14 +218,28 @@ fn child_with_few_descriptors() {
     }
 }
 
-struct ChildServer {
+/// A server in a process of its own, which runs one test and gets commands from this one.
+pub struct ChildServer {
     child: Child,
     stdin: ChildStdin,
     lines: std::io::Lines<BufReader<std::process::ChildStdout>>,
 }
 
 impl ChildServer {
-    fn read_line(&mut self) -> String {
+    /// Starts an ignored test, after a command of the shell.
+    pub fn start(test: &str, before: &str) -> ChildServer {
+        let mut child = Command::new("sh")
+            .args(["-c", &format!("{before} exec \"$0\" {test} --exact --ignored --nocapture")])
+            .arg(std::env::current_exe().unwrap())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let (stdin, stdout) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+        ChildServer { child, stdin, lines: BufReader::new(stdout).lines() }
+    }
+
+    pub fn read_line(&mut self) -> String {
         loop {
             let line = self.lines.next().expect("the child ended").unwrap();
             if let Some(text) = line.strip_prefix(PREFIX) {
@@ -232,27 +248,23 @@ impl ChildServer {
         }
     }
 
-    fn command(&mut self, what: &str) -> String {
+    pub fn command(&mut self, what: &str) -> String {
         writeln!(self.stdin, "{what}").unwrap();
         self.read_line()
+    }
+
+    /// Ends the test, and asserts that it has passed.
+    #[track_caller]
+    pub fn end(mut self) {
+        writeln!(self.stdin, "end").unwrap();
+        assert!(self.child.wait().unwrap().success());
     }
 }
 
 #[test]
 fn accepting_pauses_without_descriptors_and_resumes() {
     let _turn = serial();
-    let mut child = Command::new("sh")
-        .args([
-            "-c",
-            "ulimit -n 128; exec \"$0\" limits::child_with_few_descriptors --exact --ignored --nocapture",
-        ])
-        .arg(std::env::current_exe().unwrap())
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let (stdin, stdout) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
-    let mut server = ChildServer { child, stdin, lines: BufReader::new(stdout).lines() };
+    let mut server = ChildServer::start("limits::child_with_few_descriptors", "ulimit -n 128;");
     let address: Address = server.read_line().parse().unwrap();
     let mut witness = Peer::connect(&address);
     witness.ping();
@@ -271,6 +283,5 @@ fn accepting_pauses_without_descriptors_and_resumes() {
         assert_eq!(peer.ask(&Frame::call(1, "Blocking.Double", 2)).number(), 4);
     }
     assert_eq!(witness.ask(&Frame::call(1, "Blocking.Double", 2)).number(), 4);
-    writeln!(server.stdin, "end").unwrap();
-    assert!(server.child.wait().unwrap().success());
+    server.end();
 }

@@ -3,6 +3,7 @@
 //! Handlers wait at gates, so that the state of the queue does not depend on time. Where a call is expected to take
 //! long, its method has taken that long before.
 
+mod many;
 mod order;
 mod waiting;
 
