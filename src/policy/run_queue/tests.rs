@@ -260,9 +260,9 @@ impl Sim {
             counts: vec![Counts::default(); kinds.len()],
             handlers_differ: true,
         };
-        for kind in 0..kinds.len() {
-            let at = sim.rng.spread(kinds[kind].every_ns);
-            sim.at(at, Event::Arrive(kind));
+        for (index, kind) in kinds.iter().enumerate() {
+            let at = sim.rng.spread(kind.every_ns);
+            sim.at(at, Event::Arrive(index));
         }
         sim
     }
