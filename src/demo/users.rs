@@ -17,6 +17,10 @@ use crate::stream::{Sink, SinkError, Stream, StreamEvent};
 
 /// How many users one call may list.
 const LIST_LEN: RangeInclusive<i64> = 0..=100_000;
+/// The tags of users, in order.
+const TAGS: [&str; 3] = ["tag0", "tag1", "tag2"];
+/// The names of their scores, in order.
+const SCORES: [&str; 2] = ["s0", "s1"];
 
 /// A user.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -40,16 +44,26 @@ pub struct User {
 impl User {
     /// Creates the user of that number.
     pub fn new(id: u64) -> User {
-        let score = |k: u64| (format!("s{k}"), id as f64 * 0.5 + k as f64 / 3.0);
-        User {
+        let (tags, scores) = ((id % 4) as usize, (id % 3) as usize);
+        let score = |(k, name): (usize, &&str)| ((*name).to_owned(), id as f64 * 0.5 + k as f64 / 3.0);
+        let mut user = User {
             id,
-            name: format!("user-{id} é世"),
+            name: numbered("user-", id, " é世"),
             age: (id % 100) as u8,
-            email: format!("u{id}@example.com"),
-            tags: (0..id % 4).map(|k| format!("tag{k}")).collect(),
-            scores: (0..id % 3).map(score).collect(),
-        }
+            email: numbered("u", id, "@example.com"),
+            tags: TAGS[..tags].iter().map(|tag| (*tag).to_owned()).collect(),
+            scores: BTreeMap::new(),
+        };
+        // To collect them would allocate a list first.
+        user.scores.extend(SCORES[..scores].iter().enumerate().map(score));
+        user
     }
+}
+
+/// Returns the number between the two texts. Lists of users are a benchmark, and `format!` takes longer.
+fn numbered(before: &str, number: u64, after: &str) -> String {
+    let mut digits = itoa::Buffer::new();
+    [before, digits.format(number), after].concat()
 }
 
 /// A [`User`] in protobuf, which has no integer of eight bits.
@@ -183,6 +197,18 @@ mod tests {
         let none = User::new(0);
         assert!(none.tags.is_empty() && none.scores.is_empty());
         assert_eq!(User::new(u64::MAX).age, 15);
+    }
+
+    #[test]
+    fn a_user_has_the_texts_of_its_definition() {
+        for id in (0..1000).chain([u64::MAX - 1, u64::MAX]) {
+            let user = User::new(id);
+            assert_eq!(user.name, format!("user-{id} é世"));
+            assert_eq!(user.email, format!("u{id}@example.com"));
+            assert_eq!(user.tags, (0..id % 4).map(|k| format!("tag{k}")).collect::<Vec<_>>());
+            let score = |k| (format!("s{k}"), id as f64 * 0.5 + k as f64 / 3.0);
+            assert_eq!(user.scores, (0..id % 3).map(score).collect());
+        }
     }
 
     #[test]

@@ -13,6 +13,12 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 /// How many users one call may list.
 const LIST_MAX: i64 = 100_000;
 
+/// The tags of users, in order.
+const TAGS: [&str; 3] = ["tag0", "tag1", "tag2"];
+
+/// The names of their scores, in order.
+const SCORES: [&str; 2] = ["s0", "s1"];
+
 /// What the call `echo-1k` sends.
 pub const ECHO_1K_BYTES: usize = 1 << 10;
 
@@ -81,16 +87,26 @@ pub struct User {
 impl User {
     /// The user of that number.
     pub fn new(id: u64) -> User {
-        let score = |k: u64| (format!("s{k}"), id as f64 * 0.5 + k as f64 / 3.0);
-        User {
+        let (tags, scores) = ((id % 4) as usize, (id % 3) as usize);
+        let score = |(k, name): (usize, &&str)| ((*name).to_owned(), id as f64 * 0.5 + k as f64 / 3.0);
+        let mut user = User {
             id,
-            name: format!("user-{id} é世"),
+            name: numbered("user-", id, " é世"),
             age: (id % 100) as u8,
-            email: format!("u{id}@example.com"),
-            tags: (0..id % 4).map(|k| format!("tag{k}")).collect(),
-            scores: (0..id % 3).map(score).collect(),
-        }
+            email: numbered("u", id, "@example.com"),
+            tags: TAGS[..tags].iter().map(|tag| (*tag).to_owned()).collect(),
+            scores: BTreeMap::new(),
+        };
+        // To collect them would allocate a list first.
+        user.scores.extend(SCORES[..scores].iter().enumerate().map(score));
+        user
     }
+}
+
+/// Returns the number between the two texts. Lists of users are a benchmark, and `format!` takes longer.
+fn numbered(before: &str, number: u64, after: &str) -> String {
+    let mut digits = itoa::Buffer::new();
+    [before, digits.format(number), after].concat()
 }
 
 /// A byte string that in JSON is base64 text.
