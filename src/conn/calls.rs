@@ -416,7 +416,7 @@ impl<W: Protocol> Conn<W> {
         // A request that waits unread goes on at half, so that reading stops seldom. One that would be refused is admitted
         // as soon as there is room for it.
         let (calls_max, bytes_max) = match self.is_saturated {
-            true => (limits.in_flight_max - 1, limits.in_flight_bytes_max - 1),
+            true => (limits.in_flight_max.saturating_sub(1), limits.in_flight_bytes_max.saturating_sub(1)),
             false => (limits.in_flight_max / 2, limits.in_flight_bytes_max / 2),
         };
         let has_room = self.in_flight as usize <= calls_max && self.in_flight_bytes <= bytes_max;
