@@ -197,6 +197,10 @@ impl Calls {
             table.entries[slot as usize] = Some(call);
             return slot;
         }
+        if table.entries.capacity() == 0 {
+            // Most connections have one call at a time; a vector would begin with four.
+            table.entries.reserve_exact(1);
+        }
         table.entries.push(Some(call));
         (table.entries.len() - 1) as u32
     }
@@ -205,8 +209,9 @@ impl Calls {
     pub fn end(&mut self, slot: u32, free_list: &mut FreeList) -> Option<ConnCall> {
         let table = self.table.as_mut()?;
         let call = table.entries.get_mut(slot as usize)?.take()?;
-        table.free.push(slot);
-        if table.free.len() == table.entries.len() {
+        if table.free.len() + 1 < table.entries.len() {
+            table.free.push(slot);
+        } else {
             self.deadline_min = None;
             self.table.take().into_iter().for_each(|table| free_list.put(table));
         }
