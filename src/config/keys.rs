@@ -68,8 +68,8 @@ table! {
     http.application_version: Line(LINE_CHARS_MAX), "Version of the application in the OpenAPI document; empty: the version of coreloop.";
     limits.frame_bytes_max: Bytes(1, FRAME_BYTES_MAX), "A frame or body, also once decompressed: native `resource_exhausted`, then close if the frame cannot be skipped; HTTP 413.";
     limits.connections_max: Number(1, 1 << 24), "Connections per reactor: a new one is accepted, closed at once and counted.";
-    limits.in_flight_max: Number(1, 1 << 20), "Requests in flight per connection: stop reading until half are answered.";
-    limits.in_flight_bytes_max: Bytes(1, HOLD_MAX), "Bodies held by requests in flight per connection: stop reading until half are answered.";
+    limits.in_flight_max: Number(1, 1 << 20), "Requests in flight per connection: stop reading until half are answered; native calls with a deadline are refused.";
+    limits.in_flight_bytes_max: Bytes(1, HOLD_MAX), "Bodies held by requests in flight per connection: as in_flight_max.";
     limits.write_queue_high_bytes: Bytes(1, HOLD_MAX), "Unread replies per connection: stop reading; after `limits.write_stall_ms` without progress, close.";
     limits.write_queue_low_bytes: Bytes(0, HOLD_MAX), zero "when the queue is empty", "Where reading resumes once the write queue was full.";
     limits.run_queue_max: Number(1, 1 << 22), "Calls that wait for a worker, per reactor: the next is answered `resource_exhausted`.";
@@ -94,7 +94,7 @@ table! {
     limits.stream_window_bytes: Bytes(1, 1 << 30), "Bytes of messages that a peer may send for one stream before they are taken (at least 64 KiB): the peer gets no credit.";
     limits.connection_window_bytes: Bytes(1, 1 << 30), "Bytes of messages that a peer may send on one connection before they are taken (at least 1 MiB): the peer gets no credit.";
     limits.held_bytes_max: Bytes(1, HOLD_MAX), "Bytes of messages that wait for credit of one peer: no sink of the connection is ready.";
-    limits.refusal_bytes_max: Bytes(1, HOLD_MAX), "Bytes of refusals and pongs that wait on a connection with open streams: reading stops.";
+    limits.refusal_bytes_max: Bytes(1, HOLD_MAX), "Bytes of refusals and pongs that wait on a connection that goes on reading at its limits: reading stops.";
     limits.stream_keepalive_ms: Number(1, MILLIS_MAX), "Time without a byte from the peer of a connection with open streams: a ping is sent.";
     limits.stream_keepalive_timeout_ms: Number(1, MILLIS_MAX), "Time for the answer to that ping: close.";
     limits.linger_bytes_max: Bytes(1, HOLD_MAX), "Bytes read and dropped after the last answer on a connection, or after an HTTP request was refused before its body: close.";

@@ -18,13 +18,14 @@ pub struct Limits {
     /// small: clients are refused. Larger than the process's descriptor limit: accepting fails and pauses instead.
     pub connections_max: usize,
 
-    /// Requests in flight per connection. Default 1024. At the limit: reading stops until half are answered.
-    /// Too small: pipelines stall. Too large: one connection can fill the run queue for all.
+    /// Requests in flight per connection. Default 1024. At the limit: reading stops until half are answered. With native
+    /// frames, calls that state a deadline are still read, and refused with `resource_exhausted`. Too small: pipelines
+    /// stall. Too large: one connection can fill the run queue for all.
     pub in_flight_max: usize,
 
     /// Bytes of the bodies held by one connection's requests in flight. Default 64 MiB; at least
-    /// `frame_bytes_max`. At the limit: reading stops until half are answered. Too small: large calls run one
-    /// after the other. Too large: one connection pins that much memory (the count alone would allow 16 GiB).
+    /// `frame_bytes_max`. At the limit: as at `in_flight_max`. Too small: large calls run one after the other, or are
+    /// refused. Too large: one connection pins that much memory (the count alone would allow 16 GiB).
     pub in_flight_bytes_max: usize,
 
     /// Bytes of replies that wait for a peer to read them. Default 4 MiB. At the limit: reading from that peer stops;
@@ -137,8 +138,9 @@ pub struct Limits {
     /// makes the server hold that much.
     pub held_bytes_max: usize,
 
-    /// Bytes of refusals and pongs that wait to be written on a connection with open streams. Default 256 KiB. At the
-    /// limit: reading stops, and `write_stall_ms` applies. Too small: bursts of refused calls stop the streams. Too
+    /// Bytes of refusals and pongs that wait to be written on a connection that goes on reading at its other limits: with
+    /// open streams, or at `in_flight_max`. Default 256 KiB. At the limit: reading stops until half of them are written, and
+    /// `write_stall_ms` applies. Too small: bursts of refused calls stop the streams. Too
     /// large: a peer that reads nothing makes the server hold that much.
     pub refusal_bytes_max: usize,
 

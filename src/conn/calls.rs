@@ -197,6 +197,10 @@ impl Calls {
             table.entries[slot as usize] = Some(call);
             return slot;
         }
+        if table.entries.capacity() == 0 {
+            // Most connections have one call at a time; a vector would begin with four.
+            table.entries.reserve_exact(1);
+        }
         table.entries.push(Some(call));
         (table.entries.len() - 1) as u32
     }
@@ -205,8 +209,9 @@ impl Calls {
     pub fn end(&mut self, slot: u32, free_list: &mut FreeList) -> Option<ConnCall> {
         let table = self.table.as_mut()?;
         let call = table.entries.get_mut(slot as usize)?.take()?;
-        table.free.push(slot);
-        if table.free.len() == table.entries.len() {
+        if table.free.len() + 1 < table.entries.len() {
+            table.free.push(slot);
+        } else {
             self.deadline_min = None;
             self.table.take().into_iter().for_each(|table| free_list.put(table));
         }
@@ -295,7 +300,7 @@ impl<W: Protocol> Conn<W> {
         if self.in_flight as usize >= limits.in_flight_max
             || self.in_flight_bytes >= limits.in_flight_bytes_max
         {
-            self.pause();
+            self.saturate();
         }
     }
 
@@ -332,8 +337,9 @@ impl<W: Protocol> Conn<W> {
     pub fn end_stream(&mut self, now: Instant, limits: &Limits) {
         debug_assert!(self.streams > 0);
         self.streams -= 1;
-        if self.streams == 0 && std::mem::take(&mut self.is_saturated) {
+        if self.streams == 0 && self.is_saturated {
             self.is_paused = true;
+            self.is_saturated = !self.protocol.waits_unread(&[]);
         }
         if self.is_paused {
             self.try_resume(now, limits);
@@ -364,17 +370,39 @@ impl<W: Protocol> Conn<W> {
         self.streams as usize
     }
 
-    /// Returns whether calls without streams are refused, because too many calls or answers wait.
+    /// Returns whether calls without streams are refused, because too many calls or answers wait. While no stream is open,
+    /// only those are received that do not wait unread ([`Protocol::waits_unread`]).
     pub fn is_saturated(&self) -> bool {
         self.is_saturated
     }
 
     /// Takes note of a refusal or pong of that size. Reading stops while too many of them wait.
     pub fn note_refusal(&mut self, bytes: usize, limits: &Limits) {
-        self.refusal_bytes += bytes;
-        if self.streams > 0 && self.refusal_bytes > limits.refusal_bytes_max {
+        // A one-way call is refused without an answer.
+        self.refusal_bytes = (self.refusal_bytes + bytes).min(self.out.len());
+        if (self.streams > 0 || self.is_saturated) && self.refusal_bytes > limits.refusal_bytes_max {
             self.is_paused = true;
             self.fast_path = false;
+        }
+    }
+
+    /// Stops the admission of calls without streams, because too many are in flight. Without open streams, reading goes on
+    /// to the first message that waits unread.
+    #[cold]
+    fn saturate(&mut self) {
+        self.fast_path = false;
+        if self.streams == 0 && self.protocol.waits_unread(&[]) {
+            self.is_paused = true;
+        } else {
+            self.is_saturated = true;
+        }
+    }
+
+    /// Stops reading if the next message waits unread until calls have ended.
+    pub(super) fn pause_if_next_waits(&mut self) {
+        if self.is_saturated && self.streams == 0 && self.protocol.waits_unread(self.recv.bytes()) {
+            self.is_saturated = false;
+            self.is_paused = true;
         }
     }
 
@@ -390,15 +418,30 @@ impl<W: Protocol> Conn<W> {
     }
 
     pub(super) fn try_resume(&mut self, now: Instant, limits: &Limits) -> bool {
-        let calls_low = (self.in_flight as usize) <= limits.in_flight_max / 2
-            && self.in_flight_bytes <= limits.in_flight_bytes_max / 2;
-        if calls_low && self.out_len() + self.protocol.held_bytes() <= limits.write_queue_low_bytes {
+        // A request that waits unread goes on at half, so that reading stops seldom. One that would be refused is admitted
+        // as soon as there is room for it.
+        let (calls_max, bytes_max) = match self.is_saturated {
+            true => (limits.in_flight_max.saturating_sub(1), limits.in_flight_bytes_max.saturating_sub(1)),
+            false => (limits.in_flight_max / 2, limits.in_flight_bytes_max / 2),
+        };
+        let has_room = self.in_flight as usize <= calls_max && self.in_flight_bytes <= bytes_max;
+        let is_out_low = self.out_len() + self.protocol.held_bytes() <= limits.write_queue_low_bytes;
+        let was_paused = self.is_paused;
+        if has_room && is_out_low {
             self.is_saturated = false;
             self.is_paused = self.protocol.stream_support() == StreamSupport::ResultOnly;
             if self.protocol.has_ended() {
                 // Its end was not reported while reading was stopped.
                 self.give_up(self.end_of_input(), now);
             }
+        } else if self.is_saturated && self.refusal_bytes <= limits.refusal_bytes_max / 2 {
+            // The calls that are refused are read on.
+            self.is_paused &= match self.streams {
+                0 => !is_out_low,
+                _ => self.protocol.stream_support() == StreamSupport::ResultOnly,
+            };
+        }
+        if was_paused && !self.is_paused {
             // The frame's clock did not run while reading was paused.
             self.frame_began = self.frame_began.map(|_| now);
         }

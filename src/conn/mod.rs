@@ -106,7 +106,8 @@ pub struct Conn<W> {
     /// Streaming calls begun and not ended. While there are any, reading is not stopped for other calls or for
     /// answers: the peer could not return the credit that streams wait for.
     streams: u32,
-    /// More calls or answers wait than may, and reading goes on for the open streams: other calls are refused.
+    /// More calls or answers wait than may, and reading goes on, for the open streams or to refuse calls whose deadlines
+    /// would pass unread. If reading is stopped too, it goes on in this state when enough refusals are written.
     is_saturated: bool,
     /// Bytes of refusals and pongs that wait to be written.
     refusal_bytes: usize,
@@ -278,6 +279,7 @@ impl<W: Protocol> Conn<W> {
     ) -> NextMessage<W::Message> {
         loop {
             if !self.fast_path {
+                self.pause_if_next_waits();
                 if self.is_paused || self.is_finishing() {
                     return NextMessage::Nothing;
                 }

@@ -73,17 +73,21 @@ pub enum ShedReason {
     Concurrency,
     /// As many calls of the method were in progress as its limit allows (`method_limits`).
     MethodLimit,
+    /// As many calls or answers waited on its connection as may (`limits.in_flight_max`, `limits.in_flight_bytes_max`,
+    /// `limits.write_queue_high_bytes`).
+    ConnectionLimit,
 }
 
 impl ShedReason {
     /// Every reason, in the order of the counters.
-    pub const ALL: [ShedReason; 6] = [
+    pub const ALL: [ShedReason; 7] = [
         ShedReason::QueueFull,
         ShedReason::ExpectedLate,
         ShedReason::TooLateToStart,
         ShedReason::QueueDelay,
         ShedReason::Concurrency,
         ShedReason::MethodLimit,
+        ShedReason::ConnectionLimit,
     ];
 
     /// Returns the name of the reason's counter.
@@ -95,6 +99,7 @@ impl ShedReason {
             ShedReason::QueueDelay => "queue_delay",
             ShedReason::Concurrency => "concurrency",
             ShedReason::MethodLimit => "method_limit",
+            ShedReason::ConnectionLimit => "connection_limit",
         }
     }
 
@@ -107,6 +112,10 @@ impl ShedReason {
             ShedReason::QueueDelay => "the server is busy: calls wait longer than queue_target_ms",
             ShedReason::Concurrency => "the server is busy: too many calls are in progress",
             ShedReason::MethodLimit => "as many calls of the method are in progress as method_limits allows",
+            ShedReason::ConnectionLimit => {
+                "too many calls or answers wait on this connection (in_flight_max, in_flight_bytes_max, \
+                 write_queue_high_bytes)"
+            }
         }
     }
 }

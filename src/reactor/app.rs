@@ -44,8 +44,9 @@ pub trait App: Sized {
         self.on_message(cx, message);
     }
 
-    /// Handles a message while too many calls or answers wait on a connection with open streams: a call without
-    /// streams must be refused.
+    /// Handles a message while too many calls or answers wait on a connection: a call without streams must be refused.
+    /// With open streams every message is passed on here, otherwise those that do not wait unread
+    /// ([`Protocol::waits_unread`]).
     fn on_message_while_saturated(
         &mut self,
         cx: &mut ConnCx<'_, Self>,
@@ -232,7 +233,7 @@ impl<A: App> ConnCx<'_, A> {
         self.conn.streams()
     }
 
-    /// Takes note of a refusal or a pong, whose bytes are bounded while streams are open.
+    /// Takes note of a refusal or a pong, whose bytes are bounded while streams are open or calls are refused.
     pub fn note_refusal(&mut self, bytes: usize) {
         self.conn.note_refusal(bytes, self.limits);
     }

@@ -26,6 +26,9 @@ use crate::transport::{BACKLOG, ReadinessSender, Transport};
 const COMMANDS_MAX: usize = 4096;
 /// The most messages read in one turn.
 const COMMANDS_PER_TURN: usize = 1024;
+/// Messages wait for the next turn once they have touched this many connections: each has a buffer with its answer until
+/// the end of the turn.
+const TOUCHED_PER_TURN: usize = 128;
 /// The interval of checks for unused buffers, while there may be some.
 pub(super) const SHRINK_EVERY: Duration = Duration::from_secs(1);
 /// The most time that an aborted role gives its connections to write last answers and to see their peers close.
@@ -294,6 +297,7 @@ impl<A: App> AppRole<A> {
     pub(super) fn read_mail(&mut self, poller: &mut Poller, mut add: impl FnMut(Box<dyn Role>)) {
         let mut messages = 0;
         while messages < COMMANDS_PER_TURN
+            && self.core.touched.len() < TOUCHED_PER_TURN
             && let Some(command) = self.mailbox.take()
         {
             messages += 1;

@@ -62,8 +62,15 @@ pub const CLOSE_REASONS: [&str; 10] = [
 
 /// The reasons for shedding calls, by the names of their counters. The run queue (a layer up) determines which of them
 /// applies.
-pub const SHED_REASONS: [&str; 6] =
-    ["queue_full", "expected_late", "too_late_to_start", "queue_delay", "concurrency", "method_limit"];
+pub const SHED_REASONS: [&str; 7] = [
+    "queue_full",
+    "expected_late",
+    "too_late_to_start",
+    "queue_delay",
+    "concurrency",
+    "method_limit",
+    "connection_limit",
+];
 
 /// One turn in this many is sampled: its length and the time in each stage are measured.
 pub const SAMPLE_TURNS: u64 = 16;

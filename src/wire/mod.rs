@@ -305,6 +305,14 @@ pub trait Protocol {
         true
     }
 
+    /// Whether the message at the start of the input waits unread while as many calls are in flight as may be: a request
+    /// whose caller waits for any time. Other messages are received then, and requests among them are refused. Without
+    /// input: whether every message waits.
+    fn waits_unread(&self, input: &[u8]) -> bool {
+        let _ = input;
+        true
+    }
+
     /// Returns which streams the call can have whose request was received last. [`StreamSupport::ResultOnly`] stays
     /// until the answer is written: no input is taken before.
     fn stream_support(&self) -> StreamSupport {

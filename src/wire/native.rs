@@ -470,6 +470,19 @@ impl<const IS_SERVER: bool> Protocol for NativeEnd<IS_SERVER> {
         Self::SIDE == FrameSide::Client
     }
 
+    fn waits_unread(&self, input: &[u8]) -> bool {
+        if Self::SIDE == FrameSide::Client {
+            return true;
+        }
+        let Some(bytes) = input.first_chunk::<HEADER_BYTES>() else { return false };
+        if self.skip_bytes > 0 || self.broken.is_some() || bytes[..3] != [MAGIC[0], MAGIC[1], VERSION] {
+            return false;
+        }
+        let header = Header::read(bytes);
+        let is_unary = header.flags & FLAG_STREAMS == 0;
+        matches!(header.kind, kind::REQUEST | kind::ONE_WAY) && is_unary && header.word_24 == 0
+    }
+
     fn stream_support(&self) -> StreamSupport {
         StreamSupport::Both
     }

@@ -357,6 +357,15 @@ impl Protocol for ServerProtocol {
         !matches!(self, ServerProtocol::Sniffing { .. })
     }
 
+    /// Only native frames are received out of turn: HTTP/1.1 answers in the order of the requests, JSON-RPC and net/rpc
+    /// state no deadlines, and HTTP/2 has its own limit of streams.
+    fn waits_unread(&self, input: &[u8]) -> bool {
+        match self {
+            ServerProtocol::Native(native) => native.waits_unread(input),
+            _ => true,
+        }
+    }
+
     fn stream_support(&self) -> StreamSupport {
         each!(self, StreamSupport::Unary, wire => wire.stream_support())
     }

@@ -3,10 +3,12 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, Command, Stdio};
+use std::time::Duration;
 
-use crate::common::{Frame, Peer, eventually, kind, rig, serial};
+use crate::common::{Answer, Frame, Peer, eventually, kind, rig, serial};
 use coreloop::Code;
 use coreloop::codec::Codec;
+use coreloop::message::Metadata;
 use coreloop::reactor::Address;
 
 #[test]
@@ -73,6 +75,81 @@ fn reading_stops_at_the_calls_in_flight_and_goes_on_at_half() {
     seen.sort_unstable();
     assert!(seen.into_iter().eq(0..100));
     assert_eq!(rig.gate.inside_max(), 8);
+    drop(peer);
+    witness.assert_all_released();
+}
+
+/// Asserts that an answer is the refusal of a call beyond `in_flight_max`.
+fn assert_refused_at_connection(answer: &Answer) {
+    answer.is(answer.id, Code::ResourceExhausted, "in_flight_max");
+    let metadata = Metadata::check(&answer.metadata).unwrap();
+    assert!(metadata.find("retry-after-ms").is_some());
+}
+
+#[test]
+fn calls_with_a_deadline_beyond_the_calls_in_flight_are_refused_at_once() {
+    let _turn = serial();
+    let rig = rig(|config| config.limits.in_flight_max = 8);
+    let witness = rig.witness();
+    let mut peer = rig.peer();
+    let gated = |id| Frame::call(id, "Blocking.Gate", id as i64).time_left(Duration::from_secs(100));
+    let frames: Vec<Frame> = (0..100).map(gated).collect();
+    peer.send_all(&frames);
+    for id in 8..100 {
+        let answer = peer.answer();
+        assert_eq!(answer.id, id);
+        assert_refused_at_connection(&answer);
+    }
+    rig.gate.wait_for(8);
+    // Messages that are not requests are read on.
+    peer.ping();
+    peer.ask(&Frame::of_kind(kind::CANCEL, 3)).is(3, Code::Cancelled, "");
+    assert_eq!(rig.stats().method("Blocking.Gate").unwrap().shed("connection_limit"), 92);
+    assert_eq!(rig.stats().reactors[0].pauses, 0);
+    // One that has ended makes room for one, deadline or not. The cancelled one is still running.
+    rig.gate.admit(8);
+    let mut seen: Vec<u64> = (0..7).map(|_| peer.answer().id).collect();
+    seen.sort_unstable();
+    assert_eq!(seen, [0, 1, 2, 4, 5, 6, 7]);
+    eventually("the cancelled one has ended", || rig.stats().late == 1);
+    peer.send_all(&[gated(100), Frame::call(101, "Blocking.Gate", 1)]);
+    rig.gate.wait_for(10);
+    rig.gate.open();
+    let mut seen = [peer.answer(), peer.answer()].map(|answer| (answer.id, answer.code()));
+    seen.sort_by_key(|(id, _)| *id);
+    assert_eq!(seen, [(100, Code::Ok), (101, Code::Ok)]);
+    assert_eq!(rig.gate.inside_max(), 8);
+    drop(peer);
+    witness.assert_all_released();
+}
+
+#[test]
+fn a_call_without_a_deadline_waits_unread_and_those_after_it_too() {
+    let _turn = serial();
+    let rig = rig(|config| config.limits.in_flight_max = 8);
+    let witness = rig.witness();
+    let mut peer = rig.peer();
+    let gated = |id| Frame::call(id, "Blocking.Gate", id as i64);
+    let with_deadline = |id| gated(id).time_left(Duration::from_secs(100));
+    let mut frames: Vec<Frame> = (0..8).map(gated).collect();
+    frames.extend((8..12).map(with_deadline));
+    frames.push(gated(12));
+    frames.extend((13..16).map(with_deadline));
+    peer.send_all(&frames);
+    for id in 8..12 {
+        let answer = peer.answer();
+        assert_eq!(answer.id, id);
+        assert_refused_at_connection(&answer);
+    }
+    rig.wait_for_pauses(1);
+    rig.gate.wait_for(8);
+    rig.gate.admit(3);
+    let mut seen: Vec<u64> = (0..3).map(|_| peer.answer().id).collect();
+    assert_eq!((rig.gate.begun(), rig.stats().reactors[0].pauses), (8, 1), "five are more than half");
+    rig.gate.open();
+    seen.extend((0..9).map(|_| peer.answer()).inspect(|a| assert_eq!(a.code(), Code::Ok)).map(|a| a.id));
+    seen.sort_unstable();
+    assert!(seen.into_iter().eq((0..8).chain(12..16)));
     drop(peer);
     witness.assert_all_released();
 }

@@ -3,6 +3,7 @@
 mod ending;
 mod half_close;
 mod native;
+mod saturated;
 mod states;
 mod stopping;
 mod times;

@@ -9,6 +9,7 @@ use coreloop_bufpool::Chunk;
 use coreloop_poller::Key;
 
 use super::end::{CallEnd, EndingCall, wants_load};
+use super::streams::FRAME_HEADER_BYTES;
 use super::{BATCH_BYTES_MAX, BatchGroup, Cx, Dispatcher, RpcApp, deadline_of};
 use crate::config::FairBy;
 use crate::conn::calls::{ConnCall, WorkPlace};
@@ -122,6 +123,22 @@ impl Dispatcher {
                 self.ends.end(cx, call, CallEnd { trailers, ..ended });
             }
         }
+    }
+
+    /// Refuses a call because too many calls or answers wait on its connection.
+    pub(super) fn refuse_saturated(
+        &mut self,
+        cx: &mut Cx<'_>,
+        request: &Request,
+        method: Option<u32>,
+        pool: WorkPool,
+    ) {
+        let reason = ShedReason::ConnectionLimit;
+        let mut room = [0; TRAILER_BYTES_MAX];
+        let trailers = retry_after_ms(self.run_queue.retry_after_ms(pool), &mut room);
+        let ended = CallEnd::early(EndPlace::Shed(reason), Code::ResourceExhausted, reason.message());
+        self.ends.end(cx, EndingCall::of_request(request, method), CallEnd { trailers, ..ended });
+        cx.note_refusal(FRAME_HEADER_BYTES + trailers.len() + reason.message().len());
     }
 
     /// Puts a call into the run queue.

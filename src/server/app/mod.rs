@@ -40,7 +40,7 @@ use crate::stats::{CallStats, MethodStats};
 use crate::status::Status;
 use crate::stream::{Outbox, ReactorTask, StreamCommand};
 use crate::wire::{ProtocolId, ProtocolSet, ServerContext, ServerProtocol};
-use crate::workers::{Pools, WorkBatch};
+use crate::workers::{Pools, WorkBatch, WorkPool};
 
 /// The most batches and scopes kept for later turns: with batches of one request, as many are outstanding as calls.
 const SPARE_MAX: usize = 2048;
@@ -453,13 +453,17 @@ impl App for RpcApp {
     }
 
     fn on_message_while_saturated(&mut self, cx: &mut Cx<'_>, message: Message) {
-        if let Message::Request(request) = &message {
-            let method = self.registry.index_of(request.method);
-            if method.is_none_or(|index| self.registry.method(index).shape() == CallShape::Unary) {
-                return self.dispatcher.refuse_saturated(cx, request, method);
-            }
+        let Message::Request(request) = &message else { return self.on_message(cx, message) };
+        let index = self.registry.index_of(request.method);
+        let (shape, runs) = index.map_or((CallShape::Unary, Kind::Pooled), |index| {
+            let method = self.registry.method(index);
+            (method.shape(), method.runs())
+        });
+        if shape != CallShape::Unary {
+            return self.on_message(cx, message);
         }
-        self.on_message(cx, message);
+        let pool = if runs == Kind::Blocking { WorkPool::Blocking } else { WorkPool::Cpu };
+        self.dispatcher.refuse_saturated(cx, request, index, pool);
     }
 
     fn on_stream_input_end(&mut self, cx: &mut Cx<'_>) {

@@ -31,7 +31,7 @@ use crate::wire::{Protocol, StreamSupport};
 use crate::workers::WorkPool;
 
 /// The bytes of a reply or a pong without its body.
-const FRAME_HEADER_BYTES: usize = 32;
+pub(super) const FRAME_HEADER_BYTES: usize = 32;
 
 /// What the server keeps for the streams of a call.
 pub(super) struct StreamState {
@@ -362,17 +362,7 @@ impl Dispatcher {
         }
     }
 
-    /// Handles a message while too many calls or answers wait: only streams go on.
-    pub(super) fn refuse_saturated(&mut self, cx: &mut Cx<'_>, request: &Request, method: Option<u32>) {
-        let status = Status::resource_exhausted(
-            "too many calls or answers wait on this connection, which has open streams (in_flight_max, \
-             write_queue_high_bytes)",
-        );
-        self.refuse_at(cx, request, method, EndPlace::Refused, &status);
-        cx.note_refusal(FRAME_HEADER_BYTES + status.message.len());
-    }
-
-    /// Answers a ping. On a connection with open streams, unwritten pongs are bounded.
+    /// Answers a ping. While messages are received that no other limit stops, unwritten pongs are bounded.
     pub(super) fn on_ping(&mut self, cx: &mut Cx<'_>, id: u64) {
         cx.send(Outgoing::Pong { id });
         cx.note_refusal(FRAME_HEADER_BYTES);
