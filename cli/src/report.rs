@@ -56,7 +56,8 @@ impl Summary {
     }
 
     /// Returns the number of calls whose status was not ok.
-    pub fn error_count(&self) -> u64 {
+    #[cfg(test)]
+    fn error_count(&self) -> u64 {
         sum(&self.errors)
     }
 

@@ -146,6 +146,8 @@ pub struct CallCost {
     pub charge: Charge,
     /// The size class of the argument.
     pub class: SizeClass,
+    /// The call is started whatever is expected of it, to learn how long it takes.
+    pub is_probe: bool,
 }
 
 /// A call that arrives.
@@ -191,6 +193,7 @@ struct Waiting<T> {
     since: Instant,
     /// Nanoseconds of work that came before it.
     before_ns: u64,
+    is_probe: bool,
     value: T,
 }
 
@@ -413,7 +416,11 @@ impl<T> RunQueue<T> {
             return None;
         }
         lane.begin(estimate_ns);
-        Some(CallCost { charge: Charge { source: SourceId::NONE, level: 0, estimate_ns }, class })
+        Some(CallCost {
+            charge: Charge { source: SourceId::NONE, level: 0, estimate_ns },
+            class,
+            is_probe: false,
+        })
     }
 
     /// Decides what happens to a call of a source.
@@ -428,7 +435,7 @@ impl<T> RunQueue<T> {
             Some(mean_ns) => mean_ns,
             None => self.estimates.estimate_ns(method, class),
         };
-        let cost = CallCost { charge: Charge { source, level, estimate_ns }, class };
+        let mut cost = CallCost { charge: Charge { source, level, estimate_ns }, class, is_probe: false };
         if lane.queue.is_empty() && lane.has_room(lane.weight_ns(estimate_ns), is_any_asleep) {
             lane.begin(estimate_ns);
             self.count_begun(method);
@@ -443,7 +450,8 @@ impl<T> RunQueue<T> {
             let runs_ns = lane.stretched(u64::from(estimate_ns));
             let ends_ns = wait_ns + wait_ns / WAIT_RESERVE + runs_ns + self.delay.bound_ns();
             let is_late = now + Duration::from_nanos(ends_ns) > deadline;
-            if is_late && !self.estimates.take_probe(method, class, now) {
+            cost.is_probe = is_late && self.estimates.take_probe(method, class, now);
+            if is_late && !cost.is_probe {
                 return Verdict::Refuse(ShedReason::ExpectedLate);
             }
         }
@@ -456,7 +464,10 @@ impl<T> RunQueue<T> {
         let Arrival { pool, method, class, deadline, .. } = *call;
         let lane = &mut self.lanes[pool as usize];
         let before_ns = lane.before_ns(cost.charge.source, cost.charge.level);
-        lane.queue.push(cost.charge, Waiting { method, class, deadline, since: now, before_ns, value })
+        lane.queue.push(
+            cost.charge,
+            Waiting { method, class, deadline, since: now, before_ns, is_probe: cost.is_probe, value },
+        )
     }
 
     /// Removes a waiting call, which has ended otherwise.
@@ -473,7 +484,7 @@ impl<T> RunQueue<T> {
             return None;
         }
         let (mut charge, waiting) = lane.queue.pop()?;
-        let Waiting { method, class, deadline, since, before_ns, value } = waiting;
+        let Waiting { method, class, deadline, since, before_ns, is_probe, value } = waiting;
         lane.note_wait(before_ns, now.saturating_duration_since(since));
         if charge.estimate_ns == 0 {
             lane.queue.raise(&mut charge, self.estimates.estimate_ns(method, class));
@@ -482,7 +493,8 @@ impl<T> RunQueue<T> {
         let ends_ns = lane.stretched(ahead_ns) + self.delay.mean_ns();
         let is_late = deadline.is_some_and(|deadline| now + Duration::from_nanos(ends_ns) > deadline);
         let is_last = lane.queue.is_empty();
-        let shed = if is_late && !self.estimates.take_probe(method, class, now) {
+        let is_probe = is_probe || is_late && self.estimates.take_probe(method, class, now);
+        let shed = if is_late && !is_probe {
             Some(ShedReason::TooLateToStart)
         } else if let Some(codel) = &mut lane.codel
             && codel.on_dequeue(now, now.saturating_duration_since(since), is_last)
@@ -497,7 +509,7 @@ impl<T> RunQueue<T> {
             return Some(Next::Shed(reason, since, value));
         }
         lane.begin(charge.estimate_ns);
-        Some(Next::Start(CallCost { charge, class }, since, value))
+        Some(Next::Start(CallCost { charge, class, is_probe }, since, value))
     }
 
     /// Takes note that a call that was handed over has ended: it ran for `took_ns`, or did not run. `latency_ns` is from

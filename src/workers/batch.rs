@@ -539,6 +539,7 @@ mod tests {
                 cost: CallCost {
                     charge: Charge { source: SourceId::NONE, level: 0, estimate_ns: 0 },
                     class: SizeClass::of(0),
+                    is_probe: false,
                 },
                 codec: 2,
                 compressed: false,

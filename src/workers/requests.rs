@@ -63,6 +63,7 @@ impl Job {
     #[inline]
     pub(super) fn is_too_late(&self, now: Instant) -> bool {
         self.waited_us > 0
+            && !self.cost.is_probe
             && self.deadline.is_some_and(|deadline| {
                 deadline < now + Duration::from_nanos(u64::from(self.cost.charge.estimate_ns))
             })

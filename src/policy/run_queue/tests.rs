@@ -484,7 +484,6 @@ proptest! {
 }
 
 #[test]
-#[ignore = "`next` sheds the probe: `take_probe` is asked again within PROBE_AFTER; `Job::is_too_late` would shed it too"]
 fn a_probe_that_was_let_in_is_started() {
     let mut now = Instant::now();
     let mut queue: RunQueue<u32> = RunQueue::new(&config());
