@@ -297,7 +297,7 @@ fn the_names_in_the_documents_exist() {
 
 /// The most files and steps of the walk in docs/architecture.md: a call must stay easy to follow.
 const WALK_FILES_MAX: usize = 27;
-const WALK_STEPS_MAX: usize = 85;
+const WALK_STEPS_MAX: usize = 89;
 
 #[test]
 fn the_walk_of_a_pooled_call_is_short_and_each_step_is_in_its_file() {
