@@ -49,8 +49,8 @@ pub struct Limits {
     /// delay those of other connections.
     pub look_ahead_us: u64,
 
-    /// Milliseconds that calls may wait for a worker. Default 0: any time. If all calls of 100 ms have waited longer, some
-    /// of them are answered `resource_exhausted`, more and more of them until the wait is below the target (CoDel). For
+    /// Milliseconds that calls may wait for a worker. Default 0: any time. If all calls of 100 ms have waited longer,
+    /// every call that has waited longer is answered `resource_exhausted` until one has not (CoDel's signal). For
     /// callers that state no deadlines. Too small: bursts are cut that could be served. Too large: calls are served whose
     /// callers have given up.
     pub queue_target_ms: u64,

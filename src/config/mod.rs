@@ -102,7 +102,7 @@ pub struct Config {
 
     /// The most calls in progress of single methods, waiting or running, for each reactor: `Service.Method=N`. Default
     /// empty: no method has such a limit. At the limit: `resource_exhausted`. For methods that need something scarce, such
-    /// as connections to a database. The limit does not apply to inline methods.
+    /// as connections to a database. An inline method cannot have a limit.
     pub method_limits: Vec<String>,
 
     /// How several reactors share one port. Default: [`AcceptMode::Auto`].

@@ -480,6 +480,14 @@ fn run_queue(config: &ValidConfig, registry: &Registry) -> Result<RunQueueConfig
                 origin: Origin::Program,
             }
         })?;
+        if registry.method(index as u32).runs() == Kind::Inline {
+            return Err(ConfigError::Invalid {
+                key: "method_limits".to_owned(),
+                expected: "methods that do not run inline".to_owned(),
+                came: format!("\"{name}\""),
+                origin: Origin::Program,
+            });
+        }
         method_limits.push((index as u32, most));
     }
     Ok(RunQueueConfig {

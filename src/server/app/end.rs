@@ -348,7 +348,12 @@ impl Dispatcher {
 
 /// Encodes the load of a reactor, which is the time that a new call would wait for a worker.
 pub(super) fn load_trailers(load_ns: u64, room: &mut [u8; TRAILER_BYTES_MAX]) -> &[u8] {
-    trailers::load_us(load_ns.div_ceil(1000).min(u64::from(u32::MAX)) as u32, room)
+    trailers::load_us(load_us(load_ns), room)
+}
+
+/// Converts a load to microseconds, rounded up.
+pub(super) fn load_us(load_ns: u64) -> u32 {
+    load_ns.div_ceil(1000).min(u64::from(u32::MAX)) as u32
 }
 
 /// Returns whether the caller asks for the load of the server.

@@ -8,13 +8,13 @@ use std::time::Instant;
 use coreloop_bufpool::Chunk;
 use coreloop_poller::Key;
 
-use super::end::{CallEnd, EndingCall, wants_load};
+use super::end::{CallEnd, EndingCall, load_us, wants_load};
 use super::streams::FRAME_HEADER_BYTES;
 use super::{BATCH_BYTES_MAX, BatchGroup, Cx, Dispatcher, RpcApp, deadline_of};
 use crate::config::FairBy;
 use crate::conn::calls::{ConnCall, WorkPlace};
 use crate::context::Peer;
-use crate::message::trailers::{TRAILER_BYTES_MAX, retry_after_ms};
+use crate::message::trailers::{self, TRAILER_BYTES_MAX};
 use crate::message::{Metadata, Priority, Request, SendBody};
 use crate::policy::estimate::SizeClass;
 use crate::policy::fair::{ItemId, SourceId};
@@ -116,13 +116,27 @@ impl Dispatcher {
             Verdict::Start(cost) => self.start(cx, request, index, method, pool, cost),
             Verdict::Wait(cost) => self.wait(cx, request, method, &arrival, cost),
             Verdict::Refuse(reason) => {
-                let mut room = [0; TRAILER_BYTES_MAX];
-                let trailers = retry_after_ms(self.run_queue.retry_after_ms(pool), &mut room);
-                let ended = CallEnd::early(EndPlace::Shed(reason), Code::ResourceExhausted, reason.message());
-                let call = EndingCall::of_request(request, Some(index));
-                self.ends.end(cx, call, CallEnd { trailers, ..ended });
+                self.refuse_shed(cx, request, Some(index), pool, reason);
             }
         }
+    }
+
+    /// Refuses a call so that others end in time. Returns the bytes of the refusal.
+    fn refuse_shed(
+        &mut self,
+        cx: &mut Cx<'_>,
+        request: &Request,
+        method: Option<u32>,
+        pool: WorkPool,
+        reason: ShedReason,
+    ) -> usize {
+        let mut room = [0; TRAILER_BYTES_MAX];
+        let retry_after_ms = self.run_queue.retry_after_ms(pool);
+        let load_us = wants_load(cx, request).then(|| load_us(self.run_queue.load_ns()));
+        let trailers = trailers::encode(Some(retry_after_ms), load_us, &mut room);
+        let ended = CallEnd::early(EndPlace::Shed(reason), Code::ResourceExhausted, reason.message());
+        self.ends.end(cx, EndingCall::of_request(request, method), CallEnd { trailers, ..ended });
+        FRAME_HEADER_BYTES + trailers.len() + reason.message().len()
     }
 
     /// Refuses a call because too many calls or answers wait on its connection.
@@ -133,12 +147,8 @@ impl Dispatcher {
         method: Option<u32>,
         pool: WorkPool,
     ) {
-        let reason = ShedReason::ConnectionLimit;
-        let mut room = [0; TRAILER_BYTES_MAX];
-        let trailers = retry_after_ms(self.run_queue.retry_after_ms(pool), &mut room);
-        let ended = CallEnd::early(EndPlace::Shed(reason), Code::ResourceExhausted, reason.message());
-        self.ends.end(cx, EndingCall::of_request(request, method), CallEnd { trailers, ..ended });
-        cx.note_refusal(FRAME_HEADER_BYTES + trailers.len() + reason.message().len());
+        let bytes = self.refuse_shed(cx, request, method, pool, ShedReason::ConnectionLimit);
+        cx.note_refusal(bytes);
     }
 
     /// Puts a call into the run queue.
