@@ -68,6 +68,12 @@ pub trait App: Sized {
         false
     }
 
+    /// Whether work waits that other threads would take as soon as they have ended other work: the reactor then does not
+    /// nap so that calls gather.
+    fn holds_work(&self) -> bool {
+        false
+    }
+
     /// Whether the app requires a call of [`App::on_turn_end`].
     fn wants_turn_end(&self) -> bool {
         false

@@ -263,8 +263,8 @@ impl<A: App> Reactor<A> {
 
     pub(super) fn wait(&mut self) -> io::Result<()> {
         let is_sampled = self.main.core.stats.turns.value().is_multiple_of(SAMPLE_TURNS);
-        // A client's calls must not wait so that more calls can gather.
-        let may_gather = self.gather.is_on() && self.roles.is_empty();
+        // Neither a client's calls nor the workers must wait so that more calls can gather.
+        let may_gather = self.gather.is_on() && self.roles.is_empty() && !self.main.app.holds_work();
         let wants_turn = self.wants_turn();
         // One reading of the clock serves every use of the time between two turns; none is made if it is not needed.
         let ended = (is_sampled || may_gather || !wants_turn).then(Instant::now);

@@ -471,6 +471,11 @@ impl App for RpcApp {
     }
 
     #[inline]
+    fn holds_work(&self) -> bool {
+        !self.dispatcher.run_queue.is_empty()
+    }
+
+    #[inline]
     fn wants_turn_end(&self) -> bool {
         !self.dispatcher.gated.is_empty() || !self.dispatcher.deferred.is_empty()
     }
