@@ -260,6 +260,10 @@ pub fn encode_plain<T: serde::Serialize + serde::de::DeserializeOwned + 'static>
 
 /// Appends the value to `out`, like [`encode_plain`]. `describe` is called only if the codec needs the description, and
 /// once for each `K`.
+#[cfg_attr(
+    not(feature = "gob"),
+    allow(clippy::extra_unused_type_parameters, reason = "only gob needs the description")
+)]
 pub(crate) fn encode_described<K: 'static, T: serde::Serialize>(
     codec: Codec,
     value: &T,
