@@ -74,7 +74,7 @@ table! {
     limits.write_queue_low_bytes: Bytes(0, HOLD_MAX), zero "when the queue is empty", "Where reading resumes once the write queue was full.";
     limits.run_queue_max: Number(1, 1 << 22), "Calls that wait for a worker, per reactor: the next is answered `resource_exhausted`.";
     limits.look_ahead_us: Number(1, MICROS_MAX), "Work that each worker is given ahead; the rest waits in the run queue.";
-    limits.queue_target_ms: Number(0, MILLIS_MAX), zero "no target", "Time that calls may wait for a worker for long: some are answered `resource_exhausted`.";
+    limits.queue_target_ms: Number(0, MILLIS_MAX), zero "no target", "Time that calls may wait for a worker: once all of 100 ms have waited longer, such calls are answered `resource_exhausted`.";
     limits.adaptive_concurrency: Switch, "Limit the calls in progress by how long they take: `resource_exhausted`.";
     limits.http_headers_max: Number(1, 65_536), "Header lines of an HTTP request: 431.";
     limits.http_head_bytes_max: Bytes(64, 16 << 20), "Bytes of an HTTP head: 431.";

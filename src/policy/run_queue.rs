@@ -29,12 +29,12 @@ const QUEUE_TARGET_INTERVAL: Duration = Duration::from_millis(100);
 const ADAPTIVE_LIMIT_MIN: u32 = 2;
 /// The most calls in progress per worker without waiting behind the look-ahead.
 const CALLS_PER_WORKER: u32 = 2;
-/// The expected wait is increased by this fraction: with exactly the time that is left, the calls of a queue would all
-/// end so close to their deadlines that every second one is late.
+/// The expected wait is increased by this fraction of it (a quarter): otherwise the calls of a full queue all end close to
+/// their deadlines, and a small error of the estimates makes them late.
 const WAIT_RESERVE: u64 = 4;
 /// The stretch of waits is kept in units of 1/1024.
 const STRETCH_ONE: u64 = 1024;
-/// One wait changes the stretch by this fraction of the difference.
+/// A wait changes the stretch by this fraction of the difference (1/64).
 const STRETCH_DIVISOR: u64 = 64;
 /// The stretch is between a quarter and this.
 const STRETCH_MAX: u64 = 32 * STRETCH_ONE;
@@ -211,8 +211,8 @@ struct Lane<T> {
     share_ns: u64,
     /// The work of other reactors.
     others_ns: u64,
-    /// By how much calls wait longer than the handlers before them take: the workers' cores do other work too, such as
-    /// reading, writing, and refusing.
+    /// The ratio of the time that calls wait to the time that the handlers before them take, in units of 1/1024: the
+    /// workers' cores do other work too, such as reading, writing, and refusing.
     stretch: u64,
     codel: Option<CoDel>,
 }

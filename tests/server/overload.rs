@@ -177,7 +177,7 @@ impl Scene {
 
     #[track_caller]
     fn wait_for_queued(&self, calls: usize) {
-        eventually("so many calls wait", || self.rig.stats().workers.queued == calls);
+        eventually("the calls wait", || self.rig.stats().workers.queued == calls);
     }
 
     fn starts(&self) -> u64 {
