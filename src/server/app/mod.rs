@@ -23,7 +23,7 @@ use slab::Slab;
 use self::completion::MailCompletions;
 use self::end::{CallEnd, CallEnds, EndingCall};
 use self::hand_over::{CallSources, WaitingCall};
-use self::streams::ServerSession;
+use self::streams::{FRAME_HEADER_BYTES, ServerSession};
 use crate::codec::Codec;
 use crate::config::FairBy;
 use crate::conn::CloseReason;
@@ -301,6 +301,7 @@ impl Dispatcher {
         let Refusal { id, codec, one_way, code, ref message } = *refusal;
         let call = EndingCall { id, codec, one_way, method: None, request_bytes: 0 };
         self.ends.end(cx, call, CallEnd::early(EndPlace::Refused, code, message));
+        cx.note_refusal(FRAME_HEADER_BYTES + message.len());
     }
 }
 
