@@ -154,6 +154,13 @@ impl<T> FairQueue<T> {
         self.items.is_empty()
     }
 
+    /// Returns whether no source has more than one waiting call: then any order of them is fair.
+    #[inline]
+    pub fn is_flat(&self) -> bool {
+        let active: usize = self.levels.iter().map(|level| level.active as usize).sum();
+        active == self.len()
+    }
+
     /// Returns the estimated nanoseconds of the waiting calls of this level and the levels before it.
     pub fn queued_ns(&self, level: u8) -> u64 {
         self.levels[..=usize::from(level)].iter().map(|level| level.queued_ns).sum()

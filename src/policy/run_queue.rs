@@ -32,6 +32,9 @@ const CALLS_PER_WORKER: u32 = 2;
 /// The expected wait is increased by this fraction of it (a quarter): otherwise the calls of a full queue all end close to
 /// their deadlines, and a small error of the estimates makes them late.
 const WAIT_RESERVE: u64 = 4;
+/// How many times the look-ahead may be exceeded while no source has more than one call: any order of such calls is
+/// fair, and each that waits costs more than one that is handed over at once.
+const FLAT_FACTOR: u64 = 4;
 /// The stretch of waits is kept in units of 1/1024.
 const STRETCH_ONE: u64 = 1024;
 /// A wait changes the stretch by this fraction of the difference (1/64).
@@ -266,6 +269,13 @@ impl<T> Lane<T> {
         is_any_asleep && (self.running < self.most_calls() || self.running_ns + weight_ns <= self.most_ns())
     }
 
+    /// The same; up to [`FLAT_FACTOR`] times the look-ahead if no source has more than one call.
+    #[inline]
+    fn has_room_if(&self, weight_ns: u64, is_any_asleep: bool, is_flat: bool) -> bool {
+        self.has_room(weight_ns, is_any_asleep)
+            || is_flat && self.running_ns + weight_ns <= self.share_ns * FLAT_FACTOR
+    }
+
     #[inline]
     fn begin(&mut self, estimate_ns: u32) {
         self.running += 1;
@@ -398,7 +408,7 @@ impl<T> RunQueue<T> {
     // Calls.
 
     /// Starts a call if no call waits, there is room, and no limit could refuse it: the common case, which needs no
-    /// source.
+    /// source. `is_only` states that its source has no other call.
     #[inline]
     pub fn start_at_once(
         &mut self,
@@ -406,12 +416,13 @@ impl<T> RunQueue<T> {
         method: u32,
         class: SizeClass,
         is_any_asleep: bool,
+        is_only: bool,
     ) -> Option<CallCost> {
         let estimate_ns = self.estimates.estimate_ns(method, class);
         let lane = &mut self.lanes[pool as usize];
         if self.is_limited
             || !lane.queue.is_empty()
-            || !lane.has_room(lane.weight_ns(estimate_ns), is_any_asleep)
+            || !lane.has_room_if(lane.weight_ns(estimate_ns), is_any_asleep, is_only && estimate_ns > 0)
         {
             return None;
         }
@@ -480,7 +491,7 @@ impl<T> RunQueue<T> {
     /// Returns the next call that leaves the queue, if there is room for one.
     pub fn next(&mut self, pool: WorkPool, is_any_asleep: bool, now: Instant) -> Option<Next<T>> {
         let lane = &mut self.lanes[pool as usize];
-        if lane.queue.is_empty() || !lane.has_room(1, is_any_asleep) {
+        if lane.queue.is_empty() || !lane.has_room_if(1, is_any_asleep, lane.queue.is_flat()) {
             return None;
         }
         let (mut charge, waiting) = lane.queue.pop()?;

@@ -525,6 +525,11 @@ mod tests {
     }
 
     fn batch(methods: &[u32]) -> Box<WorkBatch> {
+        batch_of(methods, &[])
+    }
+
+    /// A batch whose calls are expected to take these times; 0 is unknown.
+    fn batch_of(methods: &[u32], estimates_ns: &[u32]) -> Box<WorkBatch> {
         let mut batch = WorkBatch::new(Arc::new(Nowhere), Arc::new(|_| {}));
         batch.begin(7, Arc::new(Scope::default()), WorkPool::Cpu, Instant::now());
         for (index, method) in methods.iter().enumerate() {
@@ -537,7 +542,11 @@ mod tests {
                 method: *method,
                 waited_us: 0,
                 cost: CallCost {
-                    charge: Charge { source: SourceId::NONE, level: 0, estimate_ns: 0 },
+                    charge: Charge {
+                        source: SourceId::NONE,
+                        level: 0,
+                        estimate_ns: estimates_ns.get(index).copied().unwrap_or(0),
+                    },
                     class: SizeClass::of(0),
                     is_probe: false,
                 },
@@ -728,5 +737,15 @@ mod tests {
         assert_eq!(results_of(&batch)[1].1, "the handler panicked: thirteen");
         assert_eq!(results_of(&batch)[3].1, "d333");
         assert_eq!(run.0.lock().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn a_call_that_is_expected_to_take_long_is_not_timed_with_quick_ones() {
+        let paces = quick_paces();
+        let estimates_ns = [500, 500, 5_000_000, 500];
+        let batch = batch_of(&[1; 4], &estimates_ns);
+        let runs: Vec<usize> =
+            (0..4).map(|first| batch.requests.quick_run(&paces, first, Instant::now())).collect();
+        assert_eq!(runs, [2, 1, 0, 1]);
     }
 }

@@ -27,6 +27,10 @@ const TIMED_TOGETHER_MAX: usize = 16;
 /// How many of these are claimed at once: each claim costs about 6 ns, and any of the calls may be slow for once,
 /// with the rest of the claim behind it.
 const CLAIMED_TOGETHER_MAX: usize = 4;
+/// A call that is expected to take longer than this is timed individually, although its method is quick: calls of a
+/// method can differ by their arguments, and the mean of a group that holds such a call would be charged to the sources
+/// of all others.
+const TIMED_TOGETHER_NS_MAX: u32 = 4_000;
 /// A call whose deadline is nearer than this is checked individually: quick calls before it could use up that time.
 const NEAR: Duration = Duration::from_millis(10);
 
@@ -124,14 +128,18 @@ impl BatchRequests {
     }
 
     /// Returns how many requests from `first` on are of one method that is known to be quick, so that they can be
-    /// timed together; requests with a near deadline are excluded.
-    fn quick_run(&self, paces: &Paces, first: usize, now: Instant) -> usize {
+    /// timed together; requests with a near deadline are excluded, and those that are expected to take long.
+    pub(super) fn quick_run(&self, paces: &Paces, first: usize, now: Instant) -> usize {
         let method = self.jobs[first].method;
         if !paces.is_quick(method) {
             return 0;
         }
         let soon = now + NEAR;
-        let fits = |job: &&Job| job.method == method && job.deadline.is_none_or(|deadline| deadline > soon);
+        let fits = |job: &&Job| {
+            job.method == method
+                && job.cost.charge.estimate_ns <= TIMED_TOGETHER_NS_MAX
+                && job.deadline.is_none_or(|deadline| deadline > soon)
+        };
         self.jobs[first..].iter().take(TIMED_TOGETHER_MAX).take_while(fits).count()
     }
 }

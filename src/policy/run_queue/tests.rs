@@ -32,7 +32,7 @@ fn us(us: u64) -> Duration {
 /// Runs calls of a method until its time is known.
 fn teach(queue: &mut RunQueue<u32>, method: u32, took_ns: u32, now: Instant) {
     for _ in 0..16 {
-        let cost = queue.start_at_once(CPU, method, SizeClass::of(0), false).unwrap();
+        let cost = queue.start_at_once(CPU, method, SizeClass::of(0), false, false).unwrap();
         queue.on_ended(CPU, method, cost, Some(took_ns), 0, now);
         // Calls that were timed together are one sample.
         queue.sample.2 = 0;
@@ -45,17 +45,53 @@ fn two_calls_per_worker_start_and_quick_ones_up_to_the_look_ahead() {
     let mut queue: RunQueue<u32> = RunQueue::new(&config());
     let class = SizeClass::of(0);
     for _ in 0..2 {
-        assert!(queue.start_at_once(CPU, 0, class, false).is_some());
+        assert!(queue.start_at_once(CPU, 0, class, false, false).is_some());
     }
-    assert!(queue.start_at_once(CPU, 0, class, false).is_none(), "nothing is known about them");
+    assert!(queue.start_at_once(CPU, 0, class, false, false).is_none(), "nothing is known about them");
     let mut queue: RunQueue<u32> = RunQueue::new(&config());
     teach(&mut queue, 0, 1_000, now);
-    let started = std::iter::from_fn(|| queue.start_at_once(CPU, 0, class, false)).count();
+    let started = std::iter::from_fn(|| queue.start_at_once(CPU, 0, class, false, false)).count();
     assert_eq!(started, 100);
     let mut queue: RunQueue<u32> = RunQueue::new(&config());
     teach(&mut queue, 1, 90_000, now);
-    let started = std::iter::from_fn(|| queue.start_at_once(CPU, 1, class, false)).count();
+    let started = std::iter::from_fn(|| queue.start_at_once(CPU, 1, class, false, false)).count();
     assert_eq!(started, 2);
+}
+
+#[test]
+fn calls_that_are_alone_at_their_sources_exceed_the_look_ahead() {
+    let now = Instant::now();
+    let mut queue: RunQueue<u32> = RunQueue::new(&config());
+    let class = SizeClass::of(0);
+    let unknown = std::iter::from_fn(|| queue.start_at_once(CPU, 1, class, false, true)).count();
+    assert_eq!(unknown, 2, "nothing is known about them");
+    let mut queue: RunQueue<u32> = RunQueue::new(&config());
+    teach(&mut queue, 0, 1_000, now);
+    let started: Vec<CallCost> =
+        std::iter::from_fn(|| queue.start_at_once(CPU, 0, class, false, true)).collect();
+    assert_eq!(started.len(), 400);
+    // All others wait. While each source has one call, they are handed over up to the same bound.
+    let sources: Vec<SourceId> = (0..500).map(|_| queue.add_source(CPU)).collect();
+    let push = |queue: &mut RunQueue<u32>, source: SourceId| {
+        let Verdict::Wait(cost) = queue.admit(&arrival(0, None), source, false, now) else {
+            panic!("no room")
+        };
+        queue.push(&arrival(0, None), cost, now, 0);
+    };
+    sources.iter().for_each(|source| push(&mut queue, *source));
+    let next = |queue: &mut RunQueue<u32>| std::iter::from_fn(|| queue.next(CPU, false, now)).count();
+    let end = |queue: &mut RunQueue<u32>, costs: &[CallCost]| {
+        costs.iter().for_each(|cost| queue.on_ended(CPU, 0, *cost, Some(1_000), 0, now));
+    };
+    assert_eq!(next(&mut queue), 0);
+    end(&mut queue, &started[..50]);
+    assert_eq!(next(&mut queue), 50);
+    // A source with two calls: the others must not wait for more of its calls than the look-ahead holds.
+    push(&mut queue, sources[499]);
+    end(&mut queue, &started[50..100]);
+    assert_eq!(next(&mut queue), 0);
+    end(&mut queue, &started[100..360]);
+    assert_eq!(next(&mut queue), 10, "90 of them run");
 }
 
 #[test]
@@ -63,12 +99,12 @@ fn a_share_is_exceeded_only_while_a_worker_sleeps() {
     let mut queue: RunQueue<u32> = RunQueue::new(&RunQueueConfig { workers: [2, 8], ..config() });
     let class = SizeClass::of(0);
     queue.set_others(CPU, 1, 1_000_000);
-    let started = std::iter::from_fn(|| queue.start_at_once(CPU, 0, class, false)).count();
+    let started = std::iter::from_fn(|| queue.start_at_once(CPU, 0, class, false, false)).count();
     assert_eq!(started, 2, "half of four");
-    let started = std::iter::from_fn(|| queue.start_at_once(CPU, 0, class, true)).count();
+    let started = std::iter::from_fn(|| queue.start_at_once(CPU, 0, class, true, false)).count();
     assert_eq!(started, 2);
     queue.set_others(CPU, 0, 0);
-    assert!(queue.start_at_once(CPU, 0, class, false).is_none(), "all of four");
+    assert!(queue.start_at_once(CPU, 0, class, false, false).is_none(), "all of four");
 }
 
 #[test]
@@ -106,7 +142,7 @@ fn a_call_that_has_waited_too_long_is_not_started() {
     teach(&mut queue, 0, 1_000_000, now);
     let source = queue.add_source(CPU);
     let costs: Vec<CallCost> =
-        (0..2).map(|_| queue.start_at_once(CPU, 0, SizeClass::of(0), false).unwrap()).collect();
+        (0..2).map(|_| queue.start_at_once(CPU, 0, SizeClass::of(0), false, false).unwrap()).collect();
     for number in 0..2 {
         let arrival = arrival(0, Some(now + us(5_500)));
         let Verdict::Wait(cost) = queue.admit(&arrival, source, false, now) else { panic!("there is time") };
@@ -491,7 +527,8 @@ fn a_probe_that_was_let_in_is_started() {
     let class = SizeClass::of(0);
     // Its estimate is 1 s, which no deadline allows, and which no later call has confirmed.
     teach(&mut queue, 1, 1_000_000_000, now);
-    let costs: Vec<CallCost> = (0..2).map(|_| queue.start_at_once(CPU, 0, class, false).unwrap()).collect();
+    let costs: Vec<CallCost> =
+        (0..2).map(|_| queue.start_at_once(CPU, 0, class, false, false).unwrap()).collect();
     now += crate::policy::estimate::PROBE_AFTER;
     let probe = arrival(1, Some(now + us(100_000)));
     let Verdict::Wait(cost) = queue.admit(&probe, source, false, now) else { panic!("a probe is due") };

@@ -60,6 +60,11 @@ impl CallSources {
         CallSources { fair_by, by_address: HashMap::new(), addresses: HashMap::new() }
     }
 
+    #[inline]
+    fn is_by_connection(&self) -> bool {
+        self.fair_by == FairBy::Connection
+    }
+
     /// Returns what the connections of a peer share, if it is its address.
     fn address(&self, peer: Peer) -> Option<IpAddr> {
         match (self.fair_by, peer) {
@@ -75,7 +80,8 @@ impl Dispatcher {
     pub(super) fn gather(&mut self, cx: &mut Cx<'_>, request: &Request, index: u32, method: &Method) {
         let class = SizeClass::of(request.body.len());
         let is_any_asleep = self.is_any_asleep();
-        match self.run_queue.start_at_once(WorkPool::Cpu, index, class, is_any_asleep) {
+        let is_only = self.is_only(cx);
+        match self.run_queue.start_at_once(WorkPool::Cpu, index, class, is_any_asleep, is_only) {
             Some(cost) => self.start(cx, request, index, method, WorkPool::Cpu, cost),
             None => self.admit_or_refuse(cx, request, index, method, WorkPool::Cpu),
         }
@@ -85,10 +91,16 @@ impl Dispatcher {
     /// other.
     pub(super) fn hand_over_one(&mut self, cx: &mut Cx<'_>, request: &Request, index: u32, method: &Method) {
         let class = SizeClass::of(request.body.len());
-        match self.run_queue.start_at_once(WorkPool::Blocking, index, class, false) {
+        match self.run_queue.start_at_once(WorkPool::Blocking, index, class, false, false) {
             Some(cost) => self.start(cx, request, index, method, WorkPool::Blocking, cost),
             None => self.admit_or_refuse(cx, request, index, method, WorkPool::Blocking),
         }
+    }
+
+    /// Whether a call is the only one of its source; asked before it is in flight.
+    #[inline]
+    fn is_only(&self, cx: &Cx<'_>) -> bool {
+        cx.session.calls.is_empty() && self.sources.is_by_connection()
     }
 
     /// Whether a worker sleeps, if other reactors have shares of the workers.
