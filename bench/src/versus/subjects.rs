@@ -55,8 +55,13 @@ pub struct Subject {
 
 pub const ADD_FIXED: &[&str] = &["--method", "Arith.AddFixed", "--codec", "fixed"];
 const MULTIPLY: &[&str] = &["--method", "Arith.Multiply", "--codec", "compact"];
-const SERVE: &[&str] = &["serve", "--listen", "127.0.0.1:0", "--cores", "1", "--workers", "1"];
-const SERVE_TWO: &[&str] = &["serve", "--listen", "127.0.0.1:0", "--cores", "2", "--workers", "1"];
+const SERVE: &[&str] =
+    &["serve", "--listen", "127.0.0.1:0", "--cores", "1", "--workers", "1", "--set", SILENT];
+const SERVE_TWO: &[&str] =
+    &["serve", "--listen", "127.0.0.1:0", "--cores", "2", "--workers", "1", "--set", SILENT];
+/// The client opens all its connections before the first call: by default the server closes the oldest of more than
+/// 1,024 that have sent nothing.
+const SILENT: &str = "limits.silent_connections_max=65536";
 
 pub const FLOOR: Subject = Subject {
     name: "floor",
