@@ -1,9 +1,9 @@
 //! The builder of a client: addresses and the route among them, limits, and the driver.
 
 use std::fmt;
-use std::io;
 use std::sync::Arc;
 
+use super::address::{BuildError, ToAddress};
 use super::config::{ClientConfig, WhenFull};
 use super::driver::Driver;
 use super::endpoint::Endpoint;
@@ -22,9 +22,9 @@ pub struct ClientBuilder {
 }
 
 impl ClientBuilder {
-    pub(super) fn new(address: &str) -> ClientBuilder {
+    pub(super) fn new(address: impl ToAddress) -> ClientBuilder {
         ClientBuilder {
-            addresses: vec![address.to_owned()],
+            addresses: vec![address.to_address()],
             route: None,
             driver: None,
             config: ClientConfig::default(),
@@ -58,8 +58,8 @@ impl ClientBuilder {
     /// Adds addresses, and the [`Route`] that picks one of them for each call. The first address is endpoint 0, and
     /// these follow in their order. Each endpoint has its own connection and its own limits. All use the same
     /// protocol.
-    pub fn route(mut self, others: &[&str], route: impl Route) -> ClientBuilder {
-        self.addresses.extend(others.iter().map(|address| (*address).to_owned()));
+    pub fn route(mut self, others: &[impl ToAddress], route: impl Route) -> ClientBuilder {
+        self.addresses.extend(others.iter().map(ToAddress::to_address));
         self.route = Some(Arc::new(route));
         self
     }
@@ -68,36 +68,23 @@ impl ClientBuilder {
     ///
     /// # Errors
     ///
-    /// [`CallError::Connect`] with the reason: an invalid address, a limit out of range, or no thread could be
-    /// started.
-    pub fn build(self) -> Result<Client, CallError> {
-        let invalid = |error: &dyn fmt::Display| {
-            CallError::Connect(io::Error::new(io::ErrorKind::InvalidInput, error.to_string()))
-        };
-        self.config.check().map_err(|error| invalid(&error))?;
+    /// A setting is wrong, or no thread could be started.
+    pub fn build(self) -> Result<Client, BuildError> {
+        self.config.check()?;
         let scheme = Scheme::split(&self.addresses[0]).0;
         let others = self.addresses.iter().map(|text| Scheme::split(text).0);
         if let Some(other) = others.into_iter().find(|other| *other != scheme) {
-            let error = format!(
-                "all addresses of a client must use one protocol; found {} and {}",
-                scheme.name(),
-                other.name()
-            );
-            return Err(invalid(&error));
+            return Err(BuildError::Protocols { first: scheme, other });
         }
         let read = |text: String| {
             let target: Address = Scheme::split(&text).1.parse()?;
             Ok((text, target))
         };
-        let addresses: Vec<(String, Address)> = self
-            .addresses
-            .into_iter()
-            .map(read)
-            .collect::<Result<_, AddressError>>()
-            .map_err(|error| invalid(&error))?;
+        let addresses: Vec<(String, Address)> =
+            self.addresses.into_iter().map(read).collect::<Result<_, AddressError>>()?;
         let driver = match self.driver {
             Some(driver) => driver,
-            None => Driver::spawn().map_err(CallError::Connect)?,
+            None => Driver::spawn().map_err(BuildError::Thread)?,
         };
         let config = Arc::new(self.config);
         let endpoint = |(index, address)| {
@@ -114,7 +101,7 @@ impl ClientBuilder {
     ///
     /// # Errors
     ///
-    /// As [`ClientBuilder::build`]; and [`CallError::Connect`] if the connection cannot be made.
+    /// [`CallError::Build`] where [`ClientBuilder::build`] fails; [`CallError::Connect`] if the connection cannot be made.
     pub fn connect(self) -> Result<Client, CallError> {
         let client = self.build()?;
         client.ready().wait()?;

@@ -4,8 +4,10 @@ use std::fmt;
 use std::io;
 use std::time::Duration;
 
+use super::address::BuildError;
 use super::reply::with_method_name;
 use crate::codec::CodecError;
+use crate::message::MetadataTooLong;
 use crate::status::{Code, Status};
 use crate::wire::{Broken, ForeignProtocol, Scheme};
 
@@ -20,9 +22,9 @@ pub enum CallError {
     Argument(CodecError),
     /// The server replied ok, but the reply could not be decoded.
     Reply(CodecError),
+    /// The client could not be built: an address is not valid, a limit is out of range. No call was made.
+    Build(BuildError),
     /// The client could not connect to the address; nothing was sent.
-    /// [`ClientBuilder::build`](super::ClientBuilder::build) also returns it for an invalid address and for a limit
-    /// out of range.
     Connect(io::Error),
     /// The connection failed.
     Lost {
@@ -65,7 +67,9 @@ pub enum CallError {
         /// The entry's key.
         key: String,
     },
-    /// The argument or its metadata are too large for a frame; nothing was sent.
+    /// The entries of the call's metadata do not fit into a frame together; nothing was sent.
+    MetadataTooLong(MetadataTooLong),
+    /// The argument is too large for a frame; nothing was sent.
     TooLarge {
         /// The size in bytes.
         bytes: usize,
@@ -130,14 +134,14 @@ impl CallError {
             CallError::Status(status) => status.code,
             CallError::DeadlineExceeded => Code::DeadlineExceeded,
             CallError::Argument(_) | CallError::Reply(_) => Code::Internal,
-            CallError::Metadata { .. } => Code::InvalidArgument,
+            CallError::Metadata { .. } | CallError::MetadataTooLong(_) => Code::InvalidArgument,
             CallError::Connect(_) | CallError::Lost { .. } | CallError::Broken(_) | CallError::Draining => {
                 Code::Unavailable
             }
             CallError::TooLarge { .. } | CallError::Full { .. } => Code::ResourceExhausted,
             CallError::ReplyRefused(status) => status.code,
             CallError::Cancelled { .. } => Code::Cancelled,
-            CallError::OnReactor | CallError::NotSent | CallError::WrongProtocol(_) => {
+            CallError::OnReactor | CallError::NotSent | CallError::WrongProtocol(_) | CallError::Build(_) => {
                 Code::FailedPrecondition
             }
         }
@@ -175,11 +179,13 @@ impl CallError {
             | CallError::OnReactor
             | CallError::Broken(_) => true,
             CallError::Argument(_)
+            | CallError::Build(_)
             | CallError::Connect(_)
             | CallError::Draining
             | CallError::Full { .. }
             | CallError::NotSent
             | CallError::Metadata { .. }
+            | CallError::MetadataTooLong(_)
             | CallError::WrongProtocol(_)
             | CallError::TooLarge { .. } => false,
             CallError::Lost { may_have_run, .. } | CallError::Cancelled { may_have_run } => *may_have_run,
@@ -208,6 +214,7 @@ impl fmt::Display for CallError {
                 call"),
             CallError::Argument(error) => write!(f, "the argument cannot be encoded: {error}"),
             CallError::Reply(error) => write!(f, "the reply cannot be decoded: {error}"),
+            CallError::Build(error) => write!(f, "failed_precondition: the client cannot be built: {error}"),
             CallError::Connect(error) => write!(f, "unavailable: cannot connect: {error}"),
             CallError::Lost { error, may_have_run: true } => {
                 write!(f, "unavailable: the connection was lost after the call was sent: {error}")
@@ -238,9 +245,9 @@ impl fmt::Display for CallError {
                 write!(f, "invalid_argument: {} transmits no metadata; found {key:?}", scheme.name())
             }
             CallError::NotSent => f.write_str("failed_precondition: the call's batch was not sent"),
+            CallError::MetadataTooLong(error) => write!(f, "invalid_argument: {error}"),
             CallError::TooLarge { bytes, bytes_max } => {
-                write!(f, "resource_exhausted: the argument or its metadata have {bytes} bytes; the limit is \
-                    {bytes_max}")
+                write!(f, "resource_exhausted: the argument has {bytes} bytes; the limit is {bytes_max}")
             }
         }
     }
@@ -252,6 +259,7 @@ impl std::error::Error for CallError {
             // Their text is part of this error's own text.
             CallError::Status(status) | CallError::ReplyRefused(status) => status.source(),
             CallError::Argument(error) | CallError::Reply(error) => error.source(),
+            CallError::Build(error) => error.source(),
             CallError::Connect(error) | CallError::Lost { error, .. } => error.source(),
             CallError::Broken(why) => why.source(),
             CallError::WrongProtocol(_)
@@ -262,8 +270,15 @@ impl std::error::Error for CallError {
             | CallError::OnReactor
             | CallError::NotSent
             | CallError::Metadata { .. }
+            | CallError::MetadataTooLong(_)
             | CallError::TooLarge { .. } => None,
         }
+    }
+}
+
+impl From<BuildError> for CallError {
+    fn from(error: BuildError) -> CallError {
+        CallError::Build(error)
     }
 }
 
@@ -292,6 +307,7 @@ mod tests {
             ("DeadlineExceeded", CallError::DeadlineExceeded),
             ("Argument", CallError::Argument(codec())),
             ("Reply", CallError::Reply(codec())),
+            ("Build", CallError::Build(BuildError::OnlyNative { scheme: Scheme::Native })),
             ("Connect", CallError::Connect(io())),
             ("Lost", CallError::Lost { error: io(), may_have_run: true }),
             ("Broken", CallError::Broken(Broken::Version(9))),
@@ -306,6 +322,7 @@ mod tests {
             ("OnReactor", CallError::OnReactor),
             ("NotSent", CallError::NotSent),
             ("Metadata", CallError::Metadata { scheme: Scheme::Native, key: "b3".to_owned() }),
+            ("MetadataTooLong", CallError::MetadataTooLong(MetadataTooLong { key_len: 0, value_len: 1 })),
             ("TooLarge", CallError::TooLarge { bytes: 2, bytes_max: 1 }),
         ];
         let table = DOCS.split("| `CallError` |").nth(1).unwrap().split("\n\n").next().unwrap();

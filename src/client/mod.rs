@@ -6,6 +6,7 @@
 //! `builder.rs` builds a client, `shared.rs` starts calls, `streaming.rs` those with streams, `call_slot.rs` holds the two sides of one call, `app/` is
 //! the reactor's side.
 
+mod address;
 mod app;
 mod batch;
 mod builder;
@@ -16,6 +17,7 @@ mod driver;
 mod endpoint;
 mod error;
 mod nested;
+mod options;
 mod pending;
 mod port;
 mod reply;
@@ -26,6 +28,7 @@ mod streaming;
 use std::sync::{Arc, OnceLock};
 
 pub use crate::policy::backoff::Backoff;
+pub use address::{BuildError, ToAddress};
 pub use batch::Batch;
 pub use builder::ClientBuilder;
 pub use call_slot::InFlight;
@@ -33,6 +36,7 @@ pub use config::{ClientConfig, ClientConfigError, WhenFull};
 pub use direct::{Direct, Times};
 pub use driver::{ClientStats, Driver, DriverConfig};
 pub use error::{CallError, WrongProtocol};
+pub use options::CallOptions;
 pub use route::{Endpoints, Route};
 pub use shared::Client;
 pub use streaming::{Chat, StreamCaller, Upload};

@@ -5,12 +5,14 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::address::ToAddress;
 use super::batch::Batch;
 use super::builder::ClientBuilder;
 use super::call_slot::{CallDraft, CallParts, DecodeReply, InFlight, ParentCall, Promise, PromiseKind};
 use super::config::ClientConfig;
 use super::driver::{ClientStats, Driver};
 use super::endpoint::Endpoint;
+use super::options::Misfit;
 use super::reply::{ReplyOutcome, as_bytes};
 use super::route::Endpoints;
 use super::{CallError, Caller, MethodId, Route, Starter, codec_for};
@@ -31,16 +33,16 @@ pub(super) struct ClientShared {
 
 /// The settings of every call that is made with one [`Client`].
 #[derive(Clone, Default)]
-struct Settings {
-    timeout: Option<Duration>,
-    deadline: Option<Instant>,
-    metadata: Option<Arc<MetadataBuf>>,
-    /// The key of an entry that the protocol cannot transmit: every call fails then.
-    misfit: Option<Arc<str>>,
-    codec: Option<Codec>,
-    compresses: bool,
-    idempotent: bool,
-    parent: Option<Arc<ParentCall>>,
+pub(super) struct Settings {
+    pub(super) timeout: Option<Duration>,
+    pub(super) deadline: Option<Instant>,
+    pub(super) metadata: Option<Arc<MetadataBuf>>,
+    /// An entry that cannot be transmitted: every call fails then.
+    pub(super) misfit: Option<Arc<Misfit>>,
+    pub(super) codec: Option<Codec>,
+    pub(super) compresses: bool,
+    pub(super) idempotent: bool,
+    pub(super) parent: Option<Arc<ParentCall>>,
 }
 
 /// A client of one server that many threads share. It has any number of calls in flight on one connection, or, with
@@ -89,13 +91,13 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// [`CallError::Connect`].
-    pub fn connect(address: &str) -> Result<Client, CallError> {
+    /// [`CallError::Build`] or [`CallError::Connect`].
+    pub fn connect(address: impl ToAddress) -> Result<Client, CallError> {
         Client::builder(address).connect()
     }
 
     /// Returns the builder of a client.
-    pub fn builder(address: &str) -> ClientBuilder {
+    pub fn builder(address: impl ToAddress) -> ClientBuilder {
         ClientBuilder::new(address)
     }
 
@@ -126,12 +128,10 @@ impl Client {
     pub fn with_metadata(&self, key: &str, value: &[u8]) -> Result<Client, MetadataTooLong> {
         let mut metadata = self.settings.metadata.as_deref().cloned().unwrap_or_default();
         metadata.push(key, value)?;
-        let is_misfit = !self.shared.scheme.fits_metadata(key, value);
+        let misfit = Misfit::of_entry(self.shared.scheme, key, value);
         Ok(self.with(|settings| {
             settings.metadata = Some(Arc::new(metadata));
-            if is_misfit {
-                settings.misfit = Some(key.into());
-            }
+            settings.misfit = misfit.or(settings.misfit.take());
         }))
     }
 
@@ -189,7 +189,7 @@ impl Client {
         self.with(|settings| settings.idempotent = idempotent)
     }
 
-    fn with(&self, change: impl FnOnce(&mut Settings)) -> Client {
+    pub(super) fn with(&self, change: impl FnOnce(&mut Settings)) -> Client {
         let mut client = self.clone();
         change(&mut client.settings);
         client
@@ -387,8 +387,8 @@ impl Client {
         if parent.as_ref().is_some_and(|parent| parent.scope.is_cancelled(parent.place)) {
             return Err(CallError::Cancelled { may_have_run: false });
         }
-        if let Some(key) = &self.settings.misfit {
-            return Err(CallError::Metadata { scheme: self.shared.scheme, key: key.to_string() });
+        if let Some(misfit) = &self.settings.misfit {
+            return Err(misfit.error(self.shared.scheme));
         }
         let deadline = self.deadline();
         if is_streaming { endpoint.enter_stream() } else { endpoint.enter() }?;

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use coreloop_bufpool::{Pool, PoolConfig};
 
+use super::super::address::BuildError;
 use super::super::call_slot::DecodeReply;
 use super::super::error::closed;
 use super::super::reply::{ReplyOutcome, as_bytes};
@@ -19,7 +20,7 @@ use crate::message::{
     time_left_us,
 };
 use crate::status::Status;
-use crate::transport::{Address, AddressError, BlockingTransport, dial};
+use crate::transport::{Address, BlockingTransport, dial};
 use crate::wire::{Broken, NativeClient, Scheme};
 
 /// The buffers that one write takes together.
@@ -56,18 +57,16 @@ pub(super) struct DirectConn {
 
 impl DirectConn {
     pub(super) fn connect(address: &str, timeout: Option<Duration>) -> Result<DirectConn, CallError> {
-        let connect = || {
-            let text = address.strip_prefix("native:").unwrap_or(address);
-            let parsed: Address = text
-                .parse()
-                .map_err(|error: AddressError| io::Error::new(io::ErrorKind::InvalidInput, error))?;
-            dial(&parsed, timeout).map(|(stream, _)| stream)
-        };
-        let stream = connect().map_err(CallError::Connect)?;
+        let (scheme, text) = Scheme::split(address);
+        if scheme != Scheme::Native {
+            return Err(BuildError::OnlyNative { scheme }.into());
+        }
+        let parsed: Address = text.parse().map_err(BuildError::Address)?;
+        let (stream, _) = dial(&parsed, timeout).map_err(CallError::Connect)?;
         // It never stops reading: if the server stopped reading until its own output is read, both would wait forever.
         let limits = Limits { write_queue_high_bytes: usize::MAX, ..Limits::default() };
         Ok(DirectConn {
-            address: address.strip_prefix("native:").unwrap_or(address).to_owned(),
+            address: text.to_owned(),
             stream,
             is_heard: false,
             conn: Conn::new(NativeClient::new(limits.frame_bytes_max), Instant::now()),

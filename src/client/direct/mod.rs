@@ -11,7 +11,7 @@ use std::fmt;
 use std::time::Duration;
 
 use self::link::DirectConn;
-use super::{CallError, Caller, MethodId};
+use super::{CallError, Caller, MethodId, ToAddress};
 use crate::codec::{ArgumentEncode, Codec, ReplyDecode};
 use crate::message::{MetadataBuf, MetadataTooLong, Priority};
 
@@ -45,18 +45,18 @@ impl Direct {
     ///
     /// # Errors
     ///
-    /// [`CallError::Connect`].
-    pub fn connect(address: &str) -> Result<Direct, CallError> {
-        Ok(Direct { link: RefCell::new(DirectConn::connect(address, None)?) })
+    /// [`CallError::Build`] or [`CallError::Connect`].
+    pub fn connect(address: impl ToAddress) -> Result<Direct, CallError> {
+        Ok(Direct { link: RefCell::new(DirectConn::connect(&address.to_address(), None)?) })
     }
 
     /// Connects as [`Direct::connect`] does, but waits for at most `timeout`.
     ///
     /// # Errors
     ///
-    /// [`CallError::Connect`].
-    pub fn connect_timeout(address: &str, timeout: Duration) -> Result<Direct, CallError> {
-        Ok(Direct { link: RefCell::new(DirectConn::connect(address, Some(timeout))?) })
+    /// [`CallError::Build`] or [`CallError::Connect`].
+    pub fn connect_timeout(address: impl ToAddress, timeout: Duration) -> Result<Direct, CallError> {
+        Ok(Direct { link: RefCell::new(DirectConn::connect(&address.to_address(), Some(timeout))?) })
     }
 
     /// Limits the time of each later call; `None` means no limit. The server receives the time that is left. A call
