@@ -20,6 +20,7 @@ mod http_proxies;
 mod limits;
 mod metadata;
 mod nested_calls;
+mod options;
 mod stream_ends;
 mod streams;
 mod streams_raw;
