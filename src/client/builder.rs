@@ -1,6 +1,5 @@
 //! The builder of a client: addresses and the route among them, limits, and the driver.
 
-use std::fmt;
 use std::sync::Arc;
 
 use super::address::{BuildError, ToAddress};
