@@ -1,8 +1,12 @@
 //! What a handler can learn about its call besides the argument: deadline, cancellation, metadata, peer, and the
 //! right to answer later.
 //!
+//! Async handlers have an [`OwnedContext`] instead.
+//!
 //! Calls that were handed over together share one [`Scope`]; each has a place in it, so that a cancellation costs a
 //! bit and no allocation. A [`CompletionSink`] returns the answer; nothing here depends on its kind.
+
+mod owned;
 
 use std::any::Any;
 use std::cell::Cell;
@@ -15,7 +19,11 @@ use std::time::{Duration, Instant};
 use coreloop_bufpool::Chunk;
 use coreloop_poller::Key;
 
+pub(crate) use owned::{CallSignal, OwnedContextParts};
+pub use owned::{Cancelled, Expired, OwnedContext};
+
 use crate::message::{Metadata, Priority};
+use crate::stats::micros;
 use crate::status::{Code, Status};
 
 /// The peer of a connection.
@@ -171,6 +179,8 @@ pub struct DeferredReply {
     pub batch: u32,
     /// The result's bytes, or the failure.
     pub result: Result<Chunk, Status>,
+    /// The bytes are compressed, and were within `reply_bytes_max` before.
+    pub compressed: bool,
     /// When the handler began.
     pub began: Instant,
     /// Microseconds that the call was queued.
@@ -220,20 +230,43 @@ impl Ticket {
 
     /// Answers the call.
     pub fn answer(mut self, result: Result<Chunk, Status>) {
-        self.send(result);
+        self.send(result, false);
     }
 
-    fn send(&mut self, result: Result<Chunk, Status>) {
+    /// Answers the call with a compressed body.
+    pub(crate) fn answer_compressed(mut self, body: Chunk) {
+        self.send(Ok(body), true);
+    }
+
+    /// Creates the ticket of a call that is in flight and whose handler has not begun.
+    pub(crate) fn of(deferral: &Deferral<'_>, scope: Arc<Scope>, place: u8, began: Instant) -> Ticket {
+        let Deferral { sink, key, slot, batch, codec, queue_us } = *deferral;
+        Ticket { sink: Some(sink.clone()), scope, place, key, slot, batch, codec, began, queue_us }
+    }
+
+    /// Takes note that the handler begins at `now`: until then the call was queued.
+    pub(crate) fn begin(&mut self, now: Instant) {
+        let waited_us = micros(now.saturating_duration_since(self.began));
+        self.queue_us = self.queue_us.saturating_add(waited_us);
+        self.began = now;
+    }
+
+    /// Returns the scope of the call's cancellation, and the place in it.
+    pub(crate) fn cancellation(&self) -> (&Arc<Scope>, u8) {
+        (&self.scope, self.place)
+    }
+
+    fn send(&mut self, result: Result<Chunk, Status>, compressed: bool) {
         if let Some(sink) = self.sink.take() {
             let Ticket { key, slot, batch, began, queue_us, .. } = *self;
-            sink.late(DeferredReply { key, slot, batch, result, began, queue_us });
+            sink.late(DeferredReply { key, slot, batch, result, compressed, began, queue_us });
         }
     }
 }
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        self.send(Err(Status::internal("the handler dropped its reply without an answer")));
+        self.send(Err(Status::internal("the handler dropped its reply without an answer")), false);
     }
 }
 
@@ -387,17 +420,7 @@ impl<'a> Context<'a> {
     ///
     /// `deadline_exceeded` or `cancelled`.
     pub fn check(&self, now: Instant) -> Result<(), Status> {
-        match self.deadline {
-            Some(deadline) if deadline <= now => Err(Status::deadline_exceeded(format!(
-                "the deadline passed {} us ago",
-                now.duration_since(deadline).as_micros()
-            ))),
-            _ if self.is_cancelled() => Err(Status::cancelled(
-                "the caller cancelled the call or closed its \
-                connection",
-            )),
-            _ => Ok(()),
-        }
+        check_call(self.deadline, || self.is_cancelled(), now)
     }
 
     /// Returns the caller's metadata.
@@ -418,21 +441,11 @@ impl<'a> Context<'a> {
     /// Takes the right to answer later. `None` if it was taken before, or if the call cannot wait (a one-way call
     /// can: its answer is dropped).
     pub fn take_ticket(&self) -> Option<Ticket> {
-        let Deferral { sink, key, slot, batch, codec, queue_us } = *self.deferral?;
+        let deferral = self.deferral?;
         if self.is_deferred.replace(true) {
             return None;
         }
-        Some(Ticket {
-            sink: Some(sink.clone()),
-            scope: self.scope.clone(),
-            place: self.place,
-            key,
-            slot,
-            batch,
-            codec,
-            began: self.began,
-            queue_us,
-        })
+        Some(Ticket::of(deferral, self.scope.clone(), self.place, self.began))
     }
 
     /// Takes what the server keeps for the handler of this call, once.
@@ -454,6 +467,24 @@ impl fmt::Debug for Context<'_> {
             .field("peer", &self.peer)
             .field("metadata", &self.metadata)
             .finish_non_exhaustive()
+    }
+}
+
+/// Checks whether the answer of a call is still of use at `now`.
+fn check_call(
+    deadline: Option<Instant>,
+    is_cancelled: impl FnOnce() -> bool,
+    now: Instant,
+) -> Result<(), Status> {
+    match deadline {
+        Some(deadline) if deadline <= now => Err(Status::deadline_exceeded(format!(
+            "the deadline passed {} us ago",
+            now.duration_since(deadline).as_micros()
+        ))),
+        _ if is_cancelled() => {
+            Err(Status::cancelled("the caller cancelled the call or closed its connection"))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -1,9 +1,10 @@
-//! `Debug` of the error types: their readable text.
+//! `Debug` of the error types: their readable text; and the text of a panic.
 //!
 //! `fn main() -> Result<(), coreloop::Error>`, `unwrap` and `expect` print an error with `Debug`. An error either
 //! includes the text of its cause, or returns the cause from `source`, never both: so no text appears twice in a
 //! chain.
 
+use std::any::Any;
 use std::error::Error;
 use std::fmt;
 
@@ -16,6 +17,18 @@ pub(crate) fn write_chain(error: &dyn Error, f: &mut fmt::Formatter<'_>) -> fmt:
         source = error.source();
     }
     Ok(())
+}
+
+/// Returns the text of a panic.
+pub(crate) fn panic_text(payload: Box<dyn Any + Send>) -> String {
+    let text = payload
+        .downcast_ref::<&str>()
+        .map(|text| (*text).to_owned())
+        .or_else(|| payload.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "no message".to_owned());
+    // The payload's destructor may panic, and that panic would not be caught.
+    std::mem::forget(payload);
+    text
 }
 
 /// Implements `Debug` for an error type with [`write_chain`].

@@ -73,7 +73,7 @@ pub use coreloop_bufpool as bufpool;
 pub use coreloop_poller as poller;
 
 pub use codec::Bytes;
-pub use context::Context;
+pub use context::{Context, OwnedContext};
 #[cfg(feature = "macros")]
 pub use coreloop_macros::service;
 pub use method_name::MethodName;

@@ -8,13 +8,14 @@
 //! that the type meets, and the type of the result is the form. The markers of a method therefore come as values, and
 //! the functions here take them in place of type arguments.
 
+use std::future::Future;
 use std::marker::PhantomData;
 
 #[cfg(feature = "protobuf")]
 use crate::codec::protobuf::{
     AsProtobuf, Converted, ConvertedLists, Lists, Messages, Protobuf, ProtobufForm, Scalars,
 };
-use crate::service::streaming;
+use crate::service::{futures, streaming};
 
 pub use std::boxed::Box;
 pub use std::option::Option;
@@ -33,7 +34,8 @@ pub use crate::codec::{
     Description, EncodeOnly, Plain, Raw, RawBytes, ReplyDecode, ReplyEncode, StreamItem,
 };
 pub use crate::config::MissingFields;
-pub use crate::context::{Context, Outcome};
+pub use crate::context::{Context, Outcome, OwnedContext};
+pub use crate::service::futures::AsyncHandler;
 pub use crate::service::{CallShape, Handler, Kind, Method, RegisterError, Reply, Service, refuse_argument};
 pub use crate::status::Status;
 pub use crate::stream::{Sink, Stream};
@@ -219,6 +221,82 @@ pub fn bidirectional<M: StreamItem, N: StreamItem>(
     handler: impl Fn(&Context<'_>, Stream<M::Item>, Sink<N::Item>) -> Result<(), Status> + Send + Sync + 'static,
 ) -> Handler {
     streaming::bidirectional::<M, N>(handler)
+}
+
+// Async methods. A handler is a closure that returns a future:
+// `move |cx, argument| { let service = Arc::clone(&service); async move { … } }`. The future decodes nothing: it is made
+// when the executor first polls the call, after the argument was decoded, and its result is encoded there too. Borrowed
+// arguments are not possible, since the body does not outlive the call of the closure.
+
+/// Creates an async method, from the handler that one of the functions below returns. Its shape is set with
+/// [`with_shape`]; its kind is [`Kind::Async`] whatever is set.
+///
+/// # Errors
+///
+/// As [`Method::new`].
+pub fn async_method<A: Argument, R: ReplyEncode>(
+    _argument: A,
+    _reply: R,
+    name: &'static str,
+    handler: AsyncHandler,
+) -> Result<Method, RegisterError> {
+    Method::of_future::<A, R>(name, handler)
+}
+
+/// Returns the handler of an async method with one argument and one result.
+pub fn async_unary<A, R, T, F>(
+    _argument: A,
+    _reply: R,
+    handler: impl Fn(OwnedContext, T) -> F + Send + Sync + 'static,
+) -> AsyncHandler
+where
+    A: for<'a> Argument<Value<'a> = T>,
+    R: ReplyEncode + 'static,
+    F: Future<Output = Result<R::Value, Status>> + Send + 'static,
+{
+    futures::unary::<A, R, T, F>(handler)
+}
+
+/// Returns the handler of an async method that takes one argument and sends a stream.
+pub fn async_server_stream<A, M, T, F>(
+    _argument: A,
+    _message: M,
+    handler: impl Fn(OwnedContext, T, Sink<M::Item>) -> F + Send + Sync + 'static,
+) -> AsyncHandler
+where
+    A: for<'a> Argument<Value<'a> = T>,
+    M: StreamItem,
+    F: Future<Output = Result<(), Status>> + Send + 'static,
+{
+    futures::server_stream::<A, M, T, F>(handler)
+}
+
+/// Returns the handler of an async method that takes a stream and returns one result.
+pub fn async_client_stream<M, R, F>(
+    _message: M,
+    _reply: R,
+    handler: impl Fn(OwnedContext, Stream<M::Item>) -> F + Send + Sync + 'static,
+) -> AsyncHandler
+where
+    M: StreamItem,
+    R: ReplyEncode + 'static,
+    F: Future<Output = Result<R::Value, Status>> + Send + 'static,
+{
+    futures::client_stream::<M, R, F>(handler)
+}
+
+/// Returns the handler of an async method that takes a stream and sends a stream.
+pub fn async_bidirectional<M, N, F>(
+    _received: M,
+    _sent: N,
+    handler: impl Fn(OwnedContext, Stream<M::Item>, Sink<N::Item>) -> F + Send + Sync + 'static,
+) -> AsyncHandler
+where
+    M: StreamItem,
+    N: StreamItem,
+    F: Future<Output = Result<(), Status>> + Send + 'static,
+{
+    futures::bidirectional::<M, N, F>(handler)
 }
 
 /// Calls a method and waits for the reply.

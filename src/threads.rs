@@ -21,6 +21,8 @@ pub(crate) enum ThreadRole {
 
 thread_local! {
     static ROLE: Cell<ThreadRole> = const { Cell::new(ThreadRole::Free) };
+    /// The call whose future this thread polls; 0 if it polls none.
+    static POLLED: Cell<usize> = const { Cell::new(0) };
 }
 
 struct Unpark(Thread);
@@ -48,9 +50,28 @@ pub(crate) fn set_role(role: ThreadRole) {
     ROLE.set(role);
 }
 
-/// Returns whether code on the current thread may block.
+/// Returns whether code on the current thread may block. Inside the future of a call it may not: the thread belongs to
+/// an executor.
 pub(crate) fn may_block() -> bool {
-    ROLE.get() == ThreadRole::Free
+    ROLE.get() == ThreadRole::Free && POLLED.get() == 0
+}
+
+/// Polls, or drops, the future of a call: a number that no other call has at this time, and that is not 0.
+pub(crate) fn while_polled<R>(call: usize, poll: impl FnOnce() -> R) -> R {
+    /// Restores the call that was polled before, also after a panic.
+    struct Restore(usize);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            POLLED.set(self.0);
+        }
+    }
+    let _restore = Restore(POLLED.replace(call));
+    poll()
+}
+
+/// Returns whether the current thread polls the future of this call.
+pub(crate) fn is_polled(call: usize) -> bool {
+    POLLED.get() == call
 }
 
 /// Returns whether the current thread runs a reactor.

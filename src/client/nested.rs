@@ -5,9 +5,9 @@ use std::sync::Arc;
 use super::app::ClientCommand;
 use super::call_slot::ParentCall;
 use super::shared::Client;
-use crate::context::Context;
-use crate::message::MetadataBuf;
+use crate::context::{Context, OwnedContext, Scope};
 use crate::message::trailers::WANT_LOAD;
+use crate::message::{Metadata, MetadataBuf};
 
 /// Metadata for this server only: the name of the method, the caller's credentials, and the question for its load.
 const NOT_INHERITED: [&str; 3] = ["method", "authorization", WANT_LOAD];
@@ -58,29 +58,66 @@ impl Context<'_> {
     /// # }
     /// ```
     pub fn client(&self, client: &Client) -> Client {
-        let parent = self.cancellation().map(|(scope, place)| {
-            let driver = client.driver();
-            let group = driver.take_number();
-            let remote = driver.remote().clone();
-            self.on_cancel(move || drop(remote.mail(ClientCommand::CancelGroup { group })));
-            Arc::new(ParentCall { scope: scope.clone(), place, group })
-        });
-        client.nested(self.deadline(), self.inherited(client), parent)
+        let parent = self
+            .cancellation()
+            .map(|(scope, place)| parent(client, scope, place, |cancel| self.on_cancel(cancel)));
+        client.nested(self.deadline(), inherited(self.metadata(), client), parent)
     }
+}
 
-    /// Returns the client's own metadata and the inherited entries of the caller; `None` if the caller has no
-    /// metadata.
-    fn inherited(&self, client: &Client) -> Option<MetadataBuf> {
-        if self.metadata().is_empty() {
-            return None;
-        }
-        let mut all = client.metadata().cloned().unwrap_or_default();
-        for (key, value) in self.metadata().iter() {
-            if !NOT_INHERITED.contains(&key) && all.view().find(key).is_none() {
-                // What fits in one frame may not fit together with the client's own entries; those take precedence.
-                let _ = all.push(key, value);
-            }
-        }
-        Some(all)
+impl OwnedContext {
+    /// Returns the client for calls on behalf of this one, as [`Context::client`] does.
+    ///
+    /// ```
+    /// use coreloop::client::Client;
+    /// use coreloop::{Context, OwnedContext, Status};
+    ///
+    /// struct Back;
+    ///
+    /// #[coreloop::service]
+    /// impl Back {
+    ///     fn double(&self, _cx: &Context, number: i64) -> Result<i64, Status> { Ok(number * 2) }
+    /// }
+    ///
+    /// async fn quadruple(cx: OwnedContext, back: Client, number: i64) -> Result<i64, Status> {
+    ///     let back = BackClient::new(cx.client(&back));
+    ///     let twice = back.double_start(&number).await?;
+    ///     Ok(back.double_start(&twice).await?)
+    /// }
+    /// # let _ = (coreloop::Server::builder().service(Back), quadruple);
+    /// ```
+    pub fn client(&self, client: &Client) -> Client {
+        let (scope, place) = self.cancellation();
+        let parent = parent(client, scope, place, |cancel| self.on_cancel(cancel));
+        client.nested(self.deadline(), inherited(self.metadata(), client), Some(parent))
     }
+}
+
+/// Makes nested calls end with the call at a place of a scope.
+fn parent(
+    client: &Client,
+    scope: &Arc<Scope>,
+    place: u8,
+    on_cancel: impl FnOnce(Box<dyn FnOnce() + Send>),
+) -> Arc<ParentCall> {
+    let driver = client.driver();
+    let group = driver.take_number();
+    let remote = driver.remote().clone();
+    on_cancel(Box::new(move || drop(remote.mail(ClientCommand::CancelGroup { group }))));
+    Arc::new(ParentCall { scope: scope.clone(), place, group })
+}
+
+/// Returns the client's own metadata and the inherited entries of the caller; `None` if the caller has no metadata.
+fn inherited(metadata: Metadata<'_>, client: &Client) -> Option<MetadataBuf> {
+    if metadata.is_empty() {
+        return None;
+    }
+    let mut all = client.metadata().cloned().unwrap_or_default();
+    for (key, value) in metadata.iter() {
+        if !NOT_INHERITED.contains(&key) && all.view().find(key).is_none() {
+            // What fits in one frame may not fit together with the client's own entries; those take precedence.
+            let _ = all.push(key, value);
+        }
+    }
+    Some(all)
 }

@@ -75,6 +75,19 @@ fn depth_max() -> usize {
     DEPTH_MAX.get()
 }
 
+/// Runs the function with this nesting limit, on a thread that is not a server's own.
+pub(crate) fn with_depth_max<R>(depth_max: usize, run: impl FnOnce() -> R) -> R {
+    /// Restores the previous limit, also when the function panics.
+    struct Restore(usize);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            DEPTH_MAX.set(self.0);
+        }
+    }
+    let _restore = Restore(DEPTH_MAX.replace(depth_max.min(DEPTH_MAX_DEFAULT)));
+    run()
+}
+
 /// The error of decoding a body to a value, or of encoding a value to a body.
 #[derive(Clone, PartialEq, Eq)]
 pub enum CodecError {

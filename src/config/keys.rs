@@ -73,6 +73,7 @@ table! {
     limits.write_queue_high_bytes: Bytes(1, HOLD_MAX), "Unread replies per connection: stop reading; after `limits.write_stall_ms` without progress, close.";
     limits.write_queue_low_bytes: Bytes(0, HOLD_MAX), zero "when the queue is empty", "Where reading resumes once the write queue was full.";
     limits.run_queue_max: Number(1, 1 << 22), "Calls that wait for a worker, per reactor: the next is answered `resource_exhausted`.";
+    limits.async_in_flight_max: Number(1, 1 << 22), "Calls of async methods whose futures exist: the next is answered `resource_exhausted`.";
     limits.look_ahead_us: Number(1, MICROS_MAX), "Work that each worker is given ahead; the rest waits in the run queue.";
     limits.queue_target_ms: Number(0, MILLIS_MAX), zero "no target", "Time that calls may wait for a worker: once all of 100 ms have waited longer, such calls are answered `resource_exhausted`.";
     limits.adaptive_concurrency: Switch, "Limit the calls in progress by how long they take: `resource_exhausted`.";

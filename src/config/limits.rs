@@ -43,6 +43,11 @@ pub struct Limits {
     /// overload, calls without a deadline wait for long, and each holds its argument.
     pub run_queue_max: usize,
 
+    /// Calls of async methods in flight, in the whole server: each has a future, which counts until its executor drops it.
+    /// Default 16 384. At the limit: a call is answered `resource_exhausted` at once. Too small: calls that only wait are
+    /// refused. Too large: each holds its argument and its future.
+    pub async_in_flight_max: usize,
+
     /// Microseconds of estimated work that each worker is given ahead; all other calls wait in the run queue, where they
     /// can still be refused, removed and overtaken. At least two calls are handed over for each worker, whatever they
     /// take. Default 100. Too small: workers wait for the reactor between calls. Too large: calls that were handed over
@@ -187,6 +192,7 @@ impl Default for Limits {
             write_queue_high_bytes: 4 << 20,
             write_queue_low_bytes: 1 << 20,
             run_queue_max: 16_384,
+            async_in_flight_max: 16_384,
             look_ahead_us: 100,
             queue_target_ms: 0,
             adaptive_concurrency: false,

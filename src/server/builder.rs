@@ -11,20 +11,19 @@ use serde::de::DeserializeOwned;
 
 use super::app::{AppParts, AppStats, Completion, RpcApp};
 use super::directory::RegistryDirectory;
+use super::executor::{refuse_async, work_limits};
 use super::observer::{Observers, ServerObserver};
 use super::{Error, ReactorThread, Server, ServerEvent, ServerShared};
 use crate::codec::{Argument, Plain};
-use crate::config::{
-    AcceptMode, Config, ConfigError, Origin, SocketMode, ValidConfig, split_listen, split_method_limit,
-};
+use crate::config::{AcceptMode, Config, SocketMode, ValidConfig, split_listen};
 use crate::context::{Context, RunMethod};
 use crate::policy::flush::FlushPolicy;
-use crate::policy::run_queue::RunQueueConfig;
 use crate::reactor::{
     AcceptorShare, Address, Listener, Loads, Reactor, ReactorConfig, RoleHandle, UnbuiltReactor,
     UnixSocketAccess,
 };
 use crate::service::builtin::{Health, Meta};
+use crate::service::futures::{AsyncCalls, Executor};
 use crate::service::{Kind, Method, Registry, Service, finish, refuse_argument};
 use crate::status::Status;
 use crate::wire::{AddedProtocol, AddedProtocols, ProtocolId, ProtocolSet, ServerContext};
@@ -48,7 +47,9 @@ pub struct ServerBuilder {
     reactors: Vec<Option<UnbuiltReactor<Completion>>>,
     /// Protocols of the program's own.
     added: AddedProtocols,
-    error: Option<Error>,
+    /// What runs the futures of async methods.
+    pub(super) executor: Option<Executor>,
+    pub(super) error: Option<Error>,
 }
 
 impl ServerBuilder {
@@ -63,6 +64,7 @@ impl ServerBuilder {
             observers: Vec::new(),
             reactors: Vec::new(),
             added: AddedProtocols::default(),
+            executor: None,
             error: None,
         };
         let (health, meta) = (builder.health.clone(), builder.meta.clone());
@@ -256,6 +258,8 @@ impl ServerBuilder {
             protocols,
             observers: Observers::default(),
             added: self.added,
+            executor: self.executor,
+            async_calls: AsyncCalls::new(config.limits.async_in_flight_max),
         };
         start(make, self.reactors, self.observers)
     }
@@ -273,6 +277,9 @@ impl ServerBuilder {
         let methods = std::mem::take(&mut self.methods).into_iter();
         let methods = methods.map(|method| method.missing_fields_or(rule)).collect();
         let registry = Registry::new(methods, &config.limits)?;
+        if self.executor.is_none() {
+            refuse_async(&registry)?;
+        }
         self.meta.fill(registry.methods());
         Ok((config, Arc::new(registry)))
     }
@@ -379,12 +386,18 @@ pub(super) struct ServerPlan<'a> {
     protocols: Vec<ProtocolSet>,
     observers: Observers,
     added: AddedProtocols,
+    executor: Option<Executor>,
+    async_calls: Arc<AsyncCalls>,
 }
 
 #[cfg(feature = "bench-internals")]
 impl<'a> ServerPlan<'a> {
     /// Creates a plan without listeners, whose health state nothing reports.
-    pub(super) fn alone(config: &'a ValidConfig, registry: Arc<Registry>) -> ServerPlan<'a> {
+    pub(super) fn alone(
+        config: &'a ValidConfig,
+        registry: Arc<Registry>,
+        executor: Option<Executor>,
+    ) -> ServerPlan<'a> {
         ServerPlan {
             config,
             registry,
@@ -392,6 +405,8 @@ impl<'a> ServerPlan<'a> {
             protocols: Vec::new(),
             observers: Observers::default(),
             added: AddedProtocols::default(),
+            executor,
+            async_calls: AsyncCalls::new(config.limits.async_in_flight_max),
         }
     }
 }
@@ -444,8 +459,8 @@ fn start(
     for (index, reactor) in built.into_iter().enumerate() {
         spawn(index, reactor, &registry, stop.clone())?;
     }
-    let shared =
-        Arc::new(ServerShared { registry, parts, pools, health: make.health, observers: make.observers });
+    let ServerPlan { health, observers, async_calls, .. } = make;
+    let shared = Arc::new(ServerShared { registry, parts, pools, health, observers, async_calls });
     let grace = Duration::from_millis(config.limits.drain_grace_ms);
     let drain = Duration::from_millis(config.limits.drain_ms);
     Ok(Server { shared, addresses, events, stop, grace, drain, running: reactors })
@@ -464,41 +479,6 @@ pub(super) fn pools_config(config: &ValidConfig) -> PoolsConfig {
 
 pub(super) fn pools(config: &ValidConfig, registry: &Arc<Registry>) -> Result<Arc<Pools>, Error> {
     Ok(Arc::new(Pools::start(pools_config(config), registry.clone())?))
-}
-
-/// Returns the settings of the run queue of a reactor.
-fn run_queue(config: &ValidConfig, registry: &Registry) -> Result<RunQueueConfig, ConfigError> {
-    let limits = &config.limits;
-    let mut method_limits = Vec::new();
-    for text in &config.method_limits {
-        let Some((name, most)) = split_method_limit(text) else { continue };
-        let index = registry.methods().iter().position(|method| method.name() == name).ok_or_else(|| {
-            ConfigError::Invalid {
-                key: "method_limits".to_owned(),
-                expected: "names of methods that the server has".to_owned(),
-                came: format!("\"{name}\""),
-                origin: Origin::Program,
-            }
-        })?;
-        if registry.method(index as u32).runs() == Kind::Inline {
-            return Err(ConfigError::Invalid {
-                key: "method_limits".to_owned(),
-                expected: "methods that do not run inline".to_owned(),
-                came: format!("\"{name}\""),
-                origin: Origin::Program,
-            });
-        }
-        method_limits.push((index as u32, most));
-    }
-    Ok(RunQueueConfig {
-        methods: registry.methods().len(),
-        workers: [config.workers as u32, config.blocking_threads as u32],
-        look_ahead_ns: u32::try_from(limits.look_ahead_us * 1000).unwrap_or(u32::MAX),
-        queue_max: limits.run_queue_max,
-        queue_target: (limits.queue_target_ms > 0).then(|| Duration::from_millis(limits.queue_target_ms)),
-        is_adaptive: limits.adaptive_concurrency,
-        method_limits,
-    })
 }
 
 /// Creates the context that the connections of a server share.
@@ -528,7 +508,7 @@ pub(super) fn build(
     let cores = os::allowed_cores();
     let app_stats = Arc::new(AppStats::new(registry.methods().len()));
     let observers = make.observers.of_reactor(index);
-    let run_queue = run_queue(config, registry)?;
+    let (run_queue, async_limits) = work_limits(config, registry, &make.async_calls)?;
     let parts = |remote| AppParts {
         registry: registry.clone(),
         pools: pools.clone(),
@@ -540,6 +520,8 @@ pub(super) fn build(
         observers,
         reactor: index,
         run_queue: run_queue.clone(),
+        executor: make.executor.clone(),
+        async_limits: async_limits.clone(),
         fair_by: config.fair_by,
         level_min: config.priority_highest as u8,
     };

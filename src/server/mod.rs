@@ -7,6 +7,7 @@ mod builder;
 #[cfg(feature = "bench-internals")]
 mod detached;
 mod directory;
+mod executor;
 mod observer;
 #[cfg(feature = "http")]
 mod pages;
@@ -31,6 +32,7 @@ use self::observer::Observers;
 use crate::config::ConfigError;
 use crate::reactor::{Address, Remote, RoleHandle};
 use crate::service::builtin::Health;
+use crate::service::futures::AsyncCalls;
 use crate::service::{RegisterError, Registry};
 use crate::stats::{MethodSnapshot, ReactorSnapshot, ReactorStats, Snapshot};
 use crate::workers::Pools;
@@ -44,6 +46,11 @@ pub enum Error {
     Config(ConfigError),
     /// The system refused a socket, a thread, or an event queue.
     Io(io::Error),
+    /// The server has an async method and no executor: call [`ServerBuilder::executor`].
+    NoExecutor {
+        /// The async method.
+        method: String,
+    },
     /// A reactor's thread panicked: a bug in coreloop, or in an inline handler's destructor.
     ReactorPanicked {
         /// The index of the reactor.
@@ -59,6 +66,11 @@ impl fmt::Display for Error {
             Error::Register(error) => error.fmt(f),
             Error::Config(error) => error.fmt(f),
             Error::Io(error) => error.fmt(f),
+            Error::NoExecutor { method } => write!(
+                f,
+                "{method} is async, and the server has no executor: call ServerBuilder::executor with a function \
+                 that spawns futures"
+            ),
             Error::ReactorPanicked { reactor } => write!(f, "the thread of reactor {reactor} panicked"),
         }
     }
@@ -71,7 +83,7 @@ impl std::error::Error for Error {
             Error::Register(error) => error.source(),
             Error::Config(error) => error.source(),
             Error::Io(error) => error.source(),
-            Error::ReactorPanicked { .. } => None,
+            Error::NoExecutor { .. } | Error::ReactorPanicked { .. } => None,
         }
     }
 }
@@ -116,6 +128,7 @@ struct ServerShared {
     pools: Arc<Pools>,
     health: Arc<Health>,
     observers: Observers,
+    async_calls: Arc<AsyncCalls>,
 }
 
 /// A running server. Dropping it stops it at once; [`Server::shutdown`] drains it.
@@ -298,6 +311,8 @@ impl ServerShared {
             snapshot.reactors.push(ReactorSnapshot::of(&part.reactor));
             snapshot.add_calls(&part.app.calls);
         }
+        snapshot.panics += self.async_calls.panics();
+        snapshot.async_in_flight = self.async_calls.in_flight();
         for (index, method) in self.registry.methods().iter().enumerate() {
             let parts = self.parts.iter().map(|part| &part.app.methods[index]);
             snapshot.methods.push(MethodSnapshot::of(method.name(), parts));

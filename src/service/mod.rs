@@ -2,9 +2,10 @@
 //!
 //! A [`Method`] is made once, at registration, from a handler and the two types; after that every protocol calls the
 //! same function with bytes. The table that finds it is in [`registry`], deferred replies in [`reply`], and the
-//! services that every server has in [`builtin`].
+//! services that every server has in [`builtin`]; async methods are in [`futures`].
 
 pub mod builtin;
+pub(crate) mod futures;
 pub mod registry;
 pub mod reply;
 pub(crate) mod streaming;
@@ -13,6 +14,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
 
+pub use futures::CallFuture;
 pub use registry::Registry;
 pub use reply::Reply;
 
@@ -36,6 +38,9 @@ pub enum Kind {
     Pooled,
     /// On the elastic pool: it may block for any time.
     Blocking,
+    /// As a future on the executor of the server
+    /// ([`ServerBuilder::executor`](crate::server::ServerBuilder::executor)): it holds no thread while it waits.
+    Async,
 }
 
 impl Kind {
@@ -45,6 +50,7 @@ impl Kind {
             Kind::Inline => "inline",
             Kind::Pooled => "pooled",
             Kind::Blocking => "blocking",
+            Kind::Async => "async",
         }
     }
 }
@@ -110,6 +116,8 @@ pub struct Method {
     /// There is a rule, and it differs from the protocols' own.
     has_rule: bool,
     handler: Handler,
+    /// Of an async method: its name, which each call keeps, and its handler.
+    future: Option<(Arc<str>, futures::AsyncHandler)>,
 }
 
 impl Method {
@@ -161,6 +169,7 @@ impl Method {
             missing_fields: None,
             has_rule: false,
             handler,
+            future: None,
         })
     }
 
@@ -176,9 +185,12 @@ impl Method {
         self
     }
 
-    /// Sets where the method runs.
+    /// Sets where the method runs. An async method ([`Method::async_unary`]) runs on the executor whatever is set, and a
+    /// method that is not async is refused at registration with [`Kind::Async`].
     pub fn kind(mut self, kind: Kind) -> Method {
-        self.kind = kind;
+        if self.future.is_none() {
+            self.kind = kind;
+        }
         self
     }
 
@@ -377,6 +389,12 @@ pub enum RegisterError {
         /// What is wrong with the name.
         error: MethodNameError,
     },
+    /// A method that is not async was given [`Kind::Async`]: create it with [`Method::async_unary`] or another
+    /// constructor of async methods.
+    NotAsync {
+        /// The name.
+        method: String,
+    },
 }
 
 crate::error_text::debug_as_text!(RegisterError);
@@ -390,6 +408,9 @@ impl fmt::Display for RegisterError {
                 write!(f, "{first} and {second} have the same hash {hash:#010x}: rename one of them")
             }
             RegisterError::Name { method, error } => write!(f, "name of a method {method:?}: {error}"),
+            RegisterError::NotAsync { method } => {
+                write!(f, "{method} has the kind async, but its handler returns no future")
+            }
         }
     }
 }

@@ -3,7 +3,8 @@
 //! Peers choose the hashes that are looked up but not those in the table, so an unkeyed table is safe here:
 //! registration alone determines the length of its probe sequences.
 
-use super::{Method, RegisterError};
+use super::futures::{AsyncCall, AsyncParts, CallFuture, CallLimits};
+use super::{Kind, Method, RegisterError};
 use crate::codec::{self, Body, Codec, Shape, ValueRules, compress};
 use crate::config::Limits;
 use crate::context::{Context, Outcome, RunCall, RunMethod};
@@ -55,6 +56,9 @@ impl Registry {
                 return Err(RegisterError::SameName { method: first });
             }
             return Err(RegisterError::SameHash { first, second: method.name, hash: method.hash });
+        }
+        if method.kind == Kind::Async && method.future.is_none() {
+            return Err(RegisterError::NotAsync { method: method.name });
         }
         let mask = self.table.len() - 1;
         let mut at = method.hash as usize & mask;
@@ -137,22 +141,41 @@ impl Registry {
         let start = out.len();
         let outcome = (method.handler)(cx, codec, Body::Slice(&body), out);
         let outcome = outcome.limit_reply(self.reply_bytes_max, cx.method(), out, start);
-        let answer = match &outcome {
-            Outcome::Answer => &out[start..],
-            Outcome::Shared(chunk) => chunk,
-            Outcome::Compressed | Outcome::Deferred | Outcome::Failed(_) => return outcome,
-        };
-        let mut compressed = Vec::new();
-        if answer.len() < COMPRESS_BYTES_MIN
-            || compress::compress(answer, &mut compressed).is_err()
-            || compressed.len() >= answer.len()
-        {
-            return outcome;
-        }
-        out.truncate(start);
-        out.extend_from_slice(&compressed);
-        Outcome::Compressed
+        compress_reply(outcome, out, start)
     }
+
+    /// Makes the future of a call of an async method. `None`, and the call is answered, if the method is not async or the
+    /// codec is not known; both were checked on admission.
+    pub(crate) fn start(&self, method: &Method, parts: AsyncParts) -> Option<CallFuture> {
+        let (name, handler) = method.future.as_ref()?;
+        let (number, dialect) = JsonDialect::split(parts.codec);
+        let codec = Codec::from_number(number)?;
+        let limits = CallLimits {
+            body_bytes_max: self.body_bytes_max,
+            reply_bytes_max: self.reply_bytes_max,
+            depth_max: self.depth_max,
+        };
+        Some(handler(AsyncCall::new(name.clone(), codec, method.value_rules(dialect), limits, parts)))
+    }
+}
+
+/// Compresses a reply, which is what `out` holds from `start` on or a chunk, if that makes it smaller.
+pub(super) fn compress_reply(outcome: Outcome, out: &mut Vec<u8>, start: usize) -> Outcome {
+    let answer = match &outcome {
+        Outcome::Answer => &out[start..],
+        Outcome::Shared(chunk) => chunk,
+        Outcome::Compressed | Outcome::Deferred | Outcome::Failed(_) => return outcome,
+    };
+    let mut compressed = Vec::new();
+    if answer.len() < COMPRESS_BYTES_MIN
+        || compress::compress(answer, &mut compressed).is_err()
+        || compressed.len() >= answer.len()
+    {
+        return outcome;
+    }
+    out.truncate(start);
+    out.extend_from_slice(&compressed);
+    Outcome::Compressed
 }
 
 impl RunMethod for Registry {

@@ -62,7 +62,7 @@ pub const CLOSE_REASONS: [&str; 10] = [
 
 /// The reasons for shedding calls, by the names of their counters. The run queue (a layer up) determines which of them
 /// applies.
-pub const SHED_REASONS: [&str; 7] = [
+pub const SHED_REASONS: [&str; 8] = [
     "queue_full",
     "expected_late",
     "too_late_to_start",
@@ -70,6 +70,7 @@ pub const SHED_REASONS: [&str; 7] = [
     "concurrency",
     "method_limit",
     "connection_limit",
+    "async_limit",
 ];
 
 /// One turn in this many is sampled: its length and the time in each stage are measured.

@@ -28,6 +28,8 @@ pub struct Snapshot {
     pub drain_cancelled: u64,
     /// Handlers that panicked.
     pub panics: u64,
+    /// Futures of async methods that have not been dropped, of calls in flight and of calls that were answered.
+    pub async_in_flight: usize,
 }
 
 /// The statistics of one reactor.

@@ -17,6 +17,7 @@ mod ready;
 mod rendezvous;
 mod sink;
 mod sink_error;
+mod sink_futures;
 mod sync;
 mod wait;
 
@@ -29,8 +30,9 @@ pub use broadcast::{Broadcast, SlowSubscriber};
 pub use gate::Gate;
 pub use incoming::{Stream, StreamEvent, StreamNext};
 pub use outbox::Outbox;
-pub use sink::{HandlerEnd, Sink, SinkReady};
+pub use sink::{HandlerEnd, Sink};
 pub use sink_error::SinkError;
+pub use sink_futures::{SinkReady, SinkSend};
 
 pub(crate) use buffers::send_message;
 pub(crate) use incoming::{DecodeMessage, IncomingLink, Pushed};
@@ -183,6 +185,14 @@ pub(crate) struct HandlerStreams {
 }
 
 impl HandlerStreams {
+    /// The number of a call without a sink, in place of [`HandlerStreams::number`].
+    pub(crate) const NO_SINK: usize = 1;
+
+    /// Returns the number of the call for [`while_polled`](crate::threads::while_polled).
+    pub(crate) fn number(&self) -> usize {
+        self.streams.sink.as_ref().map_or(HandlerStreams::NO_SINK, |sink| sink.number())
+    }
+
     /// Takes the streams of the call that runs in this context.
     ///
     /// # Errors
@@ -195,14 +205,16 @@ impl HandlerStreams {
         Ok(HandlerStreams { streams })
     }
 
-    /// Returns the sink for the handler, and what reports the handler's end. The call is answered through `ticket`.
+    /// Returns the sink for the handler, and what reports the handler's end. The call is answered through `ticket`. A
+    /// handler that `is_future` may run on several threads.
     pub(crate) fn sink<T>(
         &mut self,
         ticket: Ticket,
         encode: sink::EncodeMessage<T>,
+        is_future: bool,
     ) -> Result<(Sink<T>, HandlerEnd), Status> {
         let link = self.streams.sink.take().ok_or_else(|| Status::internal("the method sends no stream"))?;
-        Ok(Sink::begin(link, ticket, encode))
+        Ok(Sink::begin(link, ticket, encode, is_future))
     }
 
     /// Returns the stream for the handler.

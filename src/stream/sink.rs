@@ -1,12 +1,10 @@
 //! The sending end of a stream.
 
 use std::fmt;
-use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context as TaskContext, Poll, Waker};
+use std::task::Waker;
 use std::thread::ThreadId;
 
 use coreloop_bufpool::Chunk;
@@ -32,7 +30,9 @@ const COMPRESS_BYTES_MIN: usize = 1024;
 enum HandlerState {
     /// It runs on this thread.
     Running(ThreadId),
-    /// It dropped the sink on its own thread: the call ends with the handler's result.
+    /// It is a future, which any thread may poll.
+    Future,
+    /// It dropped the sink on its own thread, or while it was polled: the call ends with the handler's result.
     SinkDropped,
     Returned,
 }
@@ -153,6 +153,20 @@ impl SinkLink {
 
     pub(super) fn origin(&self) -> &StreamOrigin {
         &self.origin
+    }
+
+    /// Returns a number that no other link has as long as this one lives.
+    pub(super) fn number(&self) -> usize {
+        std::ptr::from_ref(self) as usize
+    }
+
+    /// Returns whether this thread runs the handler.
+    fn is_handled_here(&self, handler: HandlerState) -> bool {
+        match handler {
+            HandlerState::Running(thread) => thread == std::thread::current().id(),
+            HandlerState::Future => threads::is_polled(self.number()),
+            HandlerState::SinkDropped | HandlerState::Returned => false,
+        }
     }
 
     /// Adds credit from the peer (the reactor's side).
@@ -363,6 +377,12 @@ impl HandlerEnd {
     }
 }
 
+impl fmt::Debug for HandlerEnd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HandlerEnd").field("has_returned", &self.has_returned).finish_non_exhaustive()
+    }
+}
+
 impl Drop for HandlerEnd {
     fn drop(&mut self) {
         if !self.has_returned {
@@ -375,8 +395,8 @@ impl Drop for HandlerEnd {
 ///
 /// A message is sent while the peer has granted credit and not too many bytes wait for it; otherwise the sink is not
 /// ready. A stream ends with [`Sink::finish`], or with the handler's result if the handler drops the sink on its own
-/// thread before it returns. A sink that is dropped anywhere else without `finish` ends the stream with `internal`,
-/// so that a truncated stream never looks complete.
+/// thread before it returns (an async handler: while its future is polled). A sink that is dropped anywhere else without
+/// `finish` ends the stream with `internal`, so that a truncated stream never looks complete.
 ///
 /// A caller's sink is ready once the call is sent. [`Sink::finish`] with `Ok` ends the caller's messages; with an error,
 /// and when the sink is dropped without `finish`, the call is cancelled. Callbacks run on the client's thread.
@@ -390,11 +410,15 @@ impl<T> Sink<T> {
         link: Arc<SinkLink>,
         ticket: Ticket,
         encode: EncodeMessage<T>,
+        is_future: bool,
     ) -> (Sink<T>, HandlerEnd) {
         {
             let mut state = link.state();
             state.ending = Some(SinkEnding::Answer(ticket));
-            state.handler = HandlerState::Running(std::thread::current().id());
+            state.handler = match is_future {
+                true => HandlerState::Future,
+                false => HandlerState::Running(std::thread::current().id()),
+            };
         }
         let end = HandlerEnd { link: link.clone(), has_returned: false };
         (Sink { link, encode }, end)
@@ -448,7 +472,7 @@ impl<T> Sink<T> {
         self.link.post(encoded).map_err(|_| SinkError::NotReady)
     }
 
-    fn encoded(&self, message: &T) -> Result<StreamMessage, SinkError> {
+    pub(super) fn encoded(&self, message: &T) -> Result<StreamMessage, SinkError> {
         let StreamOrigin { codec, rules, compresses, message_bytes_max: bytes_max, .. } = self.link.origin;
         let encoded = encode(self.encode, message, codec, rules, compresses)?;
         let message_bytes = encoded.body.len();
@@ -467,11 +491,6 @@ impl<T> Sink<T> {
     /// that still waits. It must not block.
     pub fn on_ready(&self, callback: impl FnOnce() + Send + 'static) {
         self.link.wait(SinkWaiter::Callback(Box::new(callback)));
-    }
-
-    /// Waits, as a future, until the sink is ready or the stream has ended.
-    pub fn ready(&self) -> SinkReady<'_, T> {
-        SinkReady { sink: self }
     }
 
     /// Ends the stream: with the last message if `result` is ok, and with an error otherwise. Only the first end of a
@@ -536,7 +555,7 @@ impl<T> Drop for Sink<T> {
             if state.ending.is_none() {
                 return;
             }
-            if state.handler == HandlerState::Running(std::thread::current().id()) {
+            if self.link.is_handled_here(state.handler) {
                 state.handler = HandlerState::SinkDropped;
                 return;
             }
@@ -548,30 +567,5 @@ impl<T> Drop for Sink<T> {
 impl<T> fmt::Debug for Sink<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Sink").field("address", &self.link.origin.address).finish_non_exhaustive()
-    }
-}
-
-/// The future of [`Sink::ready`].
-pub struct SinkReady<'a, T> {
-    sink: &'a Sink<T>,
-}
-
-impl<T> Future for SinkReady<'_, T> {
-    type Output = ();
-
-    fn poll(self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<()> {
-        let link = &self.sink.link;
-        if link.check_ready() != Err(SinkError::NotReady) {
-            return Poll::Ready(());
-        }
-        // Wakes the task at once if the sink is ready by now.
-        link.wait(SinkWaiter::Waker(cx.waker().clone()));
-        Poll::Pending
-    }
-}
-
-impl<T> fmt::Debug for SinkReady<'_, T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("SinkReady")
     }
 }

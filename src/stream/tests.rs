@@ -205,7 +205,7 @@ impl TestCall {
             deferral: Some(&deferral),
         });
         let ticket = context.take_ticket().unwrap();
-        let (sink, end) = Sink::begin(link.clone(), ticket, encode_text as EncodeMessage<String>);
+        let (sink, end) = Sink::begin(link.clone(), ticket, encode_text as EncodeMessage<String>, false);
         link.set_balance(credit);
         (sink, link, end)
     }

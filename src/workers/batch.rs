@@ -22,6 +22,7 @@ use super::requests::{BatchRequests, ReturnBatch, SharedRequests};
 pub use super::requests::{Job, JobParts};
 use super::{RunCall, RunMethod, WorkPool};
 use crate::context::{CompletionSink, Context, ContextParts, Deferral, Outcome, SCOPE_PLACES, Scope};
+use crate::error_text::panic_text;
 use crate::message::Metadata;
 use crate::policy::run_queue::{CallCost, ShedReason};
 use crate::stats::{Paces, micros};
@@ -453,13 +454,7 @@ fn after_panic(
     start: usize,
 ) -> (Outcome, CallNote) {
     out.truncate(start);
-    let text = payload
-        .downcast_ref::<&str>()
-        .map(|text| (*text).to_owned())
-        .or_else(|| payload.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "no message".to_owned());
-    // The payload's destructor may panic, and that panic would not be caught.
-    std::mem::forget(payload);
+    let text = panic_text(payload);
     if cx.is_deferred() {
         // The ticket answers, whether the panic dropped it or another thread holds it.
         return (Outcome::Deferred, CallNote::Panicked);

@@ -266,7 +266,8 @@ fn with_deferred(mut builder: ServerBuilder, held: &Held) -> ServerBuilder {
     builder
 }
 
-fn with_panics(mut builder: ServerBuilder) -> ServerBuilder {
+/// Keeps intentional panics out of the output of the tests.
+pub fn quiet_panics() {
     static QUIET: Once = Once::new();
     QUIET.call_once(|| {
         let usual = std::panic::take_hook();
@@ -280,6 +281,10 @@ fn with_panics(mut builder: ServerBuilder) -> ServerBuilder {
             }
         }));
     });
+}
+
+fn with_panics(mut builder: ServerBuilder) -> ServerBuilder {
+    quiet_panics();
     for (service, kind) in KINDS {
         builder = builder.method_of_kind(&format!("{service}.Panic"), kind, |_cx: &Context<'_>, how: i64| {
             match how {

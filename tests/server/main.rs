@@ -7,6 +7,8 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+#[cfg(feature = "json")]
+mod async_methods;
 mod broadcast;
 mod cancel_deadline;
 mod drain;

@@ -50,10 +50,14 @@ impl MailCompletions {
         self.streams().insert((key, slot), streams);
     }
 
+    /// Takes the streams of a call for its handler.
+    pub(super) fn take(&self, key: Key, slot: u32) -> Option<CallStreams> {
+        self.streams().remove(&(key, slot))
+    }
+
     /// Drops the streams of a call whose handler did not run.
     pub(super) fn forget(&self, key: Key, slot: u32) {
-        let streams = self.streams().remove(&(key, slot));
-        drop(streams);
+        drop(self.take(key, slot));
     }
 
     /// Drops the streams of all calls of a connection whose handlers have not run.
@@ -76,8 +80,7 @@ impl CompletionSink for MailCompletions {
     }
 
     fn take_attachment(&self, key: Key, slot: u32) -> Option<Box<dyn Any + Send>> {
-        let streams = self.streams().remove(&(key, slot))?;
-        Some(Box::new(streams))
+        Some(Box::new(self.take(key, slot)?))
     }
 }
 
@@ -183,7 +186,7 @@ impl Dispatcher {
     ) {
         let bytes_max = registry.reply_bytes_max();
         let bytes = late.result.as_ref().map_or_else(|status| status.message.len(), |chunk| chunk.len());
-        if bytes > bytes_max {
+        if bytes > bytes_max && !late.compressed {
             let method = conns.with(late.key, |cx| cx.session.calls.method_of(late.slot)).flatten();
             let name = method.map_or("a method", |method| registry.method(method).name());
             late.result = Err(reply_too_large(name, bytes, bytes_max));
@@ -215,7 +218,7 @@ impl Dispatcher {
             code,
             queue_us: late.queue_us,
             handler_us,
-            compressed: false,
+            compressed: late.compressed,
             trailers: &[],
             body,
         };

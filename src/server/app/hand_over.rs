@@ -134,7 +134,7 @@ impl Dispatcher {
     }
 
     /// Refuses a call so that others end in time. Returns the bytes of the refusal.
-    fn refuse_shed(
+    pub(super) fn refuse_shed(
         &mut self,
         cx: &mut Cx<'_>,
         request: &Request,

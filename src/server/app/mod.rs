@@ -7,6 +7,7 @@
 
 mod completion;
 mod end;
+mod futures;
 mod give_up;
 mod hand_over;
 mod inline;
@@ -35,6 +36,7 @@ use crate::reactor::{App, ConnCx, Conns, Remote};
 use crate::server::observer::{CallObserver, EndPlace};
 #[cfg(feature = "bench-internals")]
 use crate::server::timing::Timing;
+use crate::service::futures::{AsyncLimits, Executor};
 use crate::service::{CallShape, Kind, Method, Registry};
 use crate::stats::{CallStats, MethodStats};
 use crate::status::Status;
@@ -118,6 +120,9 @@ struct Dispatcher {
     /// The calls that wait for a worker.
     run_queue: RunQueue<WaitingCall>,
     sources: CallSources,
+    /// What runs the futures of async methods; present if there are any.
+    executor: Option<Executor>,
+    async_limits: Arc<AsyncLimits>,
     look_ahead_ns: u32,
     /// The highest priority that callers can claim.
     level_min: u8,
@@ -164,6 +169,8 @@ pub(super) struct AppParts {
     pub(super) observers: Vec<Box<dyn CallObserver>>,
     pub(super) reactor: usize,
     pub(super) run_queue: RunQueueConfig,
+    pub(super) executor: Option<Executor>,
+    pub(super) async_limits: Arc<AsyncLimits>,
     pub(super) fair_by: FairBy,
     pub(super) level_min: u8,
 }
@@ -171,7 +178,7 @@ pub(super) struct AppParts {
 impl RpcApp {
     pub(super) fn new(parts: AppParts) -> RpcApp {
         let AppParts { registry, pools, stats, side, protocols, batch_max, remote, observers, .. } = parts;
-        let AppParts { reactor, run_queue, fair_by, level_min, .. } = parts;
+        let AppParts { reactor, run_queue, executor, async_limits, fair_by, level_min, .. } = parts;
         let back = {
             let remote = remote.clone();
             move |batch: Box<WorkBatch>| {
@@ -200,6 +207,8 @@ impl RpcApp {
             level_min,
             run_queue: RunQueue::new(&run_queue),
             sources: CallSources::new(fair_by),
+            executor,
+            async_limits,
             spare_arguments: Vec::new(),
             gathering: None,
             ready: Vec::new(),
@@ -265,6 +274,7 @@ impl Dispatcher {
             Kind::Inline => self.run_inline_deferring(registry, cx, &request, index, method),
             Kind::Pooled => self.gather(cx, &request, index, method),
             Kind::Blocking => self.hand_over_one(cx, &request, index, method),
+            Kind::Async => self.spawn(registry, cx, &request, index, method),
         }
     }
 

@@ -194,6 +194,7 @@ impl Dispatcher {
             Kind::Inline => self.run_inline_deferring(registry, cx, request, index, method),
             Kind::Pooled => self.gather(cx, request, index, method),
             Kind::Blocking => self.hand_over_one(cx, request, index, method),
+            Kind::Async => self.spawn(registry, cx, request, index, method),
         }
     }
 
