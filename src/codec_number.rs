@@ -1,7 +1,7 @@
 //! The encodings of a body and their numbers. This is the only table of them.
 //!
-//! 0 to 6 are the codecs of this crate, 64 to 127 those of the user: these are the numbers of a native frame. 128 and
-//! 129 are JSON in a dialect; they exist inside the process only, in the `codec` of a request. How the codecs read and
+//! 0 to 6 are the codecs of this crate, 64 to 127 those of the user: these are the numbers of a native frame. 128 to
+//! 131 are JSON in a dialect; they exist inside the process only, in the `codec` of a request. How the codecs read and
 //! write is in [`codec`](mod@crate::codec).
 
 use std::fmt;
@@ -190,6 +190,11 @@ const JSON_OF_GO: u8 = 128;
 /// The number of JSON in protobuf's mapping, inside the process.
 const JSON_OF_CONNECT: u8 = 129;
 
+/// The number of JSON with several arguments by position, inside the process.
+const JSON_POSITIONS: u8 = 130;
+/// The number of JSON as Go writes it, with several arguments by position, inside the process.
+const JSON_OF_GO_POSITIONS: u8 = 131;
+
 /// How a protocol's clients write their values in JSON, if that differs from serde.
 ///
 /// The dialect is carried inside the codec number of a request to where its body is decoded and its reply encoded:
@@ -204,6 +209,10 @@ pub enum JsonDialect {
     /// As protobuf's JSON mapping does, in the Connect protocol: zero values are left out; NaN and 64-bit integers
     /// are strings.
     Connect,
+    /// As serde does; several arguments of a method are a list, in JSON-RPC 2.0.
+    Positions,
+    /// As Go's encoding/json does; several arguments of a method are a list, in JSON-RPC 1.0.
+    GoRpcPositions,
 }
 
 impl JsonDialect {
@@ -213,6 +222,8 @@ impl JsonDialect {
             JsonDialect::Serde => Codec::Json.number(),
             JsonDialect::GoRpc => JSON_OF_GO,
             JsonDialect::Connect => JSON_OF_CONNECT,
+            JsonDialect::Positions => JSON_POSITIONS,
+            JsonDialect::GoRpcPositions => JSON_OF_GO_POSITIONS,
         }
     }
 
@@ -222,6 +233,8 @@ impl JsonDialect {
         match codec {
             JSON_OF_GO => (Codec::Json.number(), JsonDialect::GoRpc),
             JSON_OF_CONNECT => (Codec::Json.number(), JsonDialect::Connect),
+            JSON_POSITIONS => (Codec::Json.number(), JsonDialect::Positions),
+            JSON_OF_GO_POSITIONS => (Codec::Json.number(), JsonDialect::GoRpcPositions),
             _ => (codec, JsonDialect::Serde),
         }
     }
@@ -253,7 +266,13 @@ mod tests {
 
     #[test]
     fn a_dialect_is_json_and_its_number_is_never_that_of_a_frame() {
-        for dialect in [JsonDialect::Serde, JsonDialect::GoRpc, JsonDialect::Connect] {
+        for dialect in [
+            JsonDialect::Serde,
+            JsonDialect::GoRpc,
+            JsonDialect::Connect,
+            JsonDialect::Positions,
+            JsonDialect::GoRpcPositions,
+        ] {
             assert_eq!(JsonDialect::split(dialect.codec_number()), (Codec::Json.number(), dialect));
             let is_in_frames = Codec::from_number(dialect.codec_number()).is_some();
             assert_eq!(is_in_frames, dialect == JsonDialect::Serde);

@@ -26,12 +26,13 @@ pub use std::vec::Vec;
 
 pub use coreloop_bufpool::Chunk;
 
-pub use crate::client::{CallError, Caller, Chat, Direct, InFlight, MethodId, Starter, StreamCaller, Upload};
+pub use crate::client::{CallError, Caller, Chat, Client, InFlight, MethodId, Starter, StreamCaller, Upload};
 #[cfg(feature = "fixed")]
 pub use crate::codec::Fixed;
 pub use crate::codec::{
-    AddedCodecs, Argument, ArgumentEncode, Body, Codec, CodecError, DescribeError, Described, DescribedBy,
-    Description, EncodeOnly, Plain, Raw, RawBytes, ReplyDecode, ReplyEncode, StreamItem,
+    AddedCodecs, Argument, ArgumentEncode, ArgumentNames, Body, Codec, CodecError, DescribeError, Described,
+    DescribedBy, Description, EncodeOnly, Plain, Raw, RawBytes, ReplyDecode, ReplyEncode, Several,
+    SeveralGiven, StreamItem,
 };
 pub use crate::config::MissingFields;
 pub use crate::context::{Context, Outcome, OwnedContext};
@@ -39,6 +40,9 @@ pub use crate::service::futures::AsyncHandler;
 pub use crate::service::{CallShape, Handler, Kind, Method, RegisterError, Reply, Service, refuse_argument};
 pub use crate::status::Status;
 pub use crate::stream::{Sink, Stream};
+
+#[doc(inline)]
+pub use crate::{__client_items as client_items, __server_items as server_items};
 
 /// A question about a type: in which form is it written in protobuf?
 pub struct Probe<T>(PhantomData<fn() -> T>);
@@ -133,6 +137,26 @@ pub fn described<D: DescribedBy, M>(_marker: M) -> Described<M, D> {
     Described::default()
 }
 
+/// Returns the marker of several arguments at the server, with their forms in protobuf and the user's codecs `U`.
+pub fn several<T, N, U, F>(_forms: F) -> Several<T, N, F, U> {
+    Several::default()
+}
+
+/// Returns the marker of several arguments at the caller.
+pub fn several_given<'a, T, N, U, F>(_forms: F) -> SeveralGiven<'a, T, N, F, U> {
+    SeveralGiven::default()
+}
+
+/// Converts the error of a method.
+///
+/// # Errors
+///
+/// That of the method.
+#[inline(always)]
+pub fn result<R, E: Into<Status>>(result: Result<R, E>) -> Result<R, Status> {
+    result.map_err(E::into)
+}
+
 /// Creates a method, as [`Method::new`] does.
 ///
 /// # Errors
@@ -180,6 +204,11 @@ pub fn take_reply<R: ReplyEncode>(
     codec: Codec,
 ) -> Result<Reply<R::Value>, Status> {
     Reply::take::<R>(cx, codec)
+}
+
+/// Marks the argument of a method as a struct of several arguments.
+pub fn with_several_arguments(method: Method) -> Method {
+    method.several_arguments()
 }
 
 /// Sets the shape of a method whose argument or result is a stream.
@@ -390,4 +419,18 @@ pub fn start_one_way<C: Starter, A: ArgumentEncode>(
     argument: &A::Given,
 ) -> Result<(), CallError> {
     starter.start_one_way::<A>(method, argument)
+}
+
+/// The code of a service's server: nothing where the server is not compiled in.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __server_items {
+    ($($items:tt)*) => { $($items)* };
+}
+
+/// The code of a service's client: nothing where the client is not compiled in.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __client_items {
+    ($($items:tt)*) => { $($items)* };
 }

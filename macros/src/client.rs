@@ -4,11 +4,12 @@
 //! otherwise codecs that check it would refuse the call.
 
 use proc_macro2::{Ident, TokenStream};
-use quote::{ToTokens, format_ident, quote};
+use quote::{format_ident, quote};
 use syn::Generics;
 use syn::ext::IdentExt;
 
-use crate::model::{Markers, Method, Model, names_any};
+use crate::markers::{End, Markers};
+use crate::model::{Method, Model};
 use crate::signature::{Argument, Shape};
 
 /// Returns the client, if the options ask for one.
@@ -17,9 +18,9 @@ pub fn client(model: &Model) -> Option<TokenStream> {
         return None;
     }
     let support = model.support();
-    let (vis, cfgs, name) = (&model.options.client_vis, &model.cfgs, &model.name);
+    let (vis, cfgs, name) = (model.client_vis(), &model.cfgs, &model.name);
     let client = format_ident!("{}Client", model.ident);
-    let parameter = parameter(model);
+    let parameter = model.free_parameter(["C", "Via", "CallerOfClient"]);
     let about = format!("A typed client of the service `{name}`.");
     let (unary, streaming): (Vec<&Method>, Vec<&Method>) =
         model.methods.iter().partition(|method| method.form.shape() == Shape::Unary);
@@ -40,8 +41,21 @@ pub fn client(model: &Model) -> Option<TokenStream> {
         #[doc = #about]
         #[derive(::core::clone::Clone, ::core::fmt::Debug)]
         #[allow(dead_code, unreachable_pub)]
-        #vis struct #client<#parameter = #support::Direct> {
+        #vis struct #client<#parameter = #support::Client> {
             caller: #parameter,
+        }
+
+        #(#cfgs)*
+        #[allow(dead_code, unreachable_pub)]
+        impl #client<#support::Client> {
+            /// Connects to a server, with the default settings of `coreloop::client::Client::connect`.
+            ///
+            /// # Errors
+            ///
+            /// The connection cannot be made.
+            pub fn connect(address: &str) -> #support::Result<Self, #support::CallError> {
+                #support::Client::connect(address).map(Self::new)
+            }
         }
 
         #(#cfgs)*
@@ -84,21 +98,6 @@ pub fn client(model: &Model) -> Option<TokenStream> {
     })
 }
 
-/// Returns the name of the client's type parameter: one that no type of the methods has.
-fn parameter(model: &Model) -> Ident {
-    let types: TokenStream = model
-        .methods
-        .iter()
-        .flat_map(|method| {
-            let argument = method.form.argument.ty();
-            [argument.to_token_stream(), method.form.reply.to_token_stream(), model.ty.to_token_stream()]
-        })
-        .collect();
-    let candidates = ["C", "Via", "CallerOfClient"];
-    let free = candidates.iter().find(|name| !names_any(types.clone(), &[name.to_string()]));
-    format_ident!("{}", free.unwrap_or(&candidates[0]))
-}
-
 /// The parts that all calls of a method share.
 struct Call {
     /// The parameter for the argument, and the expression that is passed on, each with the comma before it. Messages of
@@ -114,6 +113,7 @@ struct Call {
 impl Call {
     fn of(model: &Model, method: &Method, support: &TokenStream) -> Call {
         let name = &method.name;
+        let mut begin = TokenStream::new();
         let (given, passed) = match &method.form.argument {
             Argument::Stream(_) => (None, None),
             Argument::None => (None, Some(quote!(, &()))),
@@ -121,16 +121,25 @@ impl Call {
                 (Some(quote!(, argument: &#ty)), Some(quote!(, argument)))
             }
             Argument::Raw | Argument::Bytes => (Some(quote!(, argument: &[u8])), Some(quote!(, argument))),
+            Argument::Several(fields) => {
+                let names: Vec<&Ident> = fields.iter().map(|field| &field.ident).collect();
+                let types = fields.iter().map(|field| &field.ty);
+                // Before the items, which have names that a parameter may have too.
+                begin = quote!(let arguments = (#(#names,)*););
+                (Some(quote!(#(, #names: &#types)*)), Some(quote!(, &arguments)))
+            }
         };
         // The parameters of a service are not in scope in its client.
-        let Markers { mut items, argument, reply } = method.markers(model, &Generics::default());
+        let Markers { items, argument, reply } = method.markers(model, &Generics::default(), End::Client);
         let idempotent = method.options.is_idempotent.then(|| quote!(.idempotent()));
-        items.extend(quote! {
+        let items = quote! {
+            #begin
+            #items
             let method = {
                 static ID: #support::MethodId = #support::MethodId::new(#name) #idempotent;
                 &ID
             };
-        });
+        };
         Call { given, passed, items, argument_marker: argument, reply_marker: reply }
     }
 }
@@ -199,6 +208,16 @@ fn starters(model: &Model, method: &Method, support: &TokenStream) -> TokenStrea
             }
         }
     });
+    // The parameter for the function must not have the name of an argument.
+    let names: Vec<String> = match &method.form.argument {
+        Argument::Several(fields) => fields.iter().map(|field| field.ident.to_string()).collect(),
+        _ => Vec::new(),
+    };
+    let callback = ["then", "then_call", "then_call_with_result"]
+        .into_iter()
+        .find(|name| !names.iter().any(|taken| taken == name))
+        .unwrap_or("then");
+    let callback = format_ident!("{callback}");
     let then = free("then").map(|made| {
         let about = format!(
             "Starts a call of `{name}` and passes the result to a function. It runs on the client's thread and \
@@ -210,12 +229,12 @@ fn starters(model: &Model, method: &Method, support: &TokenStream) -> TokenStrea
             #deprecated
             pub fn #made(
                 &self #given,
-                then: impl ::core::ops::FnOnce(#support::Result<#reply, #support::CallError>)
+                #callback: impl ::core::ops::FnOnce(#support::Result<#reply, #support::CallError>)
                     + ::core::marker::Send
                     + 'static,
             ) {
                 #items
-                #support::start_then(&self.caller, (#argument_marker, #reply_marker), method #passed, then)
+                #support::start_then(&self.caller, (#argument_marker, #reply_marker), method #passed, #callback)
             }
         }
     });

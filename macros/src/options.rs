@@ -9,19 +9,45 @@ use syn::parse::Parser;
 use syn::punctuated::Punctuated;
 use syn::{Attribute, Error, Ident, LitBool, LitStr, Path, Result, Token, Visibility};
 
-const SERVICE_OPTIONS: &str = "`name = \"…\"`, `client = false`, `client_vis = \"…\"`, `crate = path`, \
-                               `missing_fields = \"…\"`, `codecs(path, …)`";
-const RPC_OPTIONS: &str = "`name = \"…\"`, `inline`, `pooled`, `blocking`, `idempotent`, `argument = path`, \
-                           `reply = path`, `skip`";
+use crate::rename::RenameRule;
+
+/// The options of `#[coreloop::service(…)]`, as they are written.
+const SERVICE_OPTIONS: [&str; 9] = [
+    "name = \"…\"",
+    "rename = \"…\"",
+    "package = \"…\"",
+    "rename_all = \"…\"",
+    "client = false",
+    "client_vis = \"…\"",
+    "crate = path",
+    "missing_fields = \"…\"",
+    "codecs(path, …)",
+];
+/// The options of `#[rpc(…)]` on a function, as they are written.
+const RPC_OPTIONS: [&str; 9] = [
+    "name = \"…\"",
+    "rename = \"…\"",
+    "inline",
+    "pooled",
+    "blocking",
+    "idempotent",
+    "argument = path",
+    "reply = path",
+    "skip",
+];
 
 /// The options of `#[coreloop::service(…)]`.
 pub struct ServiceOptions {
     /// The service's name, if it is not the type's.
     pub name: Option<LitStr>,
+    /// The package, which precedes the name.
+    pub package: Option<LitStr>,
+    /// How the fields of several arguments are named.
+    pub rename_all: RenameRule,
     /// Whether a client is generated.
     pub has_client: bool,
-    /// The client's visibility.
-    pub client_vis: Visibility,
+    /// The client's visibility, if it is given.
+    pub client_vis: Option<Visibility>,
     /// The path of coreloop.
     pub root: TokenStream,
     /// The variant of `MissingFields`, if the service overrides the rule.
@@ -33,13 +59,17 @@ pub struct ServiceOptions {
 impl ServiceOptions {
     /// Parses the options.
     pub fn parse(tokens: TokenStream) -> Result<ServiceOptions> {
-        let (mut name, mut client, mut client_vis, mut root) = (None, None, None, None);
-        let mut missing_fields = None;
+        let (mut name, mut client, mut client_vis, mut root): (Option<LitStr>, _, _, _) =
+            (None, None, None, None);
+        let (mut missing_fields, mut package) = (None, None);
+        let mut rename_all = RenameRule::None;
         let mut codecs = Vec::new();
         let mut seen = Seen::default();
         let parser = syn::meta::parser(|meta| {
-            match seen.key(&meta, SERVICE_OPTIONS)?.as_str() {
-                "name" => name = Some(service_name(&meta)?),
+            match seen.key(&meta, &SERVICE_OPTIONS)?.as_str() {
+                "name" | "rename" => name = Some(service_name(&meta)?),
+                "package" => package = Some(service_name(&meta)?),
+                "rename_all" => rename_all = rename_rule(&meta)?,
                 "client" => client = Some(meta.value()?.parse::<LitBool>()?),
                 "client_vis" => {
                     let text: LitStr = meta.value()?.parse()?;
@@ -59,7 +89,7 @@ impl ServiceOptions {
                     codecs = list.into_iter().collect();
                 }
                 "crate" => root = Some(meta.value()?.call(Path::parse_mod_style)?),
-                _ => return Err(unknown(&meta, SERVICE_OPTIONS)),
+                _ => return Err(unknown(&meta, &SERVICE_OPTIONS)),
             }
             Ok(())
         });
@@ -71,10 +101,20 @@ impl ServiceOptions {
                 "`client_vis` contradicts `client = false`: leave one of them out",
             ));
         }
+        if let (Some(_), Some(name)) = (&package, &name)
+            && name.value().contains('.')
+        {
+            return Err(Error::new(
+                name.span(),
+                "the name has a package of its own: remove it, or remove `package`",
+            ));
+        }
         Ok(ServiceOptions {
             name,
+            package,
+            rename_all,
             has_client,
-            client_vis: client_vis.map_or_else(|| syn::parse_quote!(pub), |(_, vis)| vis),
+            client_vis: client_vis.map(|(_, vis)| vis),
             root: root.map_or_else(|| quote!(::coreloop), |path| quote!(#path)),
             missing_fields,
             codecs,
@@ -92,6 +132,15 @@ fn missing_fields_rule(meta: &ParseNestedMeta<'_>) -> Result<Ident> {
         _ => return Err(Error::new(text.span(), "expected `\"by_protocol\"`, `\"zero\"` or `\"error\"`")),
     };
     Ok(Ident::new(variant, text.span()))
+}
+
+/// Returns the rule for the names of fields.
+fn rename_rule(meta: &ParseNestedMeta<'_>) -> Result<RenameRule> {
+    let text: LitStr = meta.value()?.parse()?;
+    RenameRule::named(&text.value()).ok_or_else(|| {
+        let known: Vec<String> = RenameRule::ALL.iter().map(|(name, _)| format!("`\"{name}\"`")).collect();
+        Error::new(text.span(), format!("expected {}", known.join(", ")))
+    })
 }
 
 /// The thread or pool on which a method runs.
@@ -131,9 +180,9 @@ impl RpcOptions {
                 continue;
             }
             attr.parse_nested_meta(|meta| {
-                let key = seen.key(&meta, RPC_OPTIONS)?;
+                let key = seen.key(&meta, &RPC_OPTIONS)?;
                 match key.as_str() {
-                    "name" => options.name = Some(method_name(&meta)?),
+                    "name" | "rename" => options.name = Some(method_name(&meta)?),
                     "inline" => options.kind = Kind::Inline,
                     "pooled" => options.kind = Kind::Pooled,
                     "blocking" => options.kind = Kind::Blocking,
@@ -141,7 +190,7 @@ impl RpcOptions {
                     "argument" => options.argument = Some(meta.value()?.call(Path::parse_mod_style)?),
                     "reply" => options.reply = Some(meta.value()?.call(Path::parse_mod_style)?),
                     "skip" => options.is_skipped = true,
-                    _ => return Err(unknown(&meta, RPC_OPTIONS)),
+                    _ => return Err(unknown(&meta, &RPC_OPTIONS)),
                 }
                 if let ("inline" | "pooled" | "blocking", Some(ident)) = (key.as_str(), meta.path.get_ident())
                     && let Some(first) = kind.replace(ident.clone())
@@ -170,18 +219,54 @@ struct Seen {
 }
 
 impl Seen {
-    fn key(&mut self, meta: &ParseNestedMeta<'_>, known: &str) -> Result<String> {
+    fn key(&mut self, meta: &ParseNestedMeta<'_>, known: &[&str]) -> Result<String> {
         let key = meta.path.get_ident().ok_or_else(|| unknown(meta, known))?;
         if self.keys.contains(key) {
             return Err(Error::new_spanned(key, format!("`{key}` is given twice")));
+        }
+        let is_name = |key: &Ident| key == "name" || key == "rename";
+        if is_name(key)
+            && let Some(other) = self.keys.iter().find(|key| is_name(key))
+        {
+            return Err(Error::new_spanned(key, format!("`{key}` and `{other}` are the same option")));
         }
         self.keys.push(key.clone());
         Ok(key.to_string())
     }
 }
 
-fn unknown(meta: &ParseNestedMeta<'_>, known: &str) -> Error {
-    meta.error(format!("unknown option; expected {known}"))
+/// Returns the error for an unknown option, with the nearest known one.
+fn unknown(meta: &ParseNestedMeta<'_>, known: &[&str]) -> Error {
+    let list: Vec<String> = known.iter().map(|option| format!("`{option}`")).collect();
+    let given = meta.path.get_ident().map(Ident::to_string).unwrap_or_default();
+    let names = known.iter().map(|option| option.split([' ', '(']).next().unwrap_or_default());
+    let nearest = names.min_by_key(|name| distance(&given, name));
+    match nearest.filter(|name| distance(&given, name) <= name.len().max(given.len()) / 3) {
+        Some(nearest) => {
+            meta.error(format!("unknown option: did you mean `{nearest}`? expected {}", list.join(", ")))
+        }
+        None => meta.error(format!("unknown option; expected {}", list.join(", "))),
+    }
+}
+
+/// Returns the number of characters to insert, remove, replace or swap with their neighbour to turn one name into the
+/// other (the distance of Damerau and Levenshtein, each place edited at most once).
+fn distance(from: &str, to: &str) -> usize {
+    let (from, to): (Vec<char>, Vec<char>) = (from.chars().collect(), to.chars().collect());
+    let mut rows: Vec<Vec<usize>> = vec![(0..=to.len()).collect()];
+    for i in 1..=from.len() {
+        let mut row = vec![i];
+        for j in 1..=to.len() {
+            let replaced = rows[i - 1][j - 1] + usize::from(from[i - 1] != to[j - 1]);
+            let mut least = replaced.min(rows[i - 1][j] + 1).min(row[j - 1] + 1);
+            if i > 1 && j > 1 && from[i - 1] == to[j - 2] && from[i - 2] == to[j - 1] {
+                least = least.min(rows[i - 2][j - 2] + 1);
+            }
+            row.push(least);
+        }
+        rows.push(row);
+    }
+    rows[from.len()][to.len()]
 }
 
 /// Parses the name of a service: one part, or several with dots between them (`shop.v1.Orders`).

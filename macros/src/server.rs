@@ -3,26 +3,45 @@
 //! A handler runs for every call, so it only decodes, calls and encodes: it owns an `Arc` of the service that was
 //! cloned once.
 
-use proc_macro2::TokenStream;
+use proc_macro2::{Ident, TokenStream};
 use quote::{format_ident, quote, quote_spanned};
-use syn::Generics;
 use syn::spanned::Spanned;
+use syn::{Generics, Visibility};
 
-use crate::model::{Markers, Method, Model, located};
+use crate::markers::{End, Markers};
+use crate::model::{Method, Model, Subject};
 use crate::options::Kind;
 use crate::signature::{Answer, Argument, Shape};
+use crate::tokens::located;
 
-/// Returns the `impl Service` of the type.
+/// Returns the `impl Service`: of the type, or, for a contract, of a type that holds any implementation of it.
 pub fn service_impl(model: &Model) -> TokenStream {
     let support = model.support();
-    let Model { name, ty, generics, cfgs, .. } = model;
-    let mut generics = generics.clone();
-    if !generics.params.is_empty() {
-        // The bounds of every service; a generic service implements `Service` for the parameters that meet them.
-        generics.make_where_clause().predicates.push(syn::parse_quote!(
-            #ty: ::core::marker::Send + ::core::marker::Sync + 'static
-        ));
-    }
+    let (server, own, generics, ty) = match &model.subject {
+        Subject::Type { ty, generics } => {
+            let mut generics = generics.clone();
+            if !generics.params.is_empty() {
+                // The bounds of every service; a generic service implements `Service` for the parameters that meet
+                // them.
+                generics.make_where_clause().predicates.push(syn::parse_quote!(
+                    #ty: ::core::marker::Send + ::core::marker::Sync + 'static
+                ));
+            }
+            (None, Callee { path: quote!(Self), receiver: quote!(&service) }, generics, quote!(#ty))
+        }
+        Subject::Contract { vis } => {
+            let parameter = model.free_parameter(["T", "Implementation", "ImplementationOfServer"]);
+            let (contract, server) = (&model.ident, format_ident!("{}Server", model.ident));
+            let generics: Generics = syn::parse_quote!(
+                <#parameter: #contract + ::core::marker::Send + ::core::marker::Sync + 'static>
+            );
+            let callee =
+                Callee { path: quote!(<#parameter as #contract>), receiver: quote!(&service.implementation) };
+            let definition = server_type(model, vis, &server, &parameter, &generics);
+            (Some(definition), callee, generics, quote!(#server<#parameter>))
+        }
+    };
+    let Model { name, cfgs, .. } = model;
     let (impl_generics, _, where_clause) = generics.split_for_impl();
     let missing_fields = model.options.missing_fields.as_ref().map(|rule| {
         quote! {
@@ -32,12 +51,15 @@ pub fn service_impl(model: &Model) -> TokenStream {
         }
     });
     let count = model.methods.len();
+    let scope = model.ty().map(|_| generics.clone()).unwrap_or_default();
     let methods = model.methods.iter().map(|method| {
         let cfgs = &method.cfgs;
-        let made = made(model, method, &generics, &support);
+        let made = made(model, method, &own, &scope, &support);
         quote! { #(#cfgs)* methods.push(#made); }
     });
     quote! {
+        #server
+
         #(#cfgs)*
         #[automatically_derived]
         #[allow(dead_code, deprecated, unused_mut, clippy::all)]
@@ -59,11 +81,56 @@ pub fn service_impl(model: &Model) -> TokenStream {
     }
 }
 
+/// How the functions of the service are called, with `service` in scope.
+struct Callee {
+    /// What precedes the name of the function.
+    path: TokenStream,
+    /// The first argument.
+    receiver: TokenStream,
+}
+
+/// Returns the type that makes a service of an implementation of the contract.
+fn server_type(
+    model: &Model,
+    vis: &Visibility,
+    server: &Ident,
+    parameter: &Ident,
+    generics: &Generics,
+) -> TokenStream {
+    let Model { name, cfgs, ident, .. } = model;
+    let about = format!("The service `{name}` of any type that implements [`{ident}`].");
+    let create = format!("Creates a service of an implementation of [`{ident}`].");
+    quote! {
+        #(#cfgs)*
+        #[doc = #about]
+        #[derive(::core::clone::Clone, ::core::fmt::Debug)]
+        #[allow(dead_code, unreachable_pub)]
+        #vis struct #server<#parameter> {
+            implementation: #parameter,
+        }
+
+        #(#cfgs)*
+        #[allow(dead_code, unreachable_pub)]
+        impl #generics #server<#parameter> {
+            #[doc = #create]
+            pub fn new(implementation: #parameter) -> Self {
+                Self { implementation }
+            }
+        }
+    }
+}
+
 /// Returns the expression that creates the `Method`.
-fn made(model: &Model, method: &Method, generics: &Generics, support: &TokenStream) -> TokenStream {
-    let Markers { items, argument, reply } = method.markers(model, generics);
+fn made(
+    model: &Model,
+    method: &Method,
+    callee: &Callee,
+    generics: &Generics,
+    support: &TokenStream,
+) -> TokenStream {
+    let Markers { items, argument, reply } = method.markers(model, generics, End::Server);
     let (name, docs, options) = (&method.name, &method.docs, &method.options);
-    let handler = handler(method, support);
+    let handler = handler(method, callee, support);
     // The compiler reports a reply that cannot be written here.
     let (argument_marker, reply_marker) = located_markers(method);
     let create = quote!(#support::method(#argument_marker, #reply_marker, #name, handler)?);
@@ -74,6 +141,10 @@ fn made(model: &Model, method: &Method, generics: &Generics, support: &TokenStre
             let shape = format_ident!("{shape:?}");
             quote!(#support::with_shape(#create, #support::CallShape::#shape))
         }
+    };
+    let create = match method.form.argument {
+        Argument::Several(_) => quote!(#support::with_several_arguments(#create)),
+        _ => create,
     };
     let kind = match options.kind {
         Kind::Inline => quote!(Inline),
@@ -101,14 +172,19 @@ fn located_markers(method: &Method) -> (TokenStream, TokenStream) {
 }
 
 /// Returns the handler: a closure over the service.
-fn handler(method: &Method, support: &TokenStream) -> TokenStream {
+fn handler(method: &Method, callee: &Callee, support: &TokenStream) -> TokenStream {
+    let (path, receiver) = (&callee.path, &callee.receiver);
     let function = &method.ident;
-    let passed = match method.form.argument {
-        Argument::None => None,
-        Argument::Plain(_) | Argument::Bytes | Argument::Stream(_) => Some(quote!(, argument)),
-        Argument::Fixed(_) | Argument::Raw => Some(quote!(, &argument)),
+    let function = quote!(#path::#function);
+    let (pattern, passed) = match &method.form.argument {
+        Argument::None => (quote!(()), quote!()),
+        Argument::Plain(_) | Argument::Bytes | Argument::Stream(_) => (quote!(argument), quote!(, argument)),
+        Argument::Fixed(_) | Argument::Raw => (quote!(argument), quote!(, &argument)),
+        Argument::Several(fields) => {
+            let names: Vec<Ident> = (0..fields.len()).map(|at| format_ident!("argument_{at}")).collect();
+            (quote!((#(#names,)*)), quote!(#(, #names)*))
+        }
     };
-    let pattern = if passed.is_some() { quote!(argument) } else { quote!(()) };
     let is_deferred = method.form.answer == Answer::Deferred;
     let (argument_marker, reply_marker) = located_markers(method);
     // Of a streaming method only the call itself is generated.
@@ -121,7 +197,10 @@ fn handler(method: &Method, support: &TokenStream) -> TokenStream {
     };
     if let Some(stream_handler) = stream_handler {
         let answer = (method.form.answer != Answer::Returned).then(|| quote!(, answer));
-        let call = quote_spanned!(method.result_span=> Self::#function(&service, cx #passed #answer));
+        let mut call = quote_spanned!(method.result_span=> #function(#receiver, cx #passed #answer));
+        if !is_deferred {
+            call = quote_spanned!(method.result_span=> #support::result(#call));
+        }
         // The compiler reports messages that cannot be encoded or decoded here.
         let messages = match method.form.argument {
             Argument::Stream(_) => method.argument_span(),
@@ -136,14 +215,14 @@ fn handler(method: &Method, support: &TokenStream) -> TokenStream {
         quote! {
             match #support::take_reply(#reply_marker, cx, codec) {
                 #support::Ok(reply) => {
-                    Self::#function(&service, cx #passed, reply);
+                    #function(#receiver, cx #passed, reply);
                     #support::Outcome::Deferred
                 }
                 #support::Err(status) => #support::Outcome::failed(status),
             }
         }
     } else {
-        let result = quote_spanned!(method.result_span=> Self::#function(&service, cx #passed));
+        let result = quote_spanned!(method.result_span=> #support::result(#function(#receiver, cx #passed)));
         quote!(#support::finish(#reply_marker, cx, codec, #result, out))
     };
     // The compiler reports an argument that cannot be read here.

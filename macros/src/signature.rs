@@ -5,10 +5,11 @@
 //! message that names a valid one.
 
 use syn::spanned::Spanned;
-use syn::{
-    Error, FnArg, GenericArgument, ImplItemFn, PathArguments, PathSegment, Receiver, ReceiverKind, Result,
-    ReturnType, Safety, Signature, Type,
-};
+use syn::{Error, FnArg, Receiver, ReceiverKind, Result, ReturnType, Safety, Signature, Type};
+
+use crate::arguments::{Field, Parameter};
+use crate::rename::RenameRule;
+use crate::types::{is_bytes, is_named, is_vec_of_u8, last_segment, only_argument_of, peel, type_arguments};
 
 /// The form of a method's argument.
 pub enum Argument {
@@ -24,6 +25,8 @@ pub enum Argument {
     Bytes,
     /// `Stream<T>`: messages of any serde type.
     Stream(Type),
+    /// Several arguments: the fields of a struct.
+    Several(Vec<Field>),
 }
 
 /// The form of a method's reply.
@@ -69,21 +72,14 @@ pub struct Form {
 }
 
 impl Form {
-    /// Determines the form of a function with a receiver.
-    pub fn of(function: &ImplItemFn) -> Result<Form> {
-        let sig = &function.sig;
+    /// Determines the form of a function with a receiver. The rule names the fields of several arguments.
+    pub fn of(sig: &Signature, rename_all: RenameRule) -> Result<Form> {
         check_qualifiers(sig)?;
         if let Some(FnArg::Receiver(receiver)) = sig.inputs.first() {
             check_receiver(receiver)?;
         }
-        let mut types: Vec<&Type> = sig
-            .inputs
-            .iter()
-            .filter_map(|input| match input {
-                FnArg::Typed(input) => Some(peel(&input.ty)),
-                FnArg::Receiver(_) => None,
-            })
-            .collect();
+        let parameters = Parameter::all_of(sig)?;
+        let mut types: Vec<&Type> = parameters.iter().map(|parameter| parameter.ty).collect();
         match types.first() {
             Some(first) => check_context(first)?,
             None => {
@@ -98,11 +94,16 @@ impl Form {
         types.remove(0);
         types.iter().try_for_each(|ty| check_stream(ty))?;
         let (reply, answer) = answer(sig, &mut types)?;
-        let argument = match types[..] {
+        let (own, others) = parameters[1..].split_at(types.len());
+        let argument = match own {
             [] => Argument::None,
-            [only] => Argument::of(only)?,
-            [first, second, ..] => return Err(two_arguments(first, second)),
+            [only] => Argument::of(only.ty)?,
+            several => Argument::several(several, rename_all)?,
         };
+        let nameless = if own.len() > 1 { others } else { &parameters[1..] };
+        for parameter in [&parameters[..1], nameless].concat() {
+            parameter.refuse_name()?;
+        }
         Ok(Form { argument, reply, answer })
     }
 
@@ -120,7 +121,7 @@ impl Form {
     /// stream are never raw.
     pub fn reply_marker(&self) -> Marker {
         match self.argument {
-            Argument::None | Argument::Plain(_) | Argument::Stream(_) => Marker::Plain,
+            Argument::None | Argument::Plain(_) | Argument::Stream(_) | Argument::Several(_) => Marker::Plain,
             Argument::Fixed(_) => Marker::Fixed,
             Argument::Raw | Argument::Bytes if self.answer == Answer::Sink => Marker::Plain,
             Argument::Raw | Argument::Bytes if is_bytes(&self.reply) => Marker::Bytes,
@@ -131,12 +132,48 @@ impl Form {
 }
 
 impl Argument {
-    /// Returns the type that is named, unless the form is enough.
+    /// Returns the type of the one argument or of the messages, unless the form is enough.
     pub fn ty(&self) -> Option<&Type> {
         match self {
             Argument::Plain(ty) | Argument::Fixed(ty) | Argument::Stream(ty) => Some(ty),
-            Argument::None | Argument::Raw | Argument::Bytes => None,
+            Argument::None | Argument::Raw | Argument::Bytes | Argument::Several(_) => None,
         }
+    }
+
+    /// Returns every type that is named.
+    pub fn types(&self) -> Vec<&Type> {
+        match self {
+            Argument::Several(fields) => fields.iter().map(|field| &field.ty).collect(),
+            one => one.ty().into_iter().collect(),
+        }
+    }
+
+    /// Replaces every type that is named.
+    pub fn map_types(&mut self, change: impl Fn(&Type) -> Result<Type>) -> Result<()> {
+        match self {
+            Argument::Plain(ty) | Argument::Fixed(ty) | Argument::Stream(ty) => *ty = change(ty)?,
+            Argument::Several(fields) => {
+                for field in fields {
+                    field.ty = change(&field.ty)?;
+                }
+            }
+            Argument::None | Argument::Raw | Argument::Bytes => {}
+        }
+        Ok(())
+    }
+
+    /// Returns several arguments as the fields of a struct.
+    fn several(parameters: &[Parameter<'_>], rename_all: RenameRule) -> Result<Argument> {
+        if let Some(at) = parameters.iter().position(|one| only_argument_of(one.ty, "Stream").is_some()) {
+            let other = parameters.iter().enumerate().find(|(index, _)| *index != at);
+            let (first, second) = match other {
+                Some((index, other)) if index > at => (parameters[at].ty, other.ty),
+                Some((_, other)) => (other.ty, parameters[at].ty),
+                None => (parameters[at].ty, parameters[at].ty),
+            };
+            return Err(stream_and_argument(first, second));
+        }
+        Field::all_of(parameters, rename_all).map(Argument::Several)
     }
 
     fn of(ty: &Type) -> Result<Argument> {
@@ -250,17 +287,16 @@ fn check_stream(ty: &Type) -> Result<()> {
     Ok(())
 }
 
-/// Returns the error for two parameters where one argument or one stream is expected.
-fn two_arguments(first: &Type, second: &Type) -> Error {
+/// Returns the error for a stream beside another parameter in place of the argument.
+fn stream_and_argument(first: &Type, second: &Type) -> Error {
     let is_stream = |ty: &Type| only_argument_of(ty, "Stream").is_some();
     let (place, message) = match (is_stream(first), is_stream(second)) {
-        (false, false) => (second, "a method has one argument at most: put several into a struct"),
         (true, true) => {
             (second, "a method has one `Stream` at most: put the messages into one stream of an enum")
         }
         (is_first_stream, _) => (
             if is_first_stream { second } else { first },
-            "a method takes an argument or a `Stream<M>`, not both: send the argument as the first message, or as \
+            "a method takes arguments or a `Stream<M>`, not both: send the argument as the first message, or as \
              metadata of the call",
         ),
     };
@@ -346,9 +382,10 @@ fn check_sink(sig: &Signature, returned: Option<&Type>, types: &[&Type], index: 
     }
 }
 
-/// Returns the `R` of a `Result<R, Status>`.
+/// Returns the `R` of a `Result<R, E>`.
 fn result_of(ty: &Type) -> Result<Type> {
-    const EXPECTED: &str = "expected `Result<R, Status>`: a method can fail; one that cannot returns `Ok(…)`";
+    const EXPECTED: &str = "expected `Result<R, E>`, such as `Result<R, Status>`: a method can fail; one that cannot \
+                            returns `Ok(…)`";
     let Some(segment) = last_segment(ty).filter(|segment| segment.ident == "Result") else {
         return Err(Error::new_spanned(ty, EXPECTED));
     };
@@ -368,57 +405,8 @@ fn result_of(ty: &Type) -> Result<Type> {
         },
         _ => {
             let message =
-                "expected `Result<R, Status>` with both types written out: an alias hides the error's type";
+                "expected `Result<R, E>` with both types written out: an alias hides the error's type";
             Err(Error::new_spanned(ty, message))
         }
     }
-}
-
-/// Returns the type inside invisible groups and parentheses, which macros leave behind.
-fn peel(ty: &Type) -> &Type {
-    match ty {
-        Type::Group(group) => peel(&group.elem),
-        Type::Paren(paren) => peel(&paren.elem),
-        ty => ty,
-    }
-}
-
-fn last_segment(ty: &Type) -> Option<&PathSegment> {
-    match peel(ty) {
-        Type::Path(path) if path.qself.is_none() => path.path.segments.last(),
-        _ => None,
-    }
-}
-
-fn is_named(ty: &Type, name: &str) -> bool {
-    last_segment(ty).is_some_and(|segment| segment.ident == name)
-}
-
-/// Returns whether the type is `Bytes`, by any path, without generic arguments.
-fn is_bytes(ty: &Type) -> bool {
-    last_segment(ty).is_some_and(|segment| segment.ident == "Bytes" && segment.arguments.is_empty())
-}
-
-fn is_vec_of_u8(ty: &Type) -> bool {
-    only_argument_of(ty, "Vec").is_some_and(|element| is_named(element, "u8"))
-}
-
-/// Returns the `T` of a `Name<T>`.
-fn only_argument_of<'t>(ty: &'t Type, name: &str) -> Option<&'t Type> {
-    let segment = last_segment(ty).filter(|segment| segment.ident == name)?;
-    match type_arguments(segment)[..] {
-        [only] => Some(only),
-        _ => None,
-    }
-}
-
-fn type_arguments(segment: &PathSegment) -> Vec<&Type> {
-    let PathArguments::AngleBracketed(arguments) = &segment.arguments else {
-        return Vec::new();
-    };
-    let types = arguments.args.iter().filter_map(|argument| match argument {
-        GenericArgument::Type(ty) => Some(ty),
-        _ => None,
-    });
-    types.collect()
 }

@@ -12,14 +12,18 @@ fn tokens(text: &str) -> TokenStream {
 
 /// The expansion, without spaces, and without the questions about the types that markers are made of.
 fn expanded(options: &str, functions: &str) -> String {
-    let item = tokens(&format!("impl Arith {{ {functions} }}"));
+    expanded_item(options, &format!("impl Arith {{ {functions} }}"))
+}
+
+fn expanded_item(options: &str, item: &str) -> String {
+    let item = tokens(item);
     let mut text = expand(tokens(options), item).to_string().replace(char::is_whitespace, "");
-    let (begin, end) = ("({#[allow(unused_imports)]use", ".protobuf_form()})");
+    let (begin, end) = ("{#[allow(unused_imports)]use", ".protobuf_form()}");
     while let Some(start) = text.find(begin) {
         let len = text[start..].find(end).expect("a question has an end") + end.len();
-        text.replace_range(start..start + len, "");
+        text.replace_range(start..start + len, "?");
     }
-    text
+    text.replace("(?)", "")
 }
 
 const MULTIPLY: &str =
@@ -43,7 +47,9 @@ fn a_method_has_its_name_its_markers_and_its_client() {
             "::coreloop::macro_support::method(argument_marker, reply_marker, \"Arith.Multiply\", handler)",
             "\"Arith.Multiply\"",
             "Kind::Pooled",
-            "pub struct ArithClient<C = ::coreloop::macro_support::Direct>",
+            "::coreloop::macro_support::server_items! {",
+            "::coreloop::macro_support::client_items! {",
+            "pub struct ArithClient<C = ::coreloop::macro_support::Client>",
             "pub fn multiply(&self, argument: &Args)",
             "pub fn multiply_start(&self, argument: &Args) -> ::coreloop::macro_support::InFlight<i64>",
             "pub fn multiply_then(&self, argument: &Args, then: impl",
@@ -106,35 +112,35 @@ fn streams_and_sinks_decide_the_shape() {
             ", n: i64, users: Sink<User>) -> Result<(), Status>",
             "ServerStream",
             "server_stream(argument_marker, reply_marker, move |cx, argument, answer| \
-             Self::f(&service, cx, argument, answer))",
+             RESULT(Self::f(&service, cx, argument, answer)))",
             "plain::<i64, _, ()>, S::plain::<User, _, ()>",
         ),
         (
             ", sink: coreloop::Sink<User>) -> Result<(), Status>",
             "ServerStream",
             "server_stream(argument_marker, reply_marker, move |cx, (), answer| \
-             Self::f(&service, cx, answer))",
+             RESULT(Self::f(&service, cx, answer)))",
             "plain::<(), _, ()>, S::plain::<User, _, ()>",
         ),
         (
             ", n: &Pair, users: Sink<Pair>) -> Result<(), Status>",
             "ServerStream",
             "server_stream(argument_marker, reply_marker, move |cx, argument, answer| \
-             Self::f(&service, cx, &argument, answer))",
+             RESULT(Self::f(&service, cx, &argument, answer)))",
             "fixed::<Pair, _, ()>, S::fixed::<Pair, _, ()>",
         ),
         (
             ", n: Bytes, parts: Sink<Bytes>) -> Result<(), Status>",
             "ServerStream",
             "server_stream(argument_marker, reply_marker, move |cx, argument, answer| \
-             Self::f(&service, cx, argument, answer))",
+             RESULT(Self::f(&service, cx, argument, answer)))",
             "RawBytes, S::plain::<Bytes, _, ()>",
         ),
         (
             ", users: Stream<User>) -> Result<i64, Status>",
             "ClientStream",
             "client_stream(argument_marker, reply_marker, move |cx, argument| \
-             Self::f(&service, cx, argument))",
+             RESULT(Self::f(&service, cx, argument)))",
             "plain::<User, _, ()>, S::plain::<i64, _, ()>",
         ),
         (
@@ -148,7 +154,7 @@ fn streams_and_sinks_decide_the_shape() {
             ", texts: Stream<String>, sink: Sink<Vec<u8>>) -> Result<(), Status>",
             "Bidirectional",
             "bidirectional(argument_marker, reply_marker, move |cx, argument, answer| \
-             Self::f(&service, cx, argument, answer))",
+             RESULT(Self::f(&service, cx, argument, answer)))",
             "plain::<String, _, ()>, S::plain::<Vec<u8>, _, ()>",
         ),
     ] {
@@ -156,6 +162,7 @@ fn streams_and_sinks_decide_the_shape() {
             expanded("client = false", &format!("#[rpc(blocking)] fn f(&self, _: &Context{rest} {{}}"));
         let support = "::coreloop::macro_support::";
         let markers = format!("(argument_marker, reply_marker) = (S::{markers})").replace("S::", support);
+        let handler = handler.replace("RESULT", &format!("{support}result"));
         let handler = format!("let handler = {support}{handler}");
         let shape = format!(", {support}CallShape::{shape}).kind({support}Kind::Blocking)");
         assert_has(&text, &[&markers, &handler, &shape]);
@@ -252,4 +259,57 @@ fn mistakes_leave_the_block_as_it_was() {
     assert_eq!(text.matches("compile_error").count(), 1);
     let two = expanded("", "fn wrong(&self) {} fn none(&self, cx: &Context) {} ");
     assert_eq!(two.matches("compile_error").count(), 2, "all mistakes at once");
+}
+
+const PRICE: &str =
+    "/// Docs.\n #[rpc(inline)] fn price(&self, cx: &Context, order: Order) -> Result<u64, ShopError>;";
+
+#[test]
+fn a_contract_has_a_server_of_any_implementation_and_a_client() {
+    let text =
+        expanded_item("package = \"shop.v1\"", &format!("pub(crate) trait Orders: Debug {{ {PRICE} }}"));
+    assert_has(
+        &text,
+        &[
+            "pub(crate) trait Orders: Debug {",
+            "pub(crate) struct OrdersServer<T> { implementation: T, }",
+            "impl<T: Orders + ::core::marker::Send + ::core::marker::Sync + 'static> OrdersServer<T>",
+            "::coreloop::macro_support::Service for OrdersServer<T> {",
+            "<T as Orders>::price(&service.implementation, cx, argument)",
+            "\"shop.v1.Orders.Price\"",
+            "Kind::Inline",
+            "pub(crate) struct OrdersClient<C = ::coreloop::macro_support::Client>",
+            "impl OrdersClient<::coreloop::macro_support::Client>",
+            "pub fn connect(",
+            "pub fn price(&self, argument: &Order) -> ::coreloop::macro_support::Result<u64,",
+        ],
+    );
+    assert!(!text.contains("#[rpc") && !text.contains("compile_error"), "{text}");
+}
+
+#[test]
+fn type_parameters_of_generated_types_are_not_names_of_the_user() {
+    let text = expanded_item("", "trait T { fn f(&self, cx: &Context, value: C) -> Result<T, Status>; }");
+    assert_has(&text, &["struct TServer<Implementation>", "struct TClient<Via ="]);
+}
+
+#[test]
+fn several_arguments_are_fields_of_a_struct() {
+    let function = "fn f(&self, _: &Context, unit_price: u64, #[rpc(rename = \"n\")] _count: u8) \
+                    -> Result<u64, Status> {}";
+    let text = expanded("rename_all = \"camelCase\"", function);
+    assert_has(
+        &text,
+        &[
+            "const FIELDS: &'static[&'static str] = &[\"unitPrice\", \"n\"];",
+            "several::<(u64, u8,), FieldNames, (), _>((?, ?,))",
+            "several_given::<(u64, u8,), FieldNames, (), _>((?, ?,))",
+            "Ok((argument_0, argument_1,)) =>",
+            "Self::f(&service, cx, argument_0, argument_1)",
+            "pub fn f(&self, unit_price: &u64, _count: &u8)",
+            "let arguments = (unit_price, _count,);",
+            "with_several_arguments(",
+        ],
+    );
+    assert!(!text.contains("#[rpc"), "{text}");
 }

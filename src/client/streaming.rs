@@ -12,7 +12,7 @@ use crate::codec::{ArgumentEncode, Codec, CodecError, ReplyDecode, StreamItem, V
 use crate::config::MissingFields;
 use crate::status::Status;
 use crate::stream::{
-    CallHandle, CallStreams, DecodeMessage, EncodeMessage, IncomingLink, Sink, SinkLink, Stream,
+    CallHandle, CallStreams, DecodeMessage, EncodeMessage, IncomingLink, Sink, SinkError, SinkLink, Stream,
     StreamOrigin, report_bytes,
 };
 use crate::wire::Scheme;
@@ -88,6 +88,15 @@ pub struct Upload<T, R> {
 }
 
 impl<T, R> Upload<T, R> {
+    /// Sends a message, and waits while the server takes no more.
+    ///
+    /// # Errors
+    ///
+    /// As [`Sink::send`].
+    pub fn send(&self, message: &T) -> Result<(), SinkError> {
+        self.messages.send(message)
+    }
+
     /// Returns the sink of the argument's messages.
     pub fn messages(&self) -> &Sink<T> {
         &self.messages
@@ -118,6 +127,15 @@ pub struct Chat<T, U> {
 }
 
 impl<T, U> Chat<T, U> {
+    /// Sends a message, and waits while the server takes no more.
+    ///
+    /// # Errors
+    ///
+    /// As [`Sink::send`].
+    pub fn send(&self, message: &T) -> Result<(), SinkError> {
+        self.messages.send(message)
+    }
+
     /// Returns the sink of the argument's messages.
     pub fn messages(&self) -> &Sink<T> {
         &self.messages

@@ -25,6 +25,7 @@ mod nesting;
 mod zero;
 
 mod added;
+mod arguments;
 mod bytes;
 pub mod compress;
 pub mod describe;
@@ -42,6 +43,11 @@ use crate::status::Status;
 pub use crate::codec_number::{Codec, UserCodecNumber};
 
 pub use added::{AddedCodecs, UserCodec, UserCodecInfo};
+#[doc(hidden)]
+pub use arguments::{
+    ArgumentForms, ArgumentNames, ArgumentTuple, GivenArguments, GivenForms, Received, Sent, Several,
+    SeveralGiven,
+};
 pub use bytes::{Bytes, Raw, RawBytes};
 pub use describe::{DescribeError, Description, Shape, fingerprint, fnv1a32, method_hash};
 #[cfg(feature = "fixed")]

@@ -18,11 +18,13 @@ pub(crate) struct ValueRules {
     missing: MissingFields,
     /// Whether JSON is written as in protobuf's JSON mapping: NaN and infinities as text, unit as `{}`.
     is_proto_json: bool,
+    /// Whether the body is the list of JSON-RPC's params: several arguments by position.
+    has_positions: bool,
 }
 
 thread_local! {
     static RULES: Cell<ValueRules> = const {
-        Cell::new(ValueRules { missing: MissingFields::ByProtocol, is_proto_json: false })
+        Cell::new(ValueRules { missing: MissingFields::ByProtocol, is_proto_json: false, has_positions: false })
     };
 }
 
@@ -30,10 +32,17 @@ impl ValueRules {
     /// Returns the rules of a call in this dialect, for a method with this setting.
     pub(crate) fn of(dialect: JsonDialect, setting: MissingFields) -> ValueRules {
         let missing = match (setting, dialect) {
-            (MissingFields::ByProtocol, JsonDialect::GoRpc | JsonDialect::Connect) => MissingFields::Zero,
+            (
+                MissingFields::ByProtocol,
+                JsonDialect::GoRpc | JsonDialect::GoRpcPositions | JsonDialect::Connect,
+            ) => MissingFields::Zero,
             (setting, _) => setting,
         };
-        ValueRules { missing, is_proto_json: dialect == JsonDialect::Connect }
+        ValueRules {
+            missing,
+            is_proto_json: dialect == JsonDialect::Connect,
+            has_positions: matches!(dialect, JsonDialect::Positions | JsonDialect::GoRpcPositions),
+        }
     }
 
     /// Returns the rules that apply to this thread.
@@ -67,6 +76,12 @@ impl ValueRules {
             MissingFields::Zero => true,
             MissingFields::Error => false,
         }
+    }
+
+    /// Returns whether the body has several arguments by position.
+    #[cfg(feature = "json")]
+    pub(super) fn has_positions(self) -> bool {
+        self.has_positions
     }
 
     /// Returns whether JSON is written as in protobuf's JSON mapping.

@@ -48,7 +48,8 @@ impl MethodDirectory for RegistryDirectory {
             CallShape::ServerStream => StreamSupport::ResultOnly,
             CallShape::ClientStream | CallShape::Bidirectional => StreamSupport::Both,
         };
-        (method.name() == name).then_some(DirectoryEntry { hash, is_idempotent, streams })
+        let takes_several = method.takes_several();
+        (method.name() == name).then_some(DirectoryEntry { hash, is_idempotent, streams, takes_several })
     }
 
     fn has_service(&self, service: &str) -> bool {

@@ -104,6 +104,7 @@ pub struct Method {
     shape: CallShape,
     is_idempotent: bool,
     is_argument_optional: bool,
+    takes_several: bool,
     shares_body: bool,
     argument: Description,
     reply: Description,
@@ -161,6 +162,7 @@ impl Method {
             shape: CallShape::Unary,
             is_idempotent: false,
             is_argument_optional: false,
+            takes_several: false,
             shares_body: false,
             argument,
             reply,
@@ -210,6 +212,17 @@ impl Method {
     pub fn idempotent(mut self) -> Method {
         self.is_idempotent = true;
         self
+    }
+
+    /// Marks the argument as a struct of several arguments: JSON-RPC also takes a list of them.
+    pub(crate) fn several_arguments(mut self) -> Method {
+        self.takes_several = true;
+        self
+    }
+
+    /// Returns whether the method has several arguments.
+    pub(crate) fn takes_several(&self) -> bool {
+        self.takes_several
     }
 
     /// Marks the argument as optional: the handler takes an empty body for a default argument. Pages show that.

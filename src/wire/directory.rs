@@ -21,6 +21,8 @@ pub struct DirectoryEntry {
     pub is_idempotent: bool,
     /// Which streams a protocol must carry for it.
     pub streams: StreamSupport,
+    /// The method has several arguments: a struct with a field for each, in JSON-RPC also a list.
+    pub takes_several: bool,
 }
 
 /// A page that is served beside the methods.

@@ -15,8 +15,12 @@ struct OneMethod;
 
 impl MethodDirectory for OneMethod {
     fn method(&self, name: &str) -> Option<DirectoryEntry> {
-        let found =
-            DirectoryEntry { hash: method_hash(name), is_idempotent: false, streams: StreamSupport::Unary };
+        let found = DirectoryEntry {
+            hash: method_hash(name),
+            is_idempotent: false,
+            streams: StreamSupport::Unary,
+            takes_several: false,
+        };
         (name == ADD).then_some(found)
     }
 

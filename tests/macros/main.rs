@@ -5,6 +5,9 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod arguments;
 mod codecs;
+mod contracts;
 mod service;
 mod streams;
+mod versions;

@@ -17,6 +17,7 @@ impl MethodDirectory for GrpcFuzzed {
         let is_known = matches!(name, "A.B" | "A.S");
         is_known.then_some(DirectoryEntry {
             hash: method_hash(name),
+            takes_several: false,
             is_idempotent: false,
             streams: if name == "A.S" { StreamSupport::Both } else { StreamSupport::Unary },
         })

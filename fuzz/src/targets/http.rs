@@ -39,7 +39,7 @@ impl MethodDirectory for Fuzzed {
             "A.S" => (true, StreamSupport::ResultOnly),
             _ => return None,
         };
-        Some(DirectoryEntry { hash: method_hash(name), is_idempotent, streams })
+        Some(DirectoryEntry { hash: method_hash(name), is_idempotent, streams, takes_several: false })
     }
 
     fn has_service(&self, service: &str) -> bool {

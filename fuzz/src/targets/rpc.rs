@@ -17,16 +17,17 @@ use serde::de::IgnoredAny;
 use super::connection::{Answer, connection, small_limits};
 use super::{BODY_MAX, cut, pieces_of};
 
-/// A method directory with one method.
+/// A method directory with two methods, one of them with several arguments.
 pub(super) struct EchoSite;
 
 impl MethodDirectory for EchoSite {
     fn method(&self, name: &str) -> Option<DirectoryEntry> {
         let hash = method_hash(name);
-        (name == "Echo.Echo").then_some(DirectoryEntry {
+        ["Echo.Echo", "Echo.Both"].contains(&name).then_some(DirectoryEntry {
             hash,
             is_idempotent: false,
             streams: StreamSupport::Unary,
+            takes_several: name == "Echo.Both",
         })
     }
 

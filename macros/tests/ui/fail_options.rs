@@ -76,4 +76,39 @@ struct F;
 #[coreloop::service(name = "")]
 impl F {}
 
+struct G;
+
+#[coreloop::service(package = "a.b", name = "c.G")]
+impl G {}
+
+struct H;
+
+#[coreloop::service(rename_all = "Pascal")]
+impl H {}
+
+struct I;
+
+#[coreloop::service(name = "A", rename = "B")]
+impl I {}
+
+struct J;
+
+#[coreloop::service(client = false)]
+impl J {
+    #[rpc(blockin)]
+    fn misspelt(&self, _cx: &Context) -> Result<(), Status> {
+        Ok(())
+    }
+
+    #[rpc(Idempotent)]
+    fn wrong_case(&self, _cx: &Context) -> Result<(), Status> {
+        Ok(())
+    }
+
+    #[rpc(retry::never)]
+    fn a_path(&self, _cx: &Context) -> Result<(), Status> {
+        Ok(())
+    }
+}
+
 fn main() {}

@@ -73,6 +73,68 @@ impl Open {
     }
 }
 
+/// An error.
+pub struct OpenError;
+
+impl From<OpenError> for Status {
+    fn from(_error: OpenError) -> Status {
+        Status::not_found("nothing")
+    }
+}
+
+/// A contract.
+#[coreloop::service(package = "a.b", rename_all = "camelCase")]
+pub trait Documented: Send + Sync {
+    /// A constant.
+    const LIMIT: i64 = 3;
+
+    /// Documented.
+    #[rpc(inline, idempotent)]
+    fn first(&self, cx: &Context, argument: i64) -> Result<i64, OpenError>;
+
+    /// Documented.
+    #[deprecated]
+    fn second(&self, cx: &Context, long_name: String, #[rpc(rename = "n")] number: Bytes) -> Result<(), OpenError>;
+
+    /// Documented.
+    fn third(&self, _cx: &Context, sink: Sink<i64>) -> Result<(), Status> {
+        sink.finish(Ok(()));
+        Ok(())
+    }
+
+    /// Documented.
+    #[rpc(skip)]
+    fn helper() -> i64
+    where
+        Self: Sized,
+    {
+        Self::LIMIT
+    }
+}
+
+#[coreloop::service]
+trait Hidden {
+    fn private(&self, cx: &Context, argument: Private) -> Result<Private, Status>;
+}
+
+struct Both;
+
+impl Documented for Both {
+    fn first(&self, _cx: &Context, argument: i64) -> Result<i64, OpenError> {
+        Ok(argument + Self::helper())
+    }
+
+    fn second(&self, _cx: &Context, _long_name: String, _number: Bytes) -> Result<(), OpenError> {
+        Err(OpenError)
+    }
+}
+
+impl Hidden for Both {
+    fn private(&self, _cx: &Context, argument: Private) -> Result<Private, Status> {
+        Ok(argument)
+    }
+}
+
 struct Itself;
 
 /// An argument and a service in one.
@@ -120,6 +182,7 @@ service_of!(Itself, i32, i64, &Context<'_>, &[u8], Stream<i32>, Sink<i64>, Strin
 
 fn main() {
     let _ = coreloop::Server::builder().service(Open).service(Recursive(Vec::new())).service(Itself);
+    let _ = coreloop::Server::builder().service(DocumentedServer::new(Both)).service(HiddenServer::new(Both));
     let mut open = Open;
     assert_eq!(open.skipped(1), 1);
     let _ = OpenClient::<coreloop::client::Direct>::into_later;

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::CODEC_JSON;
 use super::outstanding::{Dialect, OutstandingReplies, OutstandingReply};
-use super::request::{JudgedRequest, RequestAction, RequestRefusal};
+use super::request::{CalledArgument, JudgedRequest, RequestAction, RequestRefusal};
 use crate::message::{JsonDialect, Message, Refusal, Request, Span};
 
 /// The data of a call beside its JSON.
@@ -36,22 +36,26 @@ pub(super) fn message(
         None => pending.next_one_way(),
     };
     match what {
-        RequestAction::Call { method, body } => Message::Request(Request {
-            id,
-            method,
-            // The directory has already compared the name.
-            name: None,
-            codec: match dialect {
-                Dialect::One => JsonDialect::GoRpc.codec_number(),
-                Dialect::Two => CODEC_JSON,
-            },
-            compressed: false,
-            one_way,
-            schema: 0,
-            time_left_us,
-            metadata,
-            body: if body.is_empty() { Span::default() } else { in_place(body) },
-        }),
+        RequestAction::Call { method, argument: CalledArgument { body, has_positions } } => {
+            Message::Request(Request {
+                id,
+                method: method.hash,
+                // The directory has already compared the name.
+                name: None,
+                codec: match (dialect, has_positions) {
+                    (Dialect::One, false) => JsonDialect::GoRpc.codec_number(),
+                    (Dialect::One, true) => JsonDialect::GoRpcPositions.codec_number(),
+                    (Dialect::Two, false) => CODEC_JSON,
+                    (Dialect::Two, true) => JsonDialect::Positions.codec_number(),
+                },
+                compressed: false,
+                one_way,
+                schema: 0,
+                time_left_us,
+                metadata,
+                body: if body.is_empty() { Span::default() } else { in_place(body) },
+            })
+        }
         RequestAction::Refuse(RequestRefusal { code, message, .. }) => {
             Message::Refused(Refusal { id, codec: CODEC_JSON, one_way, code, message })
         }

@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use super::members::RequestMembers;
+use super::members::{CalledMethod, RequestMembers};
 use crate::json_text::{JsonFault, JsonReader};
 
 /// The longest prefix that is kept: twice the usual length of a method's name and the members' names.
@@ -21,7 +21,7 @@ pub(super) struct KnownRequestPrefix {
     begins: Vec<u8>,
     method: Range<usize>,
     jsonrpc: Option<Range<usize>>,
-    hash: u32,
+    called: CalledMethod,
 }
 
 impl KnownRequestPrefix {
@@ -40,7 +40,7 @@ impl KnownRequestPrefix {
             members.method = Some(self.method.clone());
             members.jsonrpc = self.jsonrpc.clone();
             members.params_at = self.begins.len();
-            members.known = Some(self.hash);
+            members.known = Some(self.called);
             members.read_on(&mut reader)?;
         } else {
             members.read_whole(&mut reader)?;
@@ -48,9 +48,9 @@ impl KnownRequestPrefix {
         Ok(reader.at())
     }
 
-    /// Remembers the prefix of a request that calls the method with this hash, if it may be repeated: without the id,
-    /// which changes with each call.
-    pub(super) fn remember(&mut self, members: &RequestMembers, input: &[u8], hash: u32) {
+    /// Remembers the prefix of a request that calls this method, if it may be repeated: without the id, which changes
+    /// with each call.
+    pub(super) fn remember(&mut self, members: &RequestMembers, input: &[u8], called: CalledMethod) {
         self.begins.clear();
         let (Some(method), end) = (&members.method, members.params_at) else { return };
         let is_in_front = |range: &Range<usize>| range.end <= end;
@@ -58,7 +58,7 @@ impl KnownRequestPrefix {
             self.begins.extend_from_slice(&input[..end]);
             self.method = method.clone();
             self.jsonrpc = members.jsonrpc.clone().filter(is_in_front);
-            self.hash = hash;
+            self.called = called;
         }
     }
 }

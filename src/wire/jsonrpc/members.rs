@@ -6,6 +6,7 @@ use std::ops::Range;
 
 use crate::json_text::unescape;
 use crate::json_text::{JsonFault, JsonReader};
+use crate::wire::DirectoryEntry;
 
 /// The form of a request's `params`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -15,8 +16,10 @@ pub(super) enum Params {
     None,
     /// Named: an object.
     Named(Range<usize>),
-    /// Positional: the range of the first, and their number.
+    /// Positional: the range of the list and of the first value, and their number.
     Listed {
+        /// The range of the list.
+        all: Range<usize>,
         /// The range of the first; empty if there is none.
         first: Range<usize>,
         /// The number of values.
@@ -41,15 +44,32 @@ impl Params {
     }
 
     fn list(reader: &mut JsonReader<'_>) -> Result<Params, JsonFault> {
+        let start = reader.at();
         if !reader.opens(b'[', b']')? {
-            return Ok(Params::Listed { first: 0..0, count: 0 });
+            return Ok(Params::Listed { all: start..reader.at(), first: 0..0, count: 0 });
         }
         let (first, mut count) = (reader.value()?, 1);
         while reader.goes_on(b']')? {
             reader.value()?;
             count += 1;
         }
-        Ok(Params::Listed { first, count })
+        Ok(Params::Listed { all: start..reader.at(), first, count })
+    }
+}
+
+/// A method that is called.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct CalledMethod {
+    /// Its hash.
+    pub(super) hash: u32,
+    /// Whether it has several arguments, which may be in a list.
+    pub(super) takes_several: bool,
+}
+
+impl CalledMethod {
+    /// Returns the method of an entry.
+    pub(super) fn of(entry: &DirectoryEntry) -> CalledMethod {
+        CalledMethod { hash: entry.hash, takes_several: entry.takes_several }
     }
 }
 
@@ -68,8 +88,8 @@ pub(super) struct RequestMembers {
     pub(super) twice: Option<&'static str>,
     /// The offset after the colon of `params`; 0 without params.
     pub(super) params_at: usize,
-    /// The method's hash, if the prefix is that of the last request.
-    pub(super) known: Option<u32>,
+    /// The method, if the prefix is that of the last request.
+    pub(super) known: Option<CalledMethod>,
 }
 
 impl RequestMembers {

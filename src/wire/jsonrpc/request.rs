@@ -6,7 +6,7 @@
 
 use std::ops::Range;
 
-use super::members::{Params, RequestMembers};
+use super::members::{CalledMethod, Params, RequestMembers};
 use super::outstanding::{Dialect, PeerId};
 use crate::json_text::portable;
 use crate::json_text::unescape;
@@ -35,13 +35,43 @@ pub(super) struct JudgedRequest {
 pub(super) enum RequestAction {
     /// Call a method.
     Call {
-        /// The hash of the method.
-        method: u32,
-        /// The range of the argument; empty if there is none.
-        body: Range<usize>,
+        /// The method.
+        method: CalledMethod,
+        /// The argument.
+        argument: CalledArgument,
     },
     /// Refuse the request.
     Refuse(RequestRefusal),
+}
+
+/// The argument of a call.
+#[derive(Debug)]
+pub(super) struct CalledArgument {
+    /// Its range; empty if there is none.
+    pub(super) body: Range<usize>,
+    /// Whether it is a list of several arguments by position.
+    pub(super) has_positions: bool,
+}
+
+impl CalledArgument {
+    fn one(body: Range<usize>) -> CalledArgument {
+        CalledArgument { body, has_positions: false }
+    }
+
+    /// Returns the argument in a list of params: the first value, or the whole list where a method takes several
+    /// arguments. One object is a struct of them, as Go's clients send it.
+    fn in_list(
+        method: CalledMethod,
+        bytes: &[u8],
+        all: &Range<usize>,
+        first: &Range<usize>,
+        count: usize,
+    ) -> CalledArgument {
+        if method.takes_several && !(count == 1 && bytes[first.clone()].starts_with(b"{")) {
+            return CalledArgument { body: all.clone(), has_positions: true };
+        }
+        CalledArgument::one(first.clone())
+    }
 }
 
 /// A refusal.
@@ -141,18 +171,19 @@ fn judge_one(members: &RequestMembers, bytes: &[u8], side: &ServerContext) -> Ju
         Some(name) => Err(RequestRefusal::invalid(format!("jsonrpc: the member {name} occurs twice"))),
         None => call_one(members, bytes, side),
     };
-    let what = what.map_or_else(RequestAction::Refuse, |(method, body)| RequestAction::Call { method, body });
+    let what = what
+        .map_or_else(RequestAction::Refuse, |(method, argument)| RequestAction::Call { method, argument });
     JudgedRequest { dialect, id: Some(PeerId::new(id)), what }
 }
 
-/// Checks a call of 1.0. Returns the method's hash, and the range of the argument.
+/// Checks a call of 1.0. Returns the method and the argument.
 fn call_one(
     members: &RequestMembers,
     bytes: &[u8],
     side: &ServerContext,
-) -> Result<(u32, Range<usize>), RequestRefusal> {
+) -> Result<(CalledMethod, CalledArgument), RequestRefusal> {
     let method = match members.known {
-        Some(hash) => hash,
+        Some(called) => called,
         None => {
             let name = members.method.clone().map_or(&b"null"[..], |method| &bytes[method]);
             let find = |name: &str| side.site.method(name).ok_or_else(|| unknown_one(name, side));
@@ -161,12 +192,14 @@ fn call_one(
             let Some(found) = with_text(name, find) else {
                 return Err(RequestRefusal::invalid("jsonrpc: the method is not a string"));
             };
-            found?.hash
+            CalledMethod::of(&found?)
         }
     };
     let kind = match &members.params {
         // Go ignores all but the first.
-        Params::Listed { first, .. } => return Ok((method, first.clone())),
+        Params::Listed { all, first, count } => {
+            return Ok((method, CalledArgument::in_list(method, bytes, all, first, *count)));
+        }
         Params::None => {
             return Err(RequestRefusal::new(Code::InvalidArgument, "jsonrpc: request body missing params"));
         }
@@ -199,7 +232,9 @@ fn judge_two(members: &RequestMembers, bytes: &[u8], side: &ServerContext, is_tw
     };
     let id = id.map(PeerId::new);
     match what {
-        Ok((method, body)) => JudgedRequest { dialect, id, what: RequestAction::Call { method, body } },
+        Ok((method, argument)) => {
+            JudgedRequest { dialect, id, what: RequestAction::Call { method, argument } }
+        }
         // A message that is not a request is not a notification either, and is answered.
         Err(refused) if refused.number == Some(jsonrpc::INVALID_REQUEST) => {
             JudgedRequest { dialect, id: id.or(Some(PeerId::NULL)), what: RequestAction::Refuse(refused) }
@@ -231,38 +266,41 @@ fn check_scalar_id(id: &[u8]) -> Result<(), RequestRefusal> {
     }
 }
 
-/// Checks a call of 2.0. Returns the method's hash, and the range of the argument.
+/// Checks a call of 2.0. Returns the method and the argument.
 fn call_two(
     members: &RequestMembers,
     bytes: &[u8],
     side: &ServerContext,
-) -> Result<(u32, Range<usize>), RequestRefusal> {
+) -> Result<(CalledMethod, CalledArgument), RequestRefusal> {
     let find = |name: &str| {
-        let method = side.site.method(name).map(|method| method.hash);
+        let method = side.site.method(name).map(|method| CalledMethod::of(&method));
         method.ok_or_else(|| {
             RequestRefusal::new(Code::Unimplemented, format!("method not found: {}", clip(name)))
         })
     };
     let found = match members.known {
-        Some(hash) => Some(Ok(hash)),
+        Some(called) => Some(Ok(called)),
         None => members.method.clone().and_then(|method| with_text(&bytes[method], find)),
     };
     let Some(found) = found else {
         return Err(RequestRefusal::invalid("invalid request: the method is missing, or not a string"));
     };
-    let body = match &members.params {
-        Params::None => Ok(0..0),
-        Params::Named(object) => Ok(object.clone()),
-        Params::Listed { first, count: 0 | 1 } => Ok(first.clone()),
+    // A missing method is reported before a fault in the argument.
+    let method = found?;
+    let argument = match &members.params {
+        Params::None => CalledArgument::one(0..0),
+        Params::Named(object) => CalledArgument::one(object.clone()),
+        Params::Listed { all, first, count } if method.takes_several || *count <= 1 => {
+            CalledArgument::in_list(method, bytes, all, first, *count)
+        }
         Params::Listed { count, .. } => {
-            let message = format!("invalid params: a method takes one argument, not {count}");
-            Err(RequestRefusal::new(Code::InvalidArgument, message))
+            let message = format!("invalid params: the method takes one argument, not {count}");
+            return Err(RequestRefusal::new(Code::InvalidArgument, message));
         }
         Params::Scalar(kind) => {
             let message = format!("invalid request: params are an array or an object, not a {kind}");
             return Err(RequestRefusal::invalid(message));
         }
     };
-    // A missing method is reported before a fault in the argument.
-    Ok((found?, body?))
+    Ok((method, argument))
 }

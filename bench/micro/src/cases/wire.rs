@@ -267,6 +267,7 @@ impl MethodDirectory for Methods {
         let hash = method_hash(name);
         [ADD, ADD_FIXED].contains(&name).then_some(DirectoryEntry {
             hash,
+            takes_several: false,
             is_idempotent: false,
             streams: StreamSupport::Unary,
         })

@@ -28,6 +28,7 @@ impl MethodDirectory for GrpcTestDirectory {
         let is_known = matches!(name, "Echo.Echo" | "Echo.Other" | "Echo.Chat");
         is_known.then_some(DirectoryEntry {
             hash: method_hash(name),
+            takes_several: false,
             is_idempotent: false,
             streams: if name == "Echo.Chat" { StreamSupport::Both } else { StreamSupport::Unary },
         })

@@ -36,7 +36,7 @@ impl MethodDirectory for HttpTestDirectory {
             "Users.Watch" => (true, StreamSupport::ResultOnly),
             _ => return None,
         };
-        Some(DirectoryEntry { hash: method_hash(name), is_idempotent, streams })
+        Some(DirectoryEntry { hash: method_hash(name), is_idempotent, streams, takes_several: false })
     }
 
     fn has_service(&self, service: &str) -> bool {

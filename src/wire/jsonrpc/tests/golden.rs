@@ -103,6 +103,7 @@ impl MethodDirectory for GoDirectory {
         let known = ["Arith.Add", "Arith.Divide", "Echo.Echo", "Echo.Fail"].contains(&name);
         known.then_some(DirectoryEntry {
             hash: method_hash(name),
+            takes_several: false,
             is_idempotent: false,
             streams: StreamSupport::Unary,
         })

@@ -249,7 +249,7 @@ fn repeated_members_are_refused() {
 #[test]
 fn params_of_2_0_are_one_argument() {
     let request = r#"{"jsonrpc":"2.0","method":"Echo.Echo","params":[1,2,3],"id":1}"#;
-    let message = "invalid params: a method takes one argument, not 3";
+    let message = "invalid params: the method takes one argument, not 3";
     assert_eq!(answers(request), error_line("1", -32602, message));
 }
 

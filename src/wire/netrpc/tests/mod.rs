@@ -58,6 +58,7 @@ impl MethodDirectory for NetRpcTestDirectory {
         let hash = method_hash(name);
         METHODS.contains(&name).then_some(DirectoryEntry {
             hash,
+            takes_several: false,
             is_idempotent: false,
             streams: StreamSupport::Unary,
         })
