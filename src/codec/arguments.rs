@@ -440,8 +440,8 @@ mod message {
         skip_field,
     };
 
-    use super::super::protobuf::ProtobufError;
     use crate::codec::CodecError;
+    use crate::codec::protobuf::ProtobufError;
 
     /// Returns the content of the fields 1 to `COUNT`, each of which is a message; empty for those that the body lacks.
     /// Of a repeated field, the last counts.
