@@ -26,7 +26,10 @@ pub use std::vec::Vec;
 
 pub use coreloop_bufpool::Chunk;
 
-pub use crate::client::{CallError, Caller, Chat, Client, InFlight, MethodId, Starter, StreamCaller, Upload};
+pub use crate::client::{
+    CallError, CallOptions, Caller, Chat, Client, InFlight, MethodId, Starter, StreamCaller, ToAddress,
+    Upload,
+};
 #[cfg(feature = "fixed")]
 pub use crate::codec::Fixed;
 pub use crate::codec::{

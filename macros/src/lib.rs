@@ -121,9 +121,11 @@ use item::ServiceItem;
 /// | `multiply_then(&self, …, then)` | nothing: the answer is passed to the function `then` |
 /// | `multiply_one_way(&self, …)` | whether the call could be handed over: the server sends no answer |
 ///
-/// A function whose name another method of the service has is left out.
+/// Each of these four has a form with settings of its own, `multiply_with(&self, …, &options)`, `multiply_start_with`,
+/// `multiply_then_with` and `multiply_one_way_with`, if the caller is a `Client`; the options are
+/// `coreloop::client::CallOptions`. A function whose name another method of the service has is left out.
 ///
-/// Methods with [streams](#streams) have one function each, for a caller that implements
+/// Methods with [streams](#streams) have one function each, and one with options, for a caller that implements
 /// `coreloop::client::StreamCaller`, as `coreloop::client::Client` does:
 ///
 /// | shape | function |

@@ -280,7 +280,11 @@ fn a_contract_has_a_server_of_any_implementation_and_a_client() {
             "Kind::Inline",
             "pub(crate) struct OrdersClient<C = ::coreloop::macro_support::Client>",
             "impl OrdersClient<::coreloop::macro_support::Client>",
-            "pub fn connect(",
+            "pub fn connect(address: impl ::coreloop::macro_support::ToAddress",
+            "pub fn price_with(&self, argument: &Order, options: impl ::core::borrow::Borrow<",
+            "pub fn price_start_with(",
+            "pub fn price_then_with(",
+            "pub fn price_one_way_with(",
             "pub fn price(&self, argument: &Order) -> ::coreloop::macro_support::Result<u64,",
         ],
     );

@@ -1,8 +1,9 @@
 //! Contracts: a trait, any implementation of it as a service, and the client.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
-use coreloop::client::{CallError, Client, Direct};
+use coreloop::client::{CallError, CallOptions, Client, Direct};
 use coreloop::codec::Codec;
 use coreloop::{Code, Context, Reply, Server, Sink, Status, Stream};
 use serde::{Deserialize, Serialize};
@@ -62,6 +63,11 @@ pub mod api {
         #[rpc(name = "Length")]
         fn bytes(&self, _cx: &Context, bytes: &[u8]) -> Result<u64, Status> {
             Ok(bytes.len() as u64)
+        }
+
+        fn tenant(&self, cx: &Context) -> Result<String, Status> {
+            let tenant = cx.metadata().find("tenant").unwrap_or(b"none");
+            Ok(String::from_utf8_lossy(tenant).into_owned())
         }
 
         /// The currency of prices.
@@ -207,6 +213,30 @@ fn the_client_of_a_contract_calls_all_four_shapes() {
 }
 
 #[test]
+fn each_form_of_call_has_settings_of_its_own() {
+    let (_server, address) = serve(OrdersServer::new(Books::default()));
+    let orders = OrdersClient::connect(&address).unwrap();
+    let options = CallOptions::new().timeout(Duration::from_secs(60)).metadata("tenant", "7");
+    assert_eq!(orders.tenant().unwrap(), "none");
+    assert_eq!(orders.tenant_with(&options).unwrap(), "7");
+    assert_eq!(orders.tenant_start_with(&options).wait().unwrap(), "7");
+    let (send, receive) = std::sync::mpsc::channel();
+    orders.tenant_then_with(&options, move |tenant| send.send(tenant.unwrap()).unwrap());
+    assert_eq!(receive.recv().unwrap(), "7");
+    assert_eq!(orders.discounted_with(&order("book", 1), &10, options.clone()).unwrap(), 1_800);
+    orders.price_one_way_with(&order("book", 1), &options).unwrap();
+    assert_eq!(orders.fills_with(&7, &options).unwrap().count(), 3);
+    let upload = orders.upload_with(&options).unwrap();
+    upload.send(&order("book", 1)).unwrap();
+    assert_eq!(upload.finish().unwrap(), 2_000);
+    let chat = orders.chat_with(CallOptions::new()).unwrap();
+    chat.send(&"a".to_owned()).unwrap();
+    let late = orders.tenant_with(CallOptions::new().timeout(Duration::ZERO)).unwrap_err();
+    assert_eq!(late.code(), Code::DeadlineExceeded);
+    assert_eq!(orders.tenant().unwrap(), "none", "the client itself is as it was");
+}
+
+#[test]
 fn the_error_of_a_method_becomes_its_status() {
     let (_server, address) = serve(OrdersServer::new(Books::default()));
     let orders = OrdersClient::new(Direct::connect(&address).unwrap());
@@ -247,7 +277,8 @@ fn names_documentation_and_options_of_a_contract_reach_the_server() {
     let list = direct.call_bytes("Meta.Methods", Codec::Json, b"\"shop.v1.Orders\"").unwrap();
     let list: Vec<serde_json::Value> = serde_json::from_slice(&list).unwrap();
     let names: Vec<&str> = list.iter().map(|method| method["Name"].as_str().unwrap()).collect();
-    let expected = ["Price", "Discounted", "Fills", "Upload", "Chat", "Later", "Length", "Currency"];
+    let expected =
+        ["Price", "Discounted", "Fills", "Upload", "Chat", "Later", "Length", "Tenant", "Currency"];
     let mut expected = expected.map(|name| format!("shop.v1.Orders.{name}"));
     expected.sort();
     let mut sorted = names.clone();
