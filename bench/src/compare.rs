@@ -1,7 +1,7 @@
 //! Measures coreloop and its peers, one after the other on this machine, in interleaved rounds: `loadgen compare`.
 //!
 //! `subject` lists the servers, `peer` parses a peer's description, `prepare` checks which can run. `run` executes
-//! the sections (`capacity`, `tails`, `memory`, `kernel`, `wrk`, `article`, `mix`), which measure through `ground`
+//! the sections (`capacity`, `tails`, `memory`, `kernel`, `wrk`, `article`, `mix`, `overload`), which measure through `ground`
 //! and `load` and fill the `record`; `text`, `markdown` and the page show it. bench/README.md explains the results.
 
 mod article;
@@ -14,6 +14,7 @@ mod load;
 mod markdown;
 mod memory;
 mod mix;
+mod overload;
 mod page;
 pub mod peer;
 mod prepare;
@@ -138,11 +139,20 @@ pub enum Section {
     Article,
     /// Fast calls mixed with slow ones, small calls beside large ones.
     Mix,
+    /// Answers in time when more than the capacity is offered.
+    Overload,
 }
 
 impl Section {
-    const USUAL: [Section; 6] =
-        [Section::Capacity, Section::Memory, Section::Syscalls, Section::Tails, Section::Wrk, Section::Mix];
+    const USUAL: [Section; 7] = [
+        Section::Capacity,
+        Section::Memory,
+        Section::Syscalls,
+        Section::Tails,
+        Section::Wrk,
+        Section::Mix,
+        Section::Overload,
+    ];
     const QUICK: [Section; 3] = [Section::Capacity, Section::Memory, Section::Tails];
 
     fn name(self) -> String {
@@ -250,6 +260,7 @@ pub fn run(options: &Options) -> Result<Ending, String> {
         article: Vec::new(),
         slow_mix: Vec::new(),
         beside_big: Vec::new(),
+        overload: Vec::new(),
     };
     let date = began.split(' ').next().unwrap_or_default();
     let names = keep::Names {

@@ -23,6 +23,15 @@ pub const LINES: [RGBColor; 8] = [
     RGBColor(18, 0, 8),
 ];
 
+/// The colours of text and axes, grid and lines in light themes, in place of the placeholders.
+const LIGHT_INK: &str = "#1c2430";
+const LIGHT_GRID: &str = "#dfe4ea";
+const LIGHT_LINES: [&str; 8] =
+    ["#1f6feb", "#c2570c", "#8250df", "#cf222e", "#1a7f37", "#0e7c86", "#a3307e", "#6b5b00"];
+/// Height of the legend above a plot that stands alone, and the place that each of its names takes.
+const LEGEND_PX: u32 = 30;
+const LEGEND_NAME_PX: usize = 8;
+
 /// The end of a page.
 pub const FOOT: &str = "</main>\n</body>\n</html>\n";
 
@@ -88,11 +97,46 @@ pub fn picture(page: &mut String, svg: &str) {
     let _ = writeln!(page, "<div class=\"wide plot\">{}</div>", svg.trim());
 }
 
+/// Returns a plot of that size as a file of its own, for documents: on white, with its legend above.
+pub fn alone(svg: &str, (width, height): (u32, u32), keys: &[(&str, RGBColor)]) -> String {
+    let mut legend = format!(
+        "<rect y=\"-{LEGEND_PX}\" width=\"{width}\" height=\"{}\" fill=\"#fff\"/>\n",
+        height + LEGEND_PX
+    );
+    let mut x = 60;
+    for (name, color) in keys {
+        let line = hex(*color);
+        let _ = writeln!(
+            legend,
+            "<line x1=\"{x}\" y1=\"-12\" x2=\"{}\" y2=\"-12\" stroke=\"{line}\" stroke-width=\"3\"/><text x=\"{}\" y=\"-7\" \
+             font-family=\"sans-serif\" font-size=\"14\" fill=\"{}\">{}</text>",
+            x + 20,
+            x + 26,
+            hex(INK),
+            escaped(name)
+        );
+        x += 50 + name.chars().count() * LEGEND_NAME_PX;
+    }
+    let root = format!("height=\"{height}\" viewBox=\"0 0 {width} {height}\"");
+    let taller = height + LEGEND_PX;
+    let new_root = format!("height=\"{taller}\" viewBox=\"0 -{LEGEND_PX} {width} {taller}\"");
+    let mut svg = svg.replacen(&root, &new_root, 1);
+    if let Some(at) = svg.find(">\n") {
+        svg.insert_str(at + 2, &legend);
+    }
+    let colors = [(INK, LIGHT_INK), (GRID, LIGHT_GRID)].into_iter().chain(LINES.into_iter().zip(LIGHT_LINES));
+    colors.fold(svg, |svg, (placeholder, color)| svg.replace(&hex(placeholder), color))
+}
+
+fn hex(color: RGBColor) -> String {
+    format!("#{:02X}{:02X}{:02X}", color.0, color.1, color.2)
+}
+
 /// Appends a legend: each name after its colour. It is placed beside a plot, so that it covers no data.
 pub fn keys<'a>(page: &mut String, keys: impl IntoIterator<Item = (&'a str, RGBColor)>) {
     *page += "<ul class=\"keys\">\n";
     for (name, color) in keys {
-        let hex = format!("#{:02X}{:02X}{:02X}", color.0, color.1, color.2);
+        let hex = hex(color);
         let _ = writeln!(
             page,
             "<li><svg width=\"20\" height=\"8\"><line x1=\"0\" y1=\"4\" x2=\"20\" y2=\"4\" stroke=\"{hex}\" \
@@ -104,9 +148,13 @@ pub fn keys<'a>(page: &mut String, keys: impl IntoIterator<Item = (&'a str, RGBC
 }
 
 fn style(width_px: u32) -> String {
-    let mut style = String::from(
-        ":root{color-scheme:light dark;--paper:#fff;--ink:#1c2430;--soft:#5b6675;--grid:#dfe4ea;--warn:#fff4d6;\
-         --l0:#1f6feb;--l1:#c2570c;--l2:#8250df;--l3:#cf222e;--l4:#1a7f37;--l5:#0e7c86;--l6:#a3307e;--l7:#6b5b00}\n\
+    let mut style = format!(
+        ":root{{color-scheme:light dark;--paper:#fff;--ink:{LIGHT_INK};--soft:#5b6675;--grid:{LIGHT_GRID};--warn:#fff4d6"
+    );
+    for (at, color) in LIGHT_LINES.iter().enumerate() {
+        let _ = write!(style, ";--l{at}:{color}");
+    }
+    style += "}\n\
          @media(prefers-color-scheme:dark){:root{--paper:#12161c;--ink:#e3e8ef;--soft:#9aa5b3;--grid:#2d3540;\
          --warn:#3b2f0b;--l0:#6ea8ff;--l1:#ffa657;--l2:#c297ff;--l3:#ff7b72;--l4:#6fdd8b;--l5:#5fd3dc;\
          --l6:#ff9bdd;--l7:#d9c867}}\n\
@@ -129,11 +177,10 @@ fn style(width_px: u32) -> String {
          .worded th:last-child,.worded td:last-child{text-align:left;white-space:normal}\n\
          .contents{columns:14rem 3;padding-left:18px;margin:12px 0}.contents a{color:var(--l0)}\n\
          .plot svg{display:block;width:100%;min-width:560px;height:auto}\n\
-         @media(max-width:600px){th,td{padding:3px 6px}td:first-child{white-space:normal}.contents{columns:1}}\n",
-    );
+         @media(max-width:600px){th,td{padding:3px 6px}td:first-child{white-space:normal}.contents{columns:1}}\n";
     let _ = writeln!(style, "main{{max-width:{width_px}px;margin:0 auto;padding:16px}}");
     let mut replaced = |color: &plotters::style::RGBColor, name: &str| {
-        let hex = format!("#{:02X}{:02X}{:02X}", color.0, color.1, color.2);
+        let hex = hex(*color);
         let _ =
             writeln!(style, "[fill=\"{hex}\"]{{fill:var({name})}}[stroke=\"{hex}\"]{{stroke:var({name})}}");
     };
@@ -148,6 +195,21 @@ fn style(width_px: u32) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_plot_alone_has_its_own_colors_and_a_legend() {
+        let plot = format!(
+            "<svg width=\"86\" height=\"32\" viewBox=\"0 0 86 32\">\n<path stroke=\"{}\"/></svg>\n",
+            hex(LINES[1])
+        );
+        let alone = alone(&plot, (86, 32), &[("a < b", LINES[1])]);
+        assert!(
+            alone.starts_with("<svg width=\"86\" height=\"62\" viewBox=\"0 -30 86 62\">\n<rect y=\"-30\""),
+            "{alone}"
+        );
+        assert!(alone.contains("a &lt; b") && alone.contains(LIGHT_LINES[1]), "{alone}");
+        assert!(!alone.contains(&hex(LINES[1])) && !alone.contains(&hex(INK)), "{alone}");
+    }
 
     #[test]
     fn text_is_escaped() {

@@ -52,6 +52,7 @@ pub fn render(record: &Record) -> bars::Result<String> {
     figures::wrk(&mut sections, record)?;
     figures::article(&mut sections, record);
     figures::pairs(&mut sections, record)?;
+    figures::overload(&mut sections, record);
     figures::details(&mut sections, record);
     circumstances(&mut sections, record);
     left_out(&mut sections, record);

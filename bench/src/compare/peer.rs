@@ -6,6 +6,7 @@ use std::{fmt, fs};
 
 use serde::Deserialize;
 
+use super::overload::Called;
 use crate::loadgen::speech::AddressProtocol;
 
 /// The file in a peer's folder.
@@ -47,6 +48,9 @@ pub struct Contract {
     /// How the server signals that it is ready.
     #[serde(default)]
     pub ready: ReadyBy,
+    /// How the load generator calls it in the section overload, beside `Users.List` in its protocol.
+    #[serde(default)]
+    pub overload: Vec<Called>,
 }
 
 /// The protocol of a peer.

@@ -57,6 +57,9 @@ pub struct Record {
     pub slow_mix: Vec<Pair>,
     /// Small calls with and without large ones on the same server.
     pub beside_big: Vec<Pair>,
+    /// Goodput at multiples of the capacity. Records of earlier versions have none.
+    #[serde(default)]
+    pub overload: Vec<OverloadRow>,
 }
 
 /// The state of a record.
@@ -296,6 +299,45 @@ pub struct Pair {
     pub alone: Vec<Run>,
     /// The runs with the other calls; only the measured calls count.
     pub together: Vec<Run>,
+}
+
+/// The goodput of one peer at multiples of its capacity: `Users.List` of 100 users, a deadline of 50 ms.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct OverloadRow {
+    /// The peer's name.
+    pub peer: String,
+    /// The protocol in which the load generator called it.
+    pub protocol: String,
+    /// Its capacity in calls per second, by round.
+    pub capacity: Vec<f64>,
+    /// The loads, first those that stated the deadline.
+    pub points: Vec<OverloadPoint>,
+}
+
+/// One load of an [`OverloadRow`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct OverloadPoint {
+    /// The offered load as a multiple of the capacity.
+    pub factor: f64,
+    /// Whether the calls stated the deadline to the server.
+    pub states_deadline: bool,
+    /// The runs, by round.
+    pub runs: Vec<OverloadRun>,
+}
+
+/// One window of an [`OverloadPoint`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct OverloadRun {
+    /// The round, from 1.
+    pub round: u32,
+    /// Answers in time, as a share of the capacity.
+    pub goodput: f64,
+    /// The most that is possible, given what a refusal costs this server; `None` if it is not known.
+    pub ceiling: Option<f64>,
+    /// 99th percentile of the latency of ok answers, in µs, from when the calls were due.
+    pub p99_us: Option<f64>,
+    /// Caveats: `late`, `saturated`, `disturbed`, `stolen`.
+    pub doubts: Vec<String>,
 }
 
 #[cfg(test)]

@@ -88,6 +88,7 @@ impl<'a> Comparison<'a> {
                 Section::Wrk => self.wrk()?,
                 Section::Article => self.article()?,
                 Section::Mix => self.mix()?,
+                Section::Overload => self.overload()?,
             }
             // Writing may succeed again at the end; only a failure then is an error.
             if let Err(why) = self.write() {
@@ -106,6 +107,7 @@ impl<'a> Comparison<'a> {
             Section::Wrk => self.wrk_s(),
             Section::Article => self.article_s(),
             Section::Mix => self.mix_s(),
+            Section::Overload => self.overload_s(),
         }
     }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use super::overload::Called;
 use super::peer::{self, Contract, Kind, Need, ReadyBy, Spoken};
 use crate::loadgen::mix::{Body, Call};
 use crate::loadgen::speech::AddressProtocol;
@@ -43,6 +44,8 @@ pub struct Subject {
     pub pipelines: bool,
     /// How `add` is called in native frames.
     pub adds: Adds,
+    /// How the load generator calls it in the section overload, beside `Users.List` in its protocol.
+    pub overload: Vec<Called>,
     /// Whether it is coreloop itself.
     pub is_coreloop: bool,
     /// Whether it is a bound and not a competitor.
@@ -112,6 +115,7 @@ impl Subject {
             calls: contract.calls,
             pipelines: contract.pipelines,
             adds: FIXED,
+            overload: contract.overload,
             is_coreloop: false,
         }
     }
@@ -190,6 +194,7 @@ pub fn coreloop(program: &Path, peers: &[Subject]) -> Vec<Subject> {
         calls: EVERYTHING.to_vec(),
         pipelines: true,
         adds: FIXED,
+        overload: vec![Called { protocol: "grpc".into(), method: "Users.List".into() }],
         is_coreloop: true,
         is_reference: false,
     };
@@ -198,6 +203,7 @@ pub fn coreloop(program: &Path, peers: &[Subject]) -> Vec<Subject> {
         title: title.into(),
         adds,
         calls: vec![Kind::Add],
+        overload: Vec::new(),
         ..native.clone()
     };
     let drive = |subject: Subject| Subject { client: Client::Drive, ..subject };
@@ -213,6 +219,7 @@ pub fn coreloop(program: &Path, peers: &[Subject]) -> Vec<Subject> {
         Subject {
             name: "coreloop-http".into(),
             title: "coreloop, HTTP + JSON".into(),
+            overload: Vec::new(),
             spoken: Spoken::Http,
             client: Client::Loadgen(AddressProtocol::Http),
             ..native.clone()
@@ -233,6 +240,7 @@ pub fn coreloop(program: &Path, peers: &[Subject]) -> Vec<Subject> {
                 build: peer.build.clone(),
                 folder: peer.folder.clone(),
                 env: peer.env.clone(),
+                overload: Vec::new(),
                 calls: peer.calls.iter().copied().filter(|kind| EVERYTHING.contains(kind)).collect(),
                 ..native.clone()
             });

@@ -26,7 +26,7 @@ pub fn render(record: &Record) -> String {
     if record.state == State::Cut {
         text += "! The comparison was cut short: what had been measured until then follows.\n";
     }
-    for section in [capacity, tails, memory, syscalls, wrk, article, pairs, peers] {
+    for section in [capacity, tails, memory, syscalls, wrk, article, pairs, overload, peers] {
         text += &section(record);
     }
     for note in &record.notes {
@@ -162,6 +162,54 @@ fn tails(record: &Record) -> String {
         let _ = write!(text, "\n{}", table.render());
     }
     text
+}
+
+/// Returns the headings and rows of the goodput under overload: for each server one row for each way of calling it.
+pub(super) fn overload_rows(record: &Record) -> (Vec<String>, Vec<Vec<String>>) {
+    let factors = record.overload_factors();
+    let first =
+        ["in time, % of the capacity", "protocol", "deadline", "capacity, calls/s"].map(ToOwned::to_owned);
+    let headings = first.into_iter().chain(factors.iter().map(|factor| format!("at {factor}×"))).collect();
+    let mut rows = Vec::new();
+    for row in &record.overload {
+        for states_deadline in [true, false] {
+            let cells: Vec<String> = factors
+                .iter()
+                .map(|factor| {
+                    row.at(*factor, states_deadline).map_or(String::new(), |point| {
+                        let doubtful = if point.is_doubtful() { " ?" } else { "" };
+                        spread(point.goodput_percent(), 1) + doubtful
+                    })
+                })
+                .collect();
+            if cells.iter().all(String::is_empty) {
+                continue;
+            }
+            let first = [
+                title(record, &row.peer).to_owned(),
+                row.protocol.clone(),
+                if states_deadline { "stated" } else { "not stated" }.to_owned(),
+                spread(Spread::of(row.capacity.iter().copied()), 0),
+            ];
+            rows.push(first.into_iter().chain(cells).collect());
+        }
+    }
+    (headings, rows)
+}
+
+/// What a mark in the rows means.
+pub(super) const DOUBTFUL: &str = "? The generator or the machine may have determined this figure in a run.";
+
+fn overload(record: &Record) -> String {
+    let (headings, rows) = overload_rows(record);
+    if rows.is_empty() {
+        return String::new();
+    }
+    let mut table = Table::new(&headings.iter().map(String::as_str).collect::<Vec<_>>());
+    let is_doubtful = rows.iter().flatten().any(|cell| cell.ends_with('?'));
+    rows.into_iter().for_each(|row| table.row(row));
+    let note = if is_doubtful { format!("{DOUBTFUL}\n") } else { String::new() };
+    format!("\n{}{note}", table.render())
 }
 
 fn memory(record: &Record) -> String {
@@ -330,8 +378,25 @@ mod tests {
     }
 
     #[test]
+    fn goodput_has_a_row_for_each_way_of_calling() {
+        let mut record = sample();
+        let text = render(&record);
+        assert!(
+            text.contains("native") && text.contains("at 2×") && text.contains("84.0 [82.0–86.0]"),
+            "{text}"
+        );
+        assert!(!text.contains(DOUBTFUL), "{text}");
+        record.overload[0].points[0].runs[0].doubts = vec!["disturbed".into()];
+        let text = render(&record);
+        assert!(text.contains("84.0 [82.0–86.0] ?") && text.contains(DOUBTFUL), "{text}");
+        record.overload.clear();
+        assert!(!render(&record).contains("at 2×"));
+    }
+
+    #[test]
     fn an_empty_record_has_no_tables() {
         let mut record = sample();
+        record.overload.clear();
         (record.capacity, record.tails, record.memory) = Default::default();
         (record.syscalls, record.wrk, record.article) = Default::default();
         (record.slow_mix, record.beside_big) = Default::default();

@@ -158,6 +158,9 @@ pub struct Options {
     /// Write a page with plots to this file, as HTML.
     #[arg(long, value_name = "FILE", help_heading = "Results")]
     pub report: Option<PathBuf>,
+    /// Write the plot of goodput to this file, as SVG.
+    #[arg(long, value_name = "FILE", help_heading = "Results")]
+    pub picture: Option<PathBuf>,
     /// Show no progress line.
     #[arg(long, help_heading = "Results")]
     pub quiet: bool,
@@ -239,7 +242,8 @@ fn factor(text: &str) -> Result<f64, String> {
 
 /// Runs it, prints the result and writes the files. An error is one line of text.
 pub fn run(options: &Options) -> Result<Ending, String> {
-    let [json, report] = OutputFile::open_all([options.json.as_deref(), options.report.as_deref()])?;
+    let files = [&options.json, &options.report, &options.picture].map(|path| path.as_deref());
+    let [json, report, picture] = OutputFile::open_all(files)?;
     let stop = Arc::new(AtomicBool::new(false));
     let _signals = watch_signals(&stop)?;
     let mut trial = Trial::new(options, &stop)?;
@@ -256,6 +260,9 @@ pub fn run(options: &Options) -> Result<Ending, String> {
         let path = report.path().to_owned();
         report.write(&page::render(&overload)?)?;
         console::note(&format!("report: {}", path.display()));
+    }
+    if let Some(picture) = picture {
+        picture.write(&page::picture(&overload)?)?;
     }
     shown?;
     Ok(ending)

@@ -17,6 +17,8 @@ type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 
 const WIDTH: u32 = 860;
 const HEIGHT: u32 = 320;
+/// Width and height of a plot, in pixels.
+pub const SIZE: (u32, u32) = (WIDTH, HEIGHT);
 /// Maximum points of a plot; in a longer run neighbouring points are merged.
 const POINTS_MAX: usize = 400;
 

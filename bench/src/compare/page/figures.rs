@@ -229,6 +229,20 @@ pub fn tails(page: &mut String, record: &Record) {
     note_disturbed(page, &rows);
 }
 
+/// Appends the goodput when more than the capacity is offered.
+pub fn overload(page: &mut String, record: &Record) {
+    let (headings, rows) = text::overload_rows(record);
+    if rows.is_empty() {
+        return;
+    }
+    *page += "<h2 id=\"overload\">Overload</h2>\n<p>A list of 100 users, with a deadline of 50 ms: answers in time, when multiples of \
+        what the server answers in a closed loop are offered in an open one.</p>\n";
+    sheet::grid(page, "", &headings, &rows);
+    if rows.iter().flatten().any(|cell| cell.ends_with('?')) {
+        let _ = writeln!(page, "<p class=\"soft\">{}</p>", text::DOUBTFUL);
+    }
+}
+
 /// A figure of a server's memory.
 type Figure = fn(&Memory) -> Option<f64>;
 

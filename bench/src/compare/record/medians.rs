@@ -1,6 +1,9 @@
 //! Values derived from the runs of a record: medians with their spread, ratios within a round, the bottleneck.
 
-use super::{ArticleRow, Cell, Limit, Memory, Pair, Peer, Point, Record, Run, Setting, Syscalls, Tail};
+use super::{
+    ArticleRow, Cell, Limit, Memory, OverloadPoint, OverloadRow, Pair, Peer, Point, Record, Run, Setting,
+    Syscalls, Tail,
+};
 use crate::table::Spread;
 
 /// From this share of its core the client has no CPU time to spare.
@@ -201,7 +204,44 @@ impl Pair {
     }
 }
 
+impl OverloadRow {
+    /// Returns the point of this load.
+    pub fn at(&self, factor: f64, states_deadline: bool) -> Option<&OverloadPoint> {
+        self.points.iter().find(|point| point.is(factor, states_deadline))
+    }
+
+    /// The same, to add runs.
+    pub fn at_mut(&mut self, factor: f64, states_deadline: bool) -> Option<&mut OverloadPoint> {
+        self.points.iter_mut().find(|point| point.is(factor, states_deadline))
+    }
+}
+
+impl OverloadPoint {
+    fn is(&self, factor: f64, states_deadline: bool) -> bool {
+        self.factor == factor && self.states_deadline == states_deadline
+    }
+
+    /// Returns the goodput, in percent of the capacity.
+    pub fn goodput_percent(&self) -> Option<Spread> {
+        Spread::of(self.runs.iter().map(|run| run.goodput * 100.0))
+    }
+
+    /// Returns whether the generator or the machine, and not the server, may have determined a run.
+    pub fn is_doubtful(&self) -> bool {
+        self.runs.iter().any(|run| !run.doubts.is_empty())
+    }
+}
+
 impl Record {
+    /// Returns the loads of the section overload, in ascending order.
+    pub fn overload_factors(&self) -> Vec<f64> {
+        let points = self.overload.iter().flat_map(|row| &row.points);
+        let mut factors: Vec<f64> = points.map(|point| point.factor).collect();
+        factors.sort_by(f64::total_cmp);
+        factors.dedup();
+        factors
+    }
+
     /// Returns the peer with this name.
     pub fn peer(&self, name: &str) -> Option<&Peer> {
         self.peers.iter().find(|peer| peer.name == name)
@@ -213,7 +253,8 @@ impl Record {
         let tails = self.tails.iter().flat_map(|tail| &tail.points).all(|point| point.runs.is_empty());
         let pairs = self.slow_mix.iter().chain(&self.beside_big).all(|pair| pair.together.is_empty());
         let rows = self.article.iter().all(|row| self.peer(&row.name).is_none());
-        cells && tails && pairs && rows && self.memory.is_empty() && self.syscalls.is_empty()
+        let overload = self.overload.is_empty();
+        cells && tails && pairs && rows && overload && self.memory.is_empty() && self.syscalls.is_empty()
     }
 
     /// Returns the kind of coreloop that a peer is compared with: the one that is called the same way.

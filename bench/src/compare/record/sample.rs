@@ -100,5 +100,23 @@ pub fn sample() -> Record {
         }],
         slow_mix: vec![pair.clone()],
         beside_big: vec![pair],
+        overload: vec![OverloadRow {
+            peer: "coreloop-inline".into(),
+            protocol: "native".into(),
+            capacity: vec![20_000.0, 21_000.0],
+            points: vec![OverloadPoint {
+                factor: 2.0,
+                states_deadline: true,
+                runs: [(1, 0.82), (2, 0.86)]
+                    .map(|(round, goodput)| OverloadRun {
+                        round,
+                        goodput,
+                        ceiling: Some(0.9),
+                        p99_us: Some(48_000.0),
+                        doubts: Vec::new(),
+                    })
+                    .into(),
+            }],
+        }],
     }
 }

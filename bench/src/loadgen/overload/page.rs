@@ -43,6 +43,12 @@ pub fn render(overload: &Overload) -> Result<String, String> {
     Ok(page)
 }
 
+/// Renders the plot of goodput alone.
+pub fn picture(overload: &Overload) -> Result<String, String> {
+    let plot = goodput(overload).map_err(|error| format!("cannot draw: {error}"))?;
+    Ok(sheet::alone(&plot.svg, plots::SIZE, &plot.keys))
+}
+
 fn summary(page: &mut String, overload: &Overload) {
     let mut shown = vec![
         ("capacity", format!("{} calls/s", units::count(overload.capacity.calls_per_s.round()))),
