@@ -22,6 +22,7 @@ use coreloop_poller::Key;
 pub(crate) use owned::{CallSignal, OwnedContextParts};
 pub use owned::{Cancelled, Expired, OwnedContext};
 
+use crate::extensions::{CallExtensions, Extensions};
 use crate::message::{Metadata, Priority};
 use crate::stats::micros;
 use crate::status::{Code, Status};
@@ -303,6 +304,7 @@ pub struct Context<'a> {
     scope: &'a Arc<Scope>,
     place: u8,
     deferral: Option<&'a Deferral<'a>>,
+    extensions: Option<&'a Arc<CallExtensions>>,
     is_deferred: Cell<bool>,
     /// A cancellation unparks the handler's thread.
     wakes: Cell<bool>,
@@ -326,13 +328,16 @@ pub struct ContextParts<'a> {
     pub place: u8,
     /// Where a deferred answer goes; `None` if the call cannot be deferred.
     pub deferral: Option<&'a Deferral<'a>>,
+    /// What interceptors have attached to the call.
+    pub extensions: Option<&'a Arc<CallExtensions>>,
 }
 
 impl<'a> Context<'a> {
     /// Creates a context from its parts.
     #[inline]
     pub fn new(parts: ContextParts<'a>) -> Context<'a> {
-        let ContextParts { method, began, deadline, metadata, peer, scope, place, deferral } = parts;
+        let ContextParts { method, began, deadline, metadata, peer, scope, place, deferral, extensions } =
+            parts;
         Context {
             method,
             began,
@@ -342,6 +347,7 @@ impl<'a> Context<'a> {
             scope,
             place,
             deferral,
+            extensions,
             is_deferred: Cell::new(false),
             wakes: Cell::new(false),
         }
@@ -436,6 +442,20 @@ impl<'a> Context<'a> {
     /// Returns the calling peer.
     pub fn peer(&self) -> Peer {
         *self.peer
+    }
+
+    /// Returns the name of the authenticated caller, if an [interceptor](crate::interceptor) has set it.
+    pub fn principal(&self) -> Option<&str> {
+        self.extensions().principal()
+    }
+
+    /// Returns what [interceptors](crate::interceptor) have attached to the call.
+    pub fn extensions(&self) -> Extensions<'_> {
+        Extensions::of(self.extensions.map(|extensions| &**extensions))
+    }
+
+    pub(crate) fn call_extensions(&self) -> Option<&Arc<CallExtensions>> {
+        self.extensions
     }
 
     /// Takes the right to answer later. `None` if it was taken before, or if the call cannot wait (a one-way call
@@ -575,6 +595,7 @@ mod tests {
                 scope: &scope,
                 place: 0,
                 deferral: Some(&deferral),
+                extensions: None,
             })
         };
         let cx = context();

@@ -52,6 +52,7 @@ pub mod context;
 #[cfg(feature = "demo")]
 pub mod demo;
 mod error_text;
+pub mod extensions;
 #[cfg(feature = "json")]
 mod json_text;
 pub mod mailbox;
@@ -78,6 +79,7 @@ pub use context::{Context, OwnedContext};
 pub use coreloop_macros::service;
 pub use method_name::MethodName;
 pub use server::{Error, Server};
+pub use service::interceptor;
 pub use service::{Reply, Service};
 pub use status::{Code, Status};
 pub use stream::{Sink, Stream, StreamEvent};
@@ -103,6 +105,8 @@ mod readme_tests {
     mod go_interop {}
     #[doc = include_str!("../docs/http.md")]
     mod http {}
+    #[doc = include_str!("../docs/interceptors.md")]
+    mod interceptors {}
     #[doc = include_str!("../docs/overload.md")]
     mod overload {}
     #[doc = include_str!("../docs/services.md")]

@@ -52,7 +52,7 @@ pub fn run(args: &ServeArgs) -> Result<(), Failure> {
         }))
     });
     if let Some(recorder) = &recorder {
-        builder = builder.observer(recorder.clone());
+        builder = builder.interceptor(recorder.clone());
     }
     let server = builder.start().map_err(|error| {
         print_warnings(&warnings);

@@ -6,6 +6,7 @@ use super::address::{BuildError, ToAddress};
 use super::config::{ClientConfig, WhenFull};
 use super::driver::Driver;
 use super::endpoint::Endpoint;
+use super::interceptor::{ClientInterceptor, ClientInterceptors};
 use super::shared::{Client, ClientShared};
 use super::{CallError, Route};
 use crate::reactor::{Address, AddressError};
@@ -17,6 +18,7 @@ pub struct ClientBuilder {
     addresses: Vec<String>,
     route: Option<Arc<dyn Route>>,
     driver: Option<Driver>,
+    interceptors: Vec<Arc<dyn ClientInterceptor>>,
     config: ClientConfig,
 }
 
@@ -26,6 +28,7 @@ impl ClientBuilder {
             addresses: vec![address.to_address()],
             route: None,
             driver: None,
+            interceptors: Vec::new(),
             config: ClientConfig::default(),
         }
     }
@@ -63,6 +66,12 @@ impl ClientBuilder {
         self
     }
 
+    /// Adds a [`ClientInterceptor`] of all calls of the client and its clones. To use it elsewhere too, pass an [`Arc`].
+    pub fn interceptor(mut self, interceptor: impl ClientInterceptor) -> ClientBuilder {
+        self.interceptors.push(Arc::new(interceptor));
+        self
+    }
+
     /// Builds the client. It connects at its first call.
     ///
     /// # Errors
@@ -86,9 +95,19 @@ impl ClientBuilder {
             None => Driver::spawn().map_err(BuildError::Thread)?,
         };
         let config = Arc::new(self.config);
+        let interceptors: ClientInterceptors = self.interceptors.into();
         let endpoint = |(index, address)| {
             let route = self.route.clone();
-            Arc::new(Endpoint::new(driver.clone(), index, scheme, address, config.clone(), route))
+            let interceptors = interceptors.clone();
+            Arc::new(Endpoint::new(
+                driver.clone(),
+                index,
+                scheme,
+                address,
+                config.clone(),
+                route,
+                interceptors,
+            ))
         };
         let endpoints: Vec<Arc<Endpoint>> = addresses.into_iter().enumerate().map(endpoint).collect();
         Ok(Client::of(ClientShared { endpoints, route: self.route, driver, config, scheme }))

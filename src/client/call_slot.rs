@@ -23,10 +23,12 @@ use coreloop_bufpool::Chunk;
 use self::cell::{AbandonedCall, CallCell};
 use self::sync::ContentsGuard;
 use super::endpoint::Endpoint;
+use super::interceptor::{self, EndedClientCall};
 use super::reply::{ReplyOutcome, with_method_name};
 use super::{CallError, Times};
 use crate::codec::{Codec, CodecError};
 use crate::context::Scope;
+use crate::extensions::{CallExtensions, Extensions};
 use crate::message::MetadataBuf;
 use crate::stream::CallStreams;
 use crate::threads;
@@ -51,6 +53,8 @@ pub(super) struct SlotContents {
     shared: Option<Chunk>,
     /// The method's name, for errors in which the server could only give its hash.
     method_name: String,
+    /// What interceptors have attached to the call.
+    extensions: Option<Box<CallExtensions>>,
 }
 
 impl CallSlot {
@@ -270,6 +274,10 @@ impl Promise {
             let took = self.began.map(|began| began.elapsed()).unwrap_or_default();
             guarded(|| route.on_end(self.endpoint.index, code, took));
         }
+        if !self.endpoint.interceptors().is_empty() && matches!(self.what, PromiseKind::Call { .. }) {
+            let reply_bytes = chunk.as_deref().or(bytes).unwrap_or_default().len();
+            self.pass_end(&call_slot, &outcome, reply_bytes);
+        }
         if let Some(then) = self.then.take() {
             let body = chunk.as_deref().or(bytes).unwrap_or_default();
             guarded(|| then(outcome.map(|answer| (answer, body))));
@@ -283,6 +291,30 @@ impl Promise {
             inside.shared = chunk;
             inside.outcome = Some(outcome);
         })
+    }
+}
+
+impl Promise {
+    /// Passes the end of the call to the interceptors.
+    #[inline(never)]
+    fn pass_end(&self, call_slot: &CallSlot, outcome: &Result<ReplyOutcome, CallError>, reply_bytes: usize) {
+        let (method_name, extensions) = {
+            let mut inside = call_slot.inside();
+            (std::mem::take(&mut inside.method_name), inside.extensions.take())
+        };
+        // Outside the lock: it runs the user's code.
+        let end = EndedClientCall {
+            method: &method_name,
+            address: &self.endpoint.address,
+            code: outcome.as_ref().map_or_else(|error| error.code(), ReplyOutcome::code),
+            error: outcome.as_ref().err(),
+            took: self.began.map(|began| began.elapsed()).unwrap_or_default(),
+            request_bytes: self.body_bytes,
+            reply_bytes,
+            extensions: Extensions::of(extensions.as_deref()),
+        };
+        interceptor::on_end(self.endpoint.interceptors(), &end);
+        call_slot.inside().method_name = method_name;
     }
 }
 
@@ -311,6 +343,7 @@ pub(super) struct CallParts {
     pub(super) deadline: Option<Instant>,
     pub(super) metadata: Option<Arc<MetadataBuf>>,
     pub(super) parent: Option<Arc<ParentCall>>,
+    pub(super) extensions: Option<Box<CallExtensions>>,
 }
 
 /// A call under construction: its argument is encoded into its slot.
@@ -331,18 +364,24 @@ impl CallDraft {
         filled.map(|()| len)
     }
 
+    /// Returns the bytes of the argument.
+    pub(super) fn body_bytes(&self) -> usize {
+        self.0.inside().body.len()
+    }
+
     /// Returns the promise for the reactor.
     pub(super) fn promise(&self, method_name: &str, parts: CallParts) -> Promise {
-        let CallParts { endpoint, what, deadline, metadata, parent } = parts;
+        let CallParts { endpoint, what, deadline, metadata, parent, extensions } = parts;
         let body_bytes = {
             let mut inside = self.0.inside();
             inside.method_name.clear();
             inside.method_name.push_str(method_name);
+            inside.extensions = extensions;
             inside.body.len()
         };
         Promise {
             call_slot: Some(self.0.clone()),
-            began: endpoint.route().is_some().then(Instant::now),
+            began: endpoint.times_calls().then(Instant::now),
             endpoint,
             then: None,
             what,

@@ -9,6 +9,7 @@ use super::app::ClientCommand;
 use super::call_slot::{CallSlot, Promise};
 use super::config::{ClientConfig, WhenFull};
 use super::driver::Driver;
+use super::interceptor::{ClientInterceptor, ClientInterceptors};
 use super::port::ClientPort;
 use super::{CallError, Route};
 use crate::reactor::Address;
@@ -28,6 +29,7 @@ pub(super) struct Endpoint {
     pub(super) target: Address,
     pub(super) config: Arc<ClientConfig>,
     route: Option<Arc<dyn Route>>,
+    interceptors: ClientInterceptors,
     /// Calls started and not ended, without streaming calls: in flight, or waiting.
     under_way: AtomicUsize,
     /// Streaming calls started and not ended.
@@ -47,6 +49,7 @@ impl Endpoint {
         address: (String, Address),
         config: Arc<ClientConfig>,
         route: Option<Arc<dyn Route>>,
+        interceptors: ClientInterceptors,
     ) -> Endpoint {
         let number = driver.take_number();
         let (address, target) = address;
@@ -59,6 +62,7 @@ impl Endpoint {
             target,
             config,
             route,
+            interceptors,
             under_way: AtomicUsize::new(0),
             streams: AtomicUsize::new(0),
             load_us: AtomicU64::new(NO_LOAD),
@@ -67,6 +71,15 @@ impl Endpoint {
 
     pub(super) fn route(&self) -> Option<&Arc<dyn Route>> {
         self.route.as_ref()
+    }
+
+    /// Returns whether someone asks how long calls take.
+    pub(super) fn times_calls(&self) -> bool {
+        self.route.is_some() || !self.interceptors.is_empty()
+    }
+
+    pub(super) fn interceptors(&self) -> &[Arc<dyn ClientInterceptor>] {
+        &self.interceptors
     }
 
     pub(super) fn in_flight(&self) -> usize {

@@ -12,6 +12,7 @@ use super::call_slot::{CallDraft, CallParts, DecodeReply, InFlight, ParentCall, 
 use super::config::ClientConfig;
 use super::driver::{ClientStats, Driver};
 use super::endpoint::Endpoint;
+use super::interceptor::{self, NewCallParts};
 use super::options::Misfit;
 use super::reply::{ReplyOutcome, as_bytes};
 use super::route::Endpoints;
@@ -383,23 +384,59 @@ impl Client {
         what: PromiseKind,
         is_streaming: bool,
     ) -> Result<Promise, CallError> {
-        let Settings { metadata, parent, .. } = &self.settings;
+        let Settings { parent, .. } = &self.settings;
         if parent.as_ref().is_some_and(|parent| parent.scope.is_cancelled(parent.place)) {
             return Err(CallError::Cancelled { may_have_run: false });
         }
         if let Some(misfit) = &self.settings.misfit {
             return Err(misfit.error(self.shared.scheme));
         }
-        let deadline = self.deadline();
-        if is_streaming { endpoint.enter_stream() } else { endpoint.enter() }?;
-        let parts = CallParts {
+        let mut parts = CallParts {
             endpoint: endpoint.clone(),
             what,
-            deadline,
-            metadata: metadata.clone(),
+            deadline: self.deadline(),
+            metadata: self.settings.metadata.clone(),
             parent: parent.clone(),
+            extensions: None,
         };
+        let enter = || if is_streaming { endpoint.enter_stream() } else { endpoint.enter() };
+        if endpoint.interceptors().is_empty() {
+            enter()?;
+        } else {
+            self.intercept(draft, endpoint, method_name, &mut parts, is_streaming, enter)?;
+        }
         Ok(draft.promise(method_name, parts))
+    }
+
+    /// Passes a call to the interceptors, and counts it.
+    #[inline(never)]
+    fn intercept(
+        &self,
+        draft: &CallDraft,
+        endpoint: &Endpoint,
+        method: &str,
+        parts: &mut CallParts,
+        is_streaming: bool,
+        enter: impl FnOnce() -> Result<(), CallError>,
+    ) -> Result<(), CallError> {
+        let PromiseKind::Call { one_way, .. } = parts.what else { return enter() };
+        let new = NewCallParts {
+            method,
+            address: &endpoint.address,
+            scheme: self.shared.scheme,
+            deadline: parts.deadline,
+            body_bytes: draft.body_bytes(),
+            one_way,
+            is_streaming,
+        };
+        let call = interceptor::before_send(endpoint.interceptors(), new, parts.metadata.take())?;
+        if let Err(error) = enter() {
+            let extensions = call.extensions.unwrap_or_default();
+            interceptor::fail(endpoint.interceptors(), new, &extensions, &error);
+            return Err(error);
+        }
+        (parts.metadata, parts.extensions) = (call.metadata, call.extensions);
+        Ok(())
     }
 
     /// Prepares the call up to passing it to the reactor.

@@ -48,7 +48,7 @@ table! {
     gather_us: Number(0, 10_000), zero "never", "How long a busy reactor naps so that calls gather, while that makes them cheaper and more.";
     worker_spin_us: Number(0, MICROS_MAX), zero "park at once", "How long an idle worker looks for work before it parks; never with one allowed core.";
     batch_max: Number(1, 64), "Requests handed to a worker in one batch; the rest of the turn goes out in further batches.";
-    fair_by: Choice(&FairBy::NAMES), "Whose calls take turns while calls wait for a worker: each connection's, or each peer address's.";
+    fair_by: Choice(&FairBy::NAMES), "Whose calls take turns while calls wait for a worker: each connection's, each peer address's, or each principal's.";
     priority_highest: Number(0, 3), zero "any", "The highest priority that callers can claim, 0 to 3; calls without one have 1.";
     method_limits: MethodLimits, "Most calls in progress of single methods, per reactor: `resource_exhausted`; between commas in the environment and in flags.";
     accept: Choice(&AcceptMode::NAMES), "How reactors share a port; `auto` is `reuseport` on Linux with several reactors, else `acceptor`.";

@@ -176,23 +176,29 @@ pub enum FairBy {
     /// Each peer address's, however many connections it has. Unix and in-memory connections, which have no address, have a
     /// turn each.
     PeerIp,
+    /// Each principal's: the name that an [interceptor](crate::interceptor) has given the caller on the reactor's
+    /// thread. Calls without one take turns by their connections.
+    Principal,
 }
 
 impl FairBy {
     /// The names in a config file, in the order of the variants.
-    pub const NAMES: [&'static str; 2] = ["connection", "peer_ip"];
+    pub const NAMES: [&'static str; 3] = ["connection", "peer_ip", "principal"];
 
     /// Returns the name used in a config file.
     pub fn name(self) -> &'static str {
         match self {
             FairBy::Connection => "connection",
             FairBy::PeerIp => "peer_ip",
+            FairBy::Principal => "principal",
         }
     }
 
     /// Returns the value with that name, if there is one.
     pub fn from_name(name: &str) -> Option<FairBy> {
-        [FairBy::Connection, FairBy::PeerIp].into_iter().find(|fair_by| fair_by.name() == name)
+        [FairBy::Connection, FairBy::PeerIp, FairBy::Principal]
+            .into_iter()
+            .find(|fair_by| fair_by.name() == name)
     }
 }
 

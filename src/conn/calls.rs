@@ -5,10 +5,12 @@
 //! that work cannot outlive the count of work. The peer chooses the ids; they are only compared, never hashed: a scan
 //! of at most `in_flight_max` numbers is faster than a keyed hash unless that limit is raised considerably.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::{Conn, ConnState};
 use crate::config::Limits;
+use crate::extensions::CallExtensions;
 use crate::policy::run_queue::WorkPool;
 use crate::wire::{Protocol, StreamSupport};
 
@@ -59,6 +61,8 @@ pub struct ConnCall {
     pub method: u32,
     /// Bytes held for the argument.
     pub body_bytes: u32,
+    /// What interceptors have attached to it.
+    pub extensions: Option<Arc<CallExtensions>>,
     state: u8,
 }
 
@@ -78,7 +82,18 @@ impl ConnCall {
         method: u32,
         body_bytes: u32,
     ) -> ConnCall {
-        ConnCall { id, deadline, work, codec, one_way, compressed, method, body_bytes, state: 0 }
+        ConnCall {
+            id,
+            deadline,
+            work,
+            codec,
+            one_way,
+            compressed,
+            method,
+            body_bytes,
+            extensions: None,
+            state: 0,
+        }
     }
 
     /// Marks a call that has streams.

@@ -517,6 +517,11 @@ impl<W: Protocol> Conn<W> {
         self.recv.settle(pool, 0);
     }
 
+    /// Ends the connection and returns the protocol's state.
+    pub fn into_protocol(self) -> W {
+        self.protocol
+    }
+
     /// Returns the protocol's state.
     pub fn protocol(&self) -> &W {
         &self.protocol

@@ -11,7 +11,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context as TaskContext, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use super::{Callback, Peer, Scope, check_call};
+use super::{Callback, Context, ContextParts, Peer, Scope, check_call};
+use crate::extensions::{CallExtensions, Extensions};
 use crate::message::{Metadata, Priority};
 use crate::status::Status;
 
@@ -125,6 +126,8 @@ pub(crate) struct OwnedContextParts {
     pub(crate) metadata: Box<[u8]>,
     /// The calling peer.
     pub(crate) peer: Peer,
+    /// What interceptors have attached to the call.
+    pub(crate) extensions: Option<Arc<CallExtensions>>,
     /// The scope of the call's cancellation.
     pub(crate) scope: Arc<Scope>,
     /// The place in the scope.
@@ -224,6 +227,31 @@ impl OwnedContext {
         self.call.peer
     }
 
+    /// Returns the name of the authenticated caller, if an [interceptor](crate::interceptor) has set it.
+    pub fn principal(&self) -> Option<&str> {
+        self.extensions().principal()
+    }
+
+    /// Returns what [interceptors](crate::interceptor) have attached to the call.
+    pub fn extensions(&self) -> Extensions<'_> {
+        Extensions::of(self.call.extensions.as_deref())
+    }
+
+    /// Calls the function with the same context, borrowed, from which no right to answer can be taken.
+    pub(crate) fn borrowed<R>(&self, function: impl FnOnce(&Context<'_>) -> R) -> R {
+        function(&Context::new(ContextParts {
+            method: self.method(),
+            began: self.began(),
+            deadline: self.deadline(),
+            metadata: self.metadata(),
+            peer: &self.call.peer,
+            scope: &self.call.scope,
+            place: self.call.place,
+            deferral: None,
+            extensions: self.call.extensions.as_ref(),
+        }))
+    }
+
     /// Returns the scope and the place in it.
     pub(crate) fn cancellation(&self) -> (&Arc<Scope>, u8) {
         (&self.call.scope, self.call.place)
@@ -314,6 +342,7 @@ mod tests {
             deadline,
             metadata: Box::default(),
             peer: Peer::Unix,
+            extensions: None,
             scope: scope.clone(),
             place: 0,
             signal: CallSignal::of(scope, 0),

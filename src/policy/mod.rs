@@ -10,3 +10,4 @@ pub mod gather;
 pub mod gradient;
 pub mod round_trip;
 pub mod run_queue;
+pub mod token_bucket;

@@ -141,9 +141,23 @@ pub trait App: Sized {
     }
 
     /// Called when a connection has ended.
-    fn on_close(&mut self, key: Key, session: Self::Session, why: &CloseReason) {
-        let _ = (key, session, why);
+    fn on_close(&mut self, closed: ClosedConn<'_, Self>) {
+        let _ = closed;
     }
+}
+
+/// A connection that has ended.
+pub struct ClosedConn<'a, A: App> {
+    /// Its key, which is not used again.
+    pub key: Key,
+    /// Its peer.
+    pub peer: Peer,
+    /// Its protocol.
+    pub protocol: A::Protocol,
+    /// The app's state for it.
+    pub session: A::Session,
+    /// Why it ended.
+    pub why: &'a CloseReason,
 }
 
 /// The access that an app has to one connection.

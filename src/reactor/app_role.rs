@@ -382,9 +382,9 @@ impl<A: App> AppRole<A> {
 
     pub(super) fn close_ended(&mut self, poller: &mut Poller) {
         while let Some((key, why)) = self.core.closing.pop() {
-            if let Some(session) = self.core.remove(key, &why, poller) {
+            if let Some(closed) = self.core.remove(key, &why, poller) {
                 self.loads.sub(self.index);
-                self.app.on_close(key, session, &why);
+                self.app.on_close(closed);
             }
         }
         match self.state {

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use coreloop_bufpool::Pool;
 use coreloop_poller::{Key, Poller, Ready, Slots, Timers};
 
-use super::app::{App, ConnCx};
+use super::app::{App, ClosedConn, ConnCx};
 use super::silent::SilentConnections;
 use crate::config::{Limits, TurnBudget};
 use crate::conn::{CloseReason, Conn, NextMessage, SocketAction};
@@ -510,7 +510,12 @@ impl<A: App> Core<A> {
     }
 
     /// Removes a connection and closes its socket; returns its session.
-    pub(super) fn remove(&mut self, key: Key, why: &CloseReason, poller: &mut Poller) -> Option<A::Session> {
+    pub(super) fn remove<'a>(
+        &mut self,
+        key: Key,
+        why: &'a CloseReason,
+        poller: &mut Poller,
+    ) -> Option<ClosedConn<'a, A>> {
         let mut slot = self.slots.remove(key)?;
         self.timers.cancel(key);
         slot.stream.deregister(poller);
@@ -520,7 +525,8 @@ impl<A: App> Core<A> {
         slot.conn.release(&mut self.pool);
         self.stats.closed[why.index()].add(1);
         self.stats.connections.set(self.slots.len() as u64);
-        Some(slot.session)
+        let ConnSlot { peer, conn, session, .. } = slot;
+        Some(ClosedConn { key, peer, protocol: conn.into_protocol(), session, why })
     }
 }
 

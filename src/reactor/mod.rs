@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 use coreloop_poller::{Poller, SpinBudget, os};
 
 pub use accept::{AcceptorShare, Loads};
-pub use app::{App, ConnCx, Conns};
+pub use app::{App, ClosedConn, ConnCx, Conns};
 pub use app_role::Remote;
 pub use config::ReactorConfig;
 pub use roles::RoleHandle;

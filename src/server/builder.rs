@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use super::app::{AppParts, AppStats, Completion, RpcApp};
 use super::directory::RegistryDirectory;
 use super::executor::{refuse_async, work_limits};
-use super::observer::{Observers, ServerObserver};
+use super::started::StartedInterceptors;
 use super::{Error, ReactorThread, Server, ServerEvent, ServerShared};
 use crate::codec::{Argument, Plain};
 use crate::config::{AcceptMode, Config, SocketMode, ValidConfig, split_listen};
@@ -24,6 +24,8 @@ use crate::reactor::{
 };
 use crate::service::builtin::{Health, Meta};
 use crate::service::futures::{AsyncCalls, Executor};
+use crate::service::interceptor::Interceptor;
+use crate::service::interceptor::chain::ScopedInterceptor;
 use crate::service::{Kind, Method, Registry, Service, finish, refuse_argument};
 use crate::status::Status;
 use crate::wire::{AddedProtocol, AddedProtocols, ProtocolId, ProtocolSet, ServerContext};
@@ -42,7 +44,7 @@ pub struct ServerBuilder {
     methods: Vec<Method>,
     health: Arc<Health>,
     meta: Arc<Meta>,
-    observers: Vec<Arc<dyn ServerObserver>>,
+    interceptors: Vec<ScopedInterceptor>,
     /// The reactors that have a handle already, by index.
     reactors: Vec<Option<UnbuiltReactor<Completion>>>,
     /// Protocols of the program's own.
@@ -61,7 +63,7 @@ impl ServerBuilder {
             methods: Vec::new(),
             health: Arc::new(Health::new()),
             meta: Arc::new(Meta::new()),
-            observers: Vec::new(),
+            interceptors: Vec::new(),
             reactors: Vec::new(),
             added: AddedProtocols::default(),
             executor: None,
@@ -186,9 +188,24 @@ impl ServerBuilder {
         Ok(self.reactors[index].insert(unbuilt).remote().roles())
     }
 
-    /// Adds an observer of requests and of the ends of calls. A server without one pays nothing for it.
-    pub fn observer(mut self, observer: Arc<dyn ServerObserver>) -> ServerBuilder {
-        self.observers.push(observer);
+    /// Adds an [`Interceptor`] of the calls of every method, those of the built-in services included, and of requests
+    /// whose method is not known. It is outside those that are added after it, and those for some methods. To use it
+    /// elsewhere too, pass an [`Arc`].
+    pub fn interceptor(self, interceptor: impl Interceptor) -> ServerBuilder {
+        self.intercept(None, interceptor)
+    }
+
+    /// Adds an [`Interceptor`] of the calls of some methods: of one, by its name (`Orders.Price`, with the package if
+    /// there is one), or of those that match a pattern, in which each `*` stands for any characters (`Orders.*`). Those
+    /// with a pattern are outside those with a name; otherwise the order is that of their registration.
+    ///
+    /// [`ServerBuilder::start`] fails if no method matches.
+    pub fn interceptor_for(self, methods: &str, interceptor: impl Interceptor) -> ServerBuilder {
+        self.intercept(Some(methods.to_owned()), interceptor)
+    }
+
+    fn intercept(mut self, pattern: Option<String>, interceptor: impl Interceptor) -> ServerBuilder {
+        self.interceptors.push(ScopedInterceptor { pattern, interceptor: Arc::new(interceptor) });
         self
     }
 
@@ -256,12 +273,13 @@ impl ServerBuilder {
             registry,
             health: self.health,
             protocols,
-            observers: Observers::default(),
+            interceptors: StartedInterceptors::default(),
             added: self.added,
             executor: self.executor,
             async_calls: AsyncCalls::new(config.limits.async_in_flight_max),
         };
-        start(make, self.reactors, self.observers)
+        let interceptors = self.interceptors.into_iter().map(|scoped| scoped.interceptor).collect();
+        start(make, self.reactors, interceptors)
     }
 
     /// Checks the configuration and the methods, and returns both.
@@ -276,7 +294,7 @@ impl ServerBuilder {
         let rule = Some(config.missing_fields);
         let methods = std::mem::take(&mut self.methods).into_iter();
         let methods = methods.map(|method| method.missing_fields_or(rule)).collect();
-        let registry = Registry::new(methods, &config.limits)?;
+        let registry = Registry::new(methods, &config.limits)?.intercepted_by(&self.interceptors)?;
         if self.executor.is_none() {
             refuse_async(&registry)?;
         }
@@ -384,7 +402,7 @@ pub(super) struct ServerPlan<'a> {
     registry: Arc<Registry>,
     health: Arc<Health>,
     protocols: Vec<ProtocolSet>,
-    observers: Observers,
+    interceptors: StartedInterceptors,
     added: AddedProtocols,
     executor: Option<Executor>,
     async_calls: Arc<AsyncCalls>,
@@ -403,7 +421,7 @@ impl<'a> ServerPlan<'a> {
             registry,
             health: Arc::default(),
             protocols: Vec::new(),
-            observers: Observers::default(),
+            interceptors: StartedInterceptors::default(),
             added: AddedProtocols::default(),
             executor,
             async_calls: AsyncCalls::new(config.limits.async_in_flight_max),
@@ -414,7 +432,7 @@ impl<'a> ServerPlan<'a> {
 fn start(
     mut make: ServerPlan<'_>,
     mut unbuilt: Vec<Option<UnbuiltReactor<Completion>>>,
-    observers: Vec<Arc<dyn ServerObserver>>,
+    interceptors: Vec<Arc<dyn Interceptor>>,
 ) -> Result<Server, Error> {
     let (config, registry) = (make.config, make.registry.clone());
     let reactors = config.cores;
@@ -427,8 +445,8 @@ fn start(
     }
     unbuilt.resize_with(reactors, || None);
     let (listeners, addresses) = bind(config, reactors)?;
-    // After this only the machine itself can prevent the start, so a file that an observer creates stays.
-    make.observers = Observers::start(observers, registry.methods())?;
+    // After this only the machine itself can prevent the start, so a file that an interceptor creates stays.
+    make.interceptors = StartedInterceptors::start(interceptors, registry.methods())?;
     let pools = pools(config, &registry)?;
     let side = side(config, &registry, &make.health, std::mem::take(&mut make.added));
     let loads = Arc::new(Loads::new(reactors));
@@ -459,8 +477,8 @@ fn start(
     for (index, reactor) in built.into_iter().enumerate() {
         spawn(index, reactor, &registry, stop.clone())?;
     }
-    let ServerPlan { health, observers, async_calls, .. } = make;
-    let shared = Arc::new(ServerShared { registry, parts, pools, health, observers, async_calls });
+    let ServerPlan { health, interceptors, async_calls, .. } = make;
+    let shared = Arc::new(ServerShared { registry, parts, pools, health, interceptors, async_calls });
     let grace = Duration::from_millis(config.limits.drain_grace_ms);
     let drain = Duration::from_millis(config.limits.drain_ms);
     Ok(Server { shared, addresses, events, stop, grace, drain, running: reactors })
@@ -507,7 +525,6 @@ pub(super) fn build(
     let ServerPlan { config, registry, protocols, .. } = make;
     let cores = os::allowed_cores();
     let app_stats = Arc::new(AppStats::new(registry.methods().len()));
-    let observers = make.observers.of_reactor(index);
     let (run_queue, async_limits) = work_limits(config, registry, &make.async_calls)?;
     let parts = |remote| AppParts {
         registry: registry.clone(),
@@ -517,7 +534,6 @@ pub(super) fn build(
         protocols: protocols.clone(),
         batch_max: config.batch_max,
         remote,
-        observers,
         reactor: index,
         run_queue: run_queue.clone(),
         executor: make.executor.clone(),

@@ -8,9 +8,9 @@ mod builder;
 mod detached;
 mod directory;
 mod executor;
-mod observer;
 #[cfg(feature = "http")]
 mod pages;
+mod started;
 mod timing;
 
 use std::fmt;
@@ -25,10 +25,9 @@ pub use builder::ServerBuilder;
 #[cfg(feature = "bench-internals")]
 #[doc(hidden)]
 pub use detached::DetachedServer;
-pub use observer::{CallObserver, EndPlace, EndedCall, ObservedRequest, ServerObserver, ShedReason};
 
 use self::app::AppStats;
-use self::observer::Observers;
+use self::started::StartedInterceptors;
 use crate::config::ConfigError;
 use crate::reactor::{Address, Remote, RoleHandle};
 use crate::service::builtin::Health;
@@ -121,14 +120,14 @@ struct ReactorThread {
     app: Arc<AppStats>,
 }
 
-/// The state that the server's owner shares with observers.
+/// The state that the server's owner shares with its handles.
 struct ServerShared {
     registry: Arc<Registry>,
     parts: Vec<ReactorThread>,
     pools: Arc<Pools>,
     health: Arc<Health>,
-    observers: Observers,
     async_calls: Arc<AsyncCalls>,
+    interceptors: StartedInterceptors,
 }
 
 /// A running server. Dropping it stops it at once; [`Server::shutdown`] drains it.
@@ -271,7 +270,7 @@ impl Server {
             self.join_until(Instant::now() + Duration::from_secs(2), false);
         }
         self.shared.pools.stop(Duration::from_secs(1));
-        self.shared.observers.finish();
+        self.shared.interceptors.finish();
         self.shared.snapshot()
     }
 
@@ -299,7 +298,7 @@ impl Drop for Server {
             self.each(Remote::stop);
             self.join_until(Instant::now() + Duration::from_secs(2), false);
             self.shared.pools.stop(Duration::from_millis(200));
-            self.shared.observers.finish();
+            self.shared.interceptors.finish();
         }
     }
 }

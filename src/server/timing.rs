@@ -14,8 +14,6 @@ const TIME_LEFT_US_MIN: u32 = 10_000;
 /// The calls that are being timed together.
 pub(super) struct Timing {
     paces: Paces,
-    /// No calls are timed together.
-    is_exact: bool,
     /// The method of these calls.
     pub(super) method: u32,
     /// The number of these calls; 0 if none are being timed.
@@ -30,20 +28,7 @@ pub(super) struct Timing {
 
 impl Timing {
     pub(super) fn new(methods: usize) -> Timing {
-        Timing {
-            paces: Paces::new(methods),
-            is_exact: false,
-            method: 0,
-            calls: 0,
-            ok: 0,
-            began: Instant::now(),
-            queue_us: 0,
-        }
-    }
-
-    /// Creates the state of an app whose calls are all timed individually.
-    pub(super) fn of_each_call() -> Timing {
-        Timing { is_exact: true, ..Timing::new(0) }
+        Timing { paces: Paces::new(methods), method: 0, calls: 0, ok: 0, began: Instant::now(), queue_us: 0 }
     }
 
     /// Returns whether the call may be timed together with others.
@@ -96,9 +81,7 @@ impl Timing {
 
     /// Takes note of the duration of a call that was timed individually.
     pub(super) fn note_exact(&mut self, method: u32, took: Duration) {
-        if !self.is_exact {
-            self.paces.note_exact(method, took);
-        }
+        self.paces.note_exact(method, took);
     }
 }
 

@@ -6,6 +6,7 @@
 
 pub mod builtin;
 pub(crate) mod futures;
+pub mod interceptor;
 pub mod registry;
 pub mod reply;
 pub(crate) mod streaming;
@@ -17,6 +18,8 @@ use std::time::Instant;
 pub use futures::CallFuture;
 pub use registry::Registry;
 pub use reply::Reply;
+
+use interceptor::chain::{InterceptorChain, ScopedInterceptor};
 
 use crate::codec::describe::{DescribeError, Description};
 use crate::codec::{
@@ -114,8 +117,12 @@ pub struct Method {
     user_codecs: Vec<(UserCodecNumber, UserCodecInfo)>,
     /// `None`: the rule of the service or the server.
     missing_fields: Option<MissingFields>,
-    /// There is a rule, and it differs from the protocols' own.
-    has_rule: bool,
+    /// Its calls need more than its handler: there is a rule that differs from the protocols' own, or interceptors run
+    /// with the handler.
+    runs_slow: bool,
+    /// It has interceptors.
+    is_intercepted: bool,
+    interceptors: Arc<InterceptorChain>,
     handler: Handler,
     /// Of an async method: its name, which each call keeps, and its handler.
     future: Option<(Arc<str>, futures::AsyncHandler)>,
@@ -169,7 +176,9 @@ impl Method {
             accepts,
             user_codecs,
             missing_fields: None,
-            has_rule: false,
+            runs_slow: false,
+            is_intercepted: false,
+            interceptors: Arc::default(),
             handler,
             future: None,
         })
@@ -183,8 +192,32 @@ impl Method {
     /// Sets the rule for missing fields to that of the service or server if the method has none of its own.
     pub(crate) fn missing_fields_or(mut self, rule: Option<MissingFields>) -> Method {
         self.missing_fields = self.missing_fields.or(rule);
-        self.has_rule = self.missing_fields.is_some_and(|rule| rule != MissingFields::ByProtocol);
+        self.update_paths();
         self
+    }
+
+    /// Sets its interceptors, those of these that are registered for it.
+    pub(crate) fn intercepted_by(&mut self, registered: &[ScopedInterceptor]) {
+        self.interceptors = Arc::new(InterceptorChain::of(Some(&self.name), registered));
+        self.is_intercepted = !self.interceptors.is_empty();
+        self.update_paths();
+    }
+
+    /// Decides which paths its calls take.
+    fn update_paths(&mut self) {
+        let has_rule = self.missing_fields.is_some_and(|rule| rule != MissingFields::ByProtocol);
+        self.runs_slow = has_rule || self.interceptors.runs_with_handler();
+    }
+
+    /// Returns whether it has interceptors.
+    #[inline]
+    pub(crate) fn is_intercepted(&self) -> bool {
+        self.is_intercepted
+    }
+
+    /// Returns its interceptors.
+    pub(crate) fn interceptors(&self) -> &InterceptorChain {
+        &self.interceptors
     }
 
     /// Sets where the method runs. An async method ([`Method::async_unary`]) runs on the executor whatever is set, and a
@@ -408,6 +441,11 @@ pub enum RegisterError {
         /// The name.
         method: String,
     },
+    /// An interceptor is registered for a name or pattern that no method matches.
+    NothingToIntercept {
+        /// The name or pattern.
+        pattern: String,
+    },
 }
 
 crate::error_text::debug_as_text!(RegisterError);
@@ -419,6 +457,12 @@ impl fmt::Display for RegisterError {
             RegisterError::SameName { method } => write!(f, "two methods have the name {method}"),
             RegisterError::SameHash { first, second, hash } => {
                 write!(f, "{first} and {second} have the same hash {hash:#010x}: rename one of them")
+            }
+            RegisterError::NothingToIntercept { pattern } => {
+                write!(
+                    f,
+                    "interceptor for {pattern:?}: expected the name of a method, or a pattern that matches one"
+                )
             }
             RegisterError::Name { method, error } => write!(f, "name of a method {method:?}: {error}"),
             RegisterError::NotAsync { method } => {

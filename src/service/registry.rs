@@ -4,6 +4,7 @@
 //! registration alone determines the length of its probe sequences.
 
 use super::futures::{AsyncCall, AsyncParts, CallFuture, CallLimits};
+use super::interceptor::chain::{CalledHandler, CalledMethod, InterceptorChain, ScopedInterceptor};
 use super::{Kind, Method, RegisterError};
 use crate::codec::{self, Body, Codec, Shape, ValueRules, compress};
 use crate::config::Limits;
@@ -25,6 +26,8 @@ pub struct Registry {
     body_bytes_max: usize,
     reply_bytes_max: usize,
     depth_max: usize,
+    /// The interceptors of requests whose method is not known.
+    interceptors: InterceptorChain,
 }
 
 impl Registry {
@@ -38,8 +41,14 @@ impl Registry {
         let Limits { frame_bytes_max: body_bytes_max, reply_bytes_max, depth_max, .. } = *limits;
         let size = (methods.len() * 4).next_power_of_two().max(16);
         let table = vec![(0, EMPTY); size];
-        let mut registry =
-            Registry { methods: Vec::new(), table, body_bytes_max, reply_bytes_max, depth_max };
+        let mut registry = Registry {
+            methods: Vec::new(),
+            table,
+            body_bytes_max,
+            reply_bytes_max,
+            depth_max,
+            interceptors: InterceptorChain::default(),
+        };
         for method in methods {
             registry.add(method)?;
         }
@@ -88,6 +97,38 @@ impl Registry {
         }
     }
 
+    /// Sets the interceptors of every method.
+    ///
+    /// # Errors
+    ///
+    /// A name or pattern matches no method.
+    pub(crate) fn intercepted_by(
+        mut self,
+        registered: &[ScopedInterceptor],
+    ) -> Result<Registry, RegisterError> {
+        for scoped in registered {
+            if let Some(pattern) = &scoped.pattern
+                && !self.methods.iter().any(|method| scoped.covers(&method.name))
+            {
+                return Err(RegisterError::NothingToIntercept { pattern: pattern.clone() });
+            }
+        }
+        self.interceptors = InterceptorChain::of(None, registered);
+        self.methods.iter_mut().for_each(|method| method.intercepted_by(registered));
+        Ok(self)
+    }
+
+    /// Returns the interceptors of a method, or those of requests whose method is not known.
+    pub(crate) fn interceptors(&self, method: Option<u32>) -> &InterceptorChain {
+        method.map_or(&self.interceptors, |index| self.method(index).interceptors())
+    }
+
+    /// Returns whether some interceptor receives the ends of calls.
+    pub(crate) fn observes_ends(&self) -> bool {
+        self.interceptors.observes_ends()
+            || self.methods.iter().any(|method| method.interceptors.observes_ends())
+    }
+
     /// Returns the method with that index.
     #[inline]
     pub fn method(&self, index: u32) -> &Method {
@@ -99,7 +140,8 @@ impl Registry {
         &self.methods
     }
 
-    /// Runs a method whose values follow rules besides the codec's, or whose body is compressed.
+    /// Runs a method whose values follow rules besides the codec's, or whose body is compressed, or that has
+    /// interceptors.
     #[inline(never)]
     fn run_by_rules(
         &self,
@@ -117,7 +159,7 @@ impl Registry {
             if call.compressed {
                 return self.run_compressed(method, call, codec, cx, out);
             }
-            (method.handler)(cx, codec, call.chunk.map_or(Body::Slice(call.body), Body::Chunk), out)
+            handle(method, cx, codec, call.chunk.map_or(Body::Slice(call.body), Body::Chunk), out)
         })
     }
 
@@ -139,7 +181,7 @@ impl Registry {
             return Outcome::failed(error);
         }
         let start = out.len();
-        let outcome = (method.handler)(cx, codec, Body::Slice(&body), out);
+        let outcome = handle(method, cx, codec, Body::Slice(&body), out);
         let outcome = outcome.limit_reply(self.reply_bytes_max, cx.method(), out, start);
         compress_reply(outcome, out, start)
     }
@@ -155,7 +197,10 @@ impl Registry {
             reply_bytes_max: self.reply_bytes_max,
             depth_max: self.depth_max,
         };
-        Some(handler(AsyncCall::new(name.clone(), codec, method.value_rules(dialect), limits, parts)))
+        let interceptors = method.interceptors.runs_with_handler().then(|| method.interceptors.clone());
+        let mut call = AsyncCall::new(name.clone(), codec, method.value_rules(dialect), limits, parts);
+        (call.shape, call.interceptors) = (method.shape, interceptors);
+        Some(handler(call))
     }
 }
 
@@ -178,6 +223,16 @@ pub(super) fn compress_reply(outcome: Outcome, out: &mut Vec<u8>, start: usize) 
     Outcome::Compressed
 }
 
+/// Runs the handler, within the interceptors of the method.
+fn handle(method: &Method, cx: &Context<'_>, codec: Codec, body: Body<'_>, out: &mut Vec<u8>) -> Outcome {
+    if method.interceptors.runs_with_handler() {
+        let handler = CalledHandler::Function(&method.handler);
+        let called = CalledMethod { name: &method.name, shape: method.shape, handler };
+        return method.interceptors.run(called, cx, codec, body, out);
+    }
+    (method.handler)(cx, codec, body, out)
+}
+
 impl RunMethod for Registry {
     fn name_of(&self, method: u32) -> &str {
         &self.method(method).name
@@ -190,8 +245,8 @@ impl RunMethod for Registry {
     #[inline(always)]
     fn run(&self, call: &RunCall<'_>, cx: &Context<'_>, out: &mut Vec<u8>) -> Outcome {
         let method = self.method(call.method);
-        let has_rules = call.compressed | method.has_rule;
-        let Some(codec) = Codec::from_number(call.codec).filter(|_| !has_rules) else {
+        let is_slow = call.compressed | method.runs_slow;
+        let Some(codec) = Codec::from_number(call.codec).filter(|_| !is_slow) else {
             return self.run_by_rules(method, call, cx, out);
         };
         (method.handler)(cx, codec, call.chunk.map_or(Body::Slice(call.body), Body::Chunk), out)

@@ -203,6 +203,7 @@ impl TestCall {
             scope: &scope,
             place: 0,
             deferral: Some(&deferral),
+            extensions: None,
         });
         let ticket = context.take_ticket().unwrap();
         let (sink, end) = Sink::begin(link.clone(), ticket, encode_text as EncodeMessage<String>, false);

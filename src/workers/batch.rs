@@ -149,8 +149,8 @@ impl WorkBatch {
         if parts.chunk.is_none() {
             bytes.extend_from_slice(parts.body);
         }
-        let JobParts { key, slot, method, codec, compressed, deadline, peer, waited_us, cost, chunk, .. } =
-            parts;
+        let JobParts { key, slot, method, codec, compressed, deadline, peer, waited_us, cost, .. } = parts;
+        let JobParts { chunk, extensions, .. } = parts;
         self.estimate_ns += u64::from(cost.charge.estimate_ns);
         let (metadata, body) = (metadata_start..body_start, body_start..bytes.len() as u32);
         jobs.push(Job {
@@ -166,6 +166,7 @@ impl WorkBatch {
             metadata,
             body,
             chunk,
+            extensions,
         });
         place as u8
     }
@@ -388,6 +389,7 @@ fn run_one(
             scope,
             place,
             deferral: Some(&deferral),
+            extensions: job.extensions.as_ref(),
         });
         let body = match &job.chunk {
             Some(chunk) => &chunk[..],
@@ -552,6 +554,7 @@ mod tests {
                 metadata: metadata.as_bytes(),
                 body: if index == 3 { &[] } else { &body },
                 chunk: (index == 3).then(|| Chunk::from(body.clone())),
+                extensions: None,
             });
             assert_eq!(usize::from(place), index);
         }

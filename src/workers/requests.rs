@@ -19,6 +19,7 @@ use coreloop_poller::Key;
 
 use super::WorkPool;
 use crate::context::{CompletionSink, Peer, Scope};
+use crate::extensions::CallExtensions;
 use crate::policy::run_queue::CallCost;
 use crate::stats::Paces;
 
@@ -60,6 +61,8 @@ pub struct Job {
     /// The range of the body in the batch's bytes, unless it is a chunk.
     pub(super) body: Range<u32>,
     pub(super) chunk: Option<Chunk>,
+    /// What interceptors have attached to the call.
+    pub(super) extensions: Option<Arc<CallExtensions>>,
 }
 
 impl Job {
@@ -100,6 +103,8 @@ pub struct JobParts<'a> {
     pub body: &'a [u8],
     /// The body, shared.
     pub chunk: Option<Chunk>,
+    /// What interceptors have attached to the call.
+    pub extensions: Option<Arc<CallExtensions>>,
 }
 
 /// The requests of a batch.

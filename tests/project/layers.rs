@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 /// other layer neighbours do not.
 const FLOORS: [&[&str]; 9] = [
     &["poller", "bufpool", "threads", "error_text", "json_text"],
-    &["message", "codec_number", "method_name", "context", "status", "config", "stats"],
+    &["message", "codec_number", "method_name", "context", "extensions", "status", "config", "stats"],
     &["wire", "codec", "policy"],
     &["conn", "mailbox", "transport"],
     &["stream"],

@@ -1,4 +1,4 @@
-//! Every call ends once: each way in which a call can end, as an observer of the server receives it.
+//! Every call ends once: each way in which a call can end, as an interceptor of the server receives it.
 
 mod shed;
 mod streams;
@@ -10,15 +10,17 @@ use crate::common::rig::rig_with;
 use crate::common::{Frame, PATIENCE, Peer, Rig, eventually, kind, serial};
 use coreloop::codec::Codec;
 use coreloop::config::Config;
-use coreloop::server::{CallObserver, EndPlace, EndedCall, ObservedRequest, ServerObserver, ShedReason};
+use coreloop::interceptor::{AdmittedCall, EndPlace, EndedCall, Hooks, Interceptor, ShedReason};
 use coreloop::service::{Kind, Method};
 use coreloop::stats::Snapshot;
 use coreloop::{Code, Context, Status};
 
+pub use streams::with_streams;
+
 /// Keeps everything that it observes.
 #[derive(Default)]
 struct Ledger {
-    observed: Arc<Mutex<Observed>>,
+    observed: Mutex<Observed>,
     ignores_ends: bool,
 }
 
@@ -27,39 +29,40 @@ struct Observed {
     methods: Vec<String>,
     /// The ids of the requests that passed admission.
     requests: Vec<u64>,
-    ends: Vec<EndedCall>,
+    ends: Vec<End>,
     finished: u32,
 }
 
-struct ReactorLedger(Arc<Mutex<Observed>>, bool);
+#[derive(Debug)]
+struct End {
+    id: u64,
+    method: Option<u32>,
+    place: EndPlace,
+    code: Code,
+}
 
-impl ServerObserver for Ledger {
+impl Interceptor for Ledger {
+    fn hooks(&self) -> Hooks {
+        if self.ignores_ends { Hooks::ON_ADMITTED } else { Hooks::ON_ADMITTED | Hooks::ON_END }
+    }
+
     fn start(&self, methods: &[Method]) -> std::io::Result<()> {
         self.observed.lock().unwrap().methods =
             methods.iter().map(|method| method.name().to_owned()).collect();
         Ok(())
     }
 
-    fn observe_reactor(&self, _reactor: usize) -> Box<dyn CallObserver> {
-        Box::new(ReactorLedger(self.observed.clone(), self.ignores_ends))
+    fn on_admitted(&self, call: &AdmittedCall<'_>) {
+        self.observed.lock().unwrap().requests.push(call.id);
+    }
+
+    fn on_end(&self, end: &EndedCall<'_>) {
+        let EndedCall { id, method, place, code, .. } = *end;
+        self.observed.lock().unwrap().ends.push(End { id, method, place, code });
     }
 
     fn finish(&self) {
         self.observed.lock().unwrap().finished += 1;
-    }
-}
-
-impl CallObserver for ReactorLedger {
-    fn on_request(&mut self, request: &ObservedRequest<'_>) {
-        self.0.lock().unwrap().requests.push(request.id);
-    }
-
-    fn observes_ends(&self) -> bool {
-        !self.1
-    }
-
-    fn on_end(&mut self, end: &EndedCall) {
-        self.0.lock().unwrap().ends.push(*end);
     }
 }
 
@@ -88,7 +91,7 @@ fn scene(change: impl FnOnce(&mut Config), ledger: Ledger) -> Scene {
     let late = |_cx: &Context<'_>, _n: i64| Err::<i64, Status>(Status::deadline_exceeded("of a nested call"));
     let rig = rig_with(&["127.0.0.1:0"], change, |builder| {
         shed::with_slow(streams::with_streams(builder))
-            .observer(ledger.clone())
+            .interceptor(ledger.clone())
             .method_of_kind("Inline.Wait", Kind::Inline, wait)
             .method_of_kind("Inline.Fail", Kind::Inline, fail)
             .method_of_kind("Pooled.Fail", Kind::Pooled, fail)
@@ -122,7 +125,7 @@ impl Scene {
     }
 }
 
-/// A way to end, and what the observer must receive: id, place and code of each call, in any order.
+/// A way to end, and what the interceptor must receive: id, place and code of each call, in any order.
 struct Case {
     name: &'static str,
     change: fn(&mut Config),
@@ -419,9 +422,9 @@ fn counted(last: &Snapshot) -> u64 {
     last.methods.iter().map(|method| method.calls).sum::<u64>() + refused + last.dropped
 }
 
-/// Ends the server; asserts that each request has one end, and that the counters agree with the observer.
+/// Ends the server; asserts that each request has one end, and that the counters agree with the interceptor.
 #[track_caller]
-fn settle(name: &str, mut scene: Scene) -> Vec<EndedCall> {
+fn settle(name: &str, mut scene: Scene) -> Vec<End> {
     // A connection without calls ends now, and not after the peer's time for late calls.
     scene.peer.half_close();
     let last = scene.rig.take_server().shutdown();
@@ -479,7 +482,7 @@ fn each_call_of_a_batch_has_its_own_end() {
 }
 
 #[test]
-fn quick_calls_are_counted_alike_without_an_observer_of_ends() {
+fn quick_calls_are_counted_alike_if_no_interceptor_receives_ends() {
     let _turn = serial();
     let mut scene = scene(|_| {}, Ledger { ignores_ends: true, ..Ledger::default() });
     const CALLS: u64 = 1_000;
@@ -501,20 +504,17 @@ fn quick_calls_are_counted_alike_without_an_observer_of_ends() {
 }
 
 #[test]
-fn an_observer_that_cannot_start_prevents_the_start() {
+fn an_interceptor_that_cannot_start_prevents_the_start() {
     struct Failing;
-    impl ServerObserver for Failing {
+    impl Interceptor for Failing {
         fn start(&self, _methods: &[Method]) -> std::io::Result<()> {
             Err(std::io::Error::other("no room for it"))
-        }
-        fn observe_reactor(&self, _reactor: usize) -> Box<dyn CallObserver> {
-            unreachable!("it did not start")
         }
     }
     let _turn = serial();
     let ledger = Arc::new(Ledger::default());
-    let builder = coreloop::Server::builder().listen("127.0.0.1:0").observer(ledger.clone());
-    let error = builder.observer(Arc::new(Failing)).start().err().unwrap();
+    let builder = coreloop::Server::builder().listen("127.0.0.1:0").interceptor(ledger.clone());
+    let error = builder.interceptor(Failing).start().err().unwrap();
     assert_eq!(error.to_string(), "no room for it");
     assert_eq!(ledger.observed.lock().unwrap().finished, 1, "the one that had started was finished");
 }

@@ -14,7 +14,7 @@ use coreloop::wire::http2::{FrameHead, Http2Code, Http2Frame, PREFACE, SettingEn
 
 /// What has arrived for one stream.
 #[derive(Clone, Debug, Default)]
-struct Answer {
+pub(crate) struct Answer {
     fields: Vec<(String, String)>,
     data: Vec<u8>,
     is_ended: bool,
@@ -22,13 +22,13 @@ struct Answer {
 }
 
 impl Answer {
-    fn field(&self, name: &str) -> Option<&str> {
+    pub(crate) fn field(&self, name: &str) -> Option<&str> {
         self.fields.iter().find(|(found, _)| found == name).map(|(_, value)| value.as_str())
     }
 
     /// The message of an answer that is ok.
     #[track_caller]
-    fn text(&self) -> &str {
+    pub(crate) fn text(&self) -> &str {
         assert_eq!(self.field("grpc-status"), Some("0"), "{self:?}");
         assert_eq!(u32::from_be_bytes(self.data[1..5].try_into().unwrap()) as usize, self.data.len() - 5);
         std::str::from_utf8(&self.data[5..]).unwrap()
@@ -36,7 +36,7 @@ impl Answer {
 }
 
 /// A client that writes its own frames.
-struct Http2Peer {
+pub(crate) struct Http2Peer {
     stream: TcpStream,
     encoder: HpackEncoder,
     decoder: HpackDecoder,
@@ -47,7 +47,7 @@ struct Http2Peer {
 }
 
 impl Http2Peer {
-    fn connect(address: &Address) -> Http2Peer {
+    pub(crate) fn connect(address: &Address) -> Http2Peer {
         Http2Peer::with_window(address, None)
     }
 
@@ -115,16 +115,16 @@ impl Http2Peer {
     }
 
     /// Calls a method with a message of JSON.
-    fn call(&mut self, stream: u32, method: &str, argument: &str) {
+    pub(crate) fn call(&mut self, stream: u32, method: &str, argument: &str) {
         self.call_with(stream, method, argument, &[]);
     }
 
-    fn call_with(&mut self, stream: u32, method: &str, argument: &str, more: &[(&str, &str)]) {
+    pub(crate) fn call_with(&mut self, stream: u32, method: &str, argument: &str, more: &[(&str, &str)]) {
         self.open(stream, method, more);
         self.data(stream, &message(argument), true);
     }
 
-    fn cancel(&mut self, stream: u32) {
+    pub(crate) fn cancel(&mut self, stream: u32) {
         self.send(&[Http2Frame::Reset { stream, code: Http2Code::CANCEL }]);
     }
 
@@ -178,7 +178,7 @@ impl Http2Peer {
 
     /// Waits for the whole answer of a stream.
     #[track_caller]
-    fn answer(&mut self, stream: u32) -> Answer {
+    pub(crate) fn answer(&mut self, stream: u32) -> Answer {
         while !self.answers.get(&stream).is_some_and(|answer| answer.is_ended) {
             assert!(self.read(), "the connection ended: {:?} {:?}", self.answers, self.go_aways);
         }

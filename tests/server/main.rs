@@ -26,6 +26,8 @@ mod http_streams;
 mod idle;
 #[cfg(feature = "json")]
 mod in_memory;
+#[cfg(feature = "json")]
+mod interceptors;
 mod large_frames;
 mod limits;
 mod linger;

@@ -15,7 +15,8 @@ use std::time::Duration;
 
 use coreloop::codec::{Argument, Plain, RawBytes};
 use coreloop::config::Config;
-use coreloop::server::{CallObserver, EndedCall, ObservedRequest, ServerBuilder, ServerObserver};
+use coreloop::interceptor::{AdmittedCall, EndedCall, Hooks, Interceptor};
+use coreloop::server::ServerBuilder;
 use coreloop::service::{Kind, Method, finish};
 use coreloop::stats::Snapshot;
 use coreloop::stream::StreamEvent;
@@ -32,7 +33,7 @@ const POOLS: [&str; 2] = ["Pooled", "Blocking"];
 
 /// Requests and ends, by connection and id.
 #[derive(Default)]
-struct Ledger(Arc<Mutex<HashMap<(u64, u64), Lives>>>);
+struct Ledger(Mutex<HashMap<(u64, u64), Lives>>);
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Lives {
@@ -40,20 +41,16 @@ struct Lives {
     ends: u32,
 }
 
-struct ReactorLedger(Arc<Mutex<HashMap<(u64, u64), Lives>>>);
-
-impl ServerObserver for Ledger {
-    fn observe_reactor(&self, _reactor: usize) -> Box<dyn CallObserver> {
-        Box::new(ReactorLedger(self.0.clone()))
-    }
-}
-
-impl CallObserver for ReactorLedger {
-    fn on_request(&mut self, request: &ObservedRequest<'_>) {
-        self.0.lock().unwrap().entry((request.connection, request.id)).or_default().requests += 1;
+impl Interceptor for Ledger {
+    fn hooks(&self) -> Hooks {
+        Hooks::ON_ADMITTED | Hooks::ON_END
     }
 
-    fn on_end(&mut self, end: &EndedCall) {
+    fn on_admitted(&self, call: &AdmittedCall<'_>) {
+        self.0.lock().unwrap().entry((call.connection, call.id)).or_default().requests += 1;
+    }
+
+    fn on_end(&self, end: &EndedCall<'_>) {
         self.0.lock().unwrap().entry((end.connection, end.id)).or_default().ends += 1;
     }
 }
@@ -99,7 +96,7 @@ fn scene(change: impl FnOnce(&mut Config)) -> Scene {
             builder = builder.method_of_kind(&format!("{service}.Step"), kind, step);
             builder = with_counted(builder, service, kind, &starts);
         }
-        builder.observer(ledger.clone())
+        builder.interceptor(ledger.clone())
     });
     Scene { rig, steps, started, starts, ledger }
 }

@@ -1,6 +1,6 @@
 //! Recording: a sample of the requests, with their times, in a file from which they can be sent again.
 //!
-//! [`Recorder`] is an observer of the server and uses the library's public interface only. A reactor copies sampled
+//! [`Recorder`] is an interceptor of the server and uses the library's public interface only. A reactor copies sampled
 //! requests into a bounded queue (`sampler.rs`) and never waits: requests that do not fit are counted and dropped. A
 //! separate thread removes secrets (`redact`) and writes the lines (`file.rs`). See docs/load-testing.md.
 
@@ -15,18 +15,21 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
-use coreloop::server::{CallObserver, ServerObserver};
+use coreloop::interceptor::{AdmittedCall, Hooks, Interceptor};
 use coreloop::service::Method;
 use coreloop::wire::ProtocolId;
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, bounded};
 
 use self::file::{RecordWriter, RecordedMethod};
-use self::sampler::RequestSampler;
+use self::sampler::{RecordQueue, RequestSampler};
 
 /// The most requests that wait for the writer; further ones are dropped.
 const QUEUED_MAX: usize = 4096;
 /// The most bytes of their bodies.
 const QUEUED_BYTES_MAX: usize = 8 << 20;
+
+/// The number of samplers, which reactors share if there are more of them.
+const SAMPLERS: usize = 16;
 
 /// The configuration of a recording.
 #[derive(Clone, Debug)]
@@ -114,13 +117,13 @@ impl RecordShared {
     }
 }
 
-/// A recording, as an observer of the server.
+/// A recording, as an interceptor of the server.
 pub struct Recorder {
     recording: Recording,
     shared: Arc<RecordShared>,
-    /// Requests for the writer; `None` ends the recording, even if other senders still exist.
-    queue: Sender<Option<SampledRequest>>,
+    queue: RecordQueue,
     writer: Mutex<WriterState>,
+    samplers: [RequestSampler; SAMPLERS],
 }
 
 /// The thread that writes the file.
@@ -148,7 +151,10 @@ impl Recorder {
         };
         let (queue, queued) = bounded(QUEUED_MAX);
         let writer = Mutex::new(WriterState::NotStarted(queued));
-        Recorder { recording, shared: Arc::new(shared), queue, writer }
+        let shared = Arc::new(shared);
+        let queue = RecordQueue { shared: shared.clone(), queue };
+        let samplers = std::array::from_fn(|index| RequestSampler::new(index, shared.sample));
+        Recorder { recording, shared, queue, writer, samplers }
     }
 
     /// Returns the current counts.
@@ -210,14 +216,21 @@ impl Recorder {
     }
 }
 
-impl ServerObserver for Recorder {
+impl Interceptor for Recorder {
+    fn hooks(&self) -> Hooks {
+        Hooks::ON_ADMITTED
+    }
+
     fn start(&self, methods: &[Method]) -> io::Result<()> {
         let methods = methods.iter().map(RecordedMethod::of).collect();
         self.begin(methods).map_err(|error| self.named(&error))
     }
 
-    fn observe_reactor(&self, reactor: usize) -> Box<dyn CallObserver> {
-        Box::new(RequestSampler::new(self.shared.clone(), self.queue.clone(), reactor))
+    fn on_admitted(&self, call: &AdmittedCall<'_>) {
+        // A recorded request is replayed from its body alone.
+        if !call.argument_follows && self.samplers[call.reactor % SAMPLERS].wants(self.shared.sample) {
+            self.queue.take(call);
+        }
     }
 
     /// Waits until all sampled requests are written: at most as many as the queue holds. Reactors have ended, or
@@ -226,7 +239,7 @@ impl ServerObserver for Recorder {
         let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         if let WriterState::Running(thread) = std::mem::replace(&mut *writer, WriterState::Ended) {
             // The writer takes from the queue until it receives this, so there will be room.
-            let _ = self.queue.send(None);
+            let _ = self.queue.queue.send(None);
             let _ = thread.join();
         }
     }

@@ -1,56 +1,62 @@
 //! A reactor's end of a recording: chooses which requests are recorded, and copies those. It never waits.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
-use coreloop::server::{CallObserver, ObservedRequest};
+use coreloop::interceptor::AdmittedCall;
 use crossbeam_channel::Sender;
 
 use super::{QUEUED_BYTES_MAX, RecordShared, SampledRequest};
 
-/// The sampler of one reactor.
+/// The sampler of the requests of a reactor. Each has its own cache lines.
+#[repr(align(128))]
 pub(super) struct RequestSampler {
-    shared: Arc<RecordShared>,
-    queue: Sender<Option<SampledRequest>>,
-    reactor: usize,
-    /// The number of requests up to the next recorded one, inclusive.
-    left: u32,
-    random: u64,
+    /// The number of requests up to the next recorded one, inclusive. Where reactors share a sampler it may be zero or
+    /// less for a moment, and the requests of that moment are not recorded.
+    left: AtomicI64,
+    random: AtomicU64,
 }
 
 impl RequestSampler {
-    pub(super) fn new(
-        shared: Arc<RecordShared>,
-        queue: Sender<Option<SampledRequest>>,
-        reactor: usize,
-    ) -> RequestSampler {
-        let mut tap = RequestSampler { shared, queue, reactor, left: 0, random: reactor as u64 + 1 };
-        tap.left = tap.draw();
-        tap
+    /// Creates a sampler of one in `sample` requests.
+    pub(super) fn new(seed: usize, sample: u32) -> RequestSampler {
+        let sampler = RequestSampler { left: AtomicI64::new(0), random: AtomicU64::new(seed as u64 + 1) };
+        sampler.left.store(sampler.draw(sample), Ordering::Relaxed);
+        sampler
     }
 
     /// Returns whether this request, the next one, is to be recorded.
     #[inline]
-    pub(super) fn wants(&mut self) -> bool {
-        self.left -= 1;
-        if self.left > 0 {
+    pub(super) fn wants(&self, sample: u32) -> bool {
+        if self.left.fetch_sub(1, Ordering::Relaxed) != 1 {
             return false;
         }
-        self.left = self.draw();
+        self.left.fetch_add(self.draw(sample), Ordering::Relaxed);
         true
     }
 
     /// Returns a random distance with the mean `sample`, uniformly distributed, so that callers with a regular
     /// pattern are not sampled in step with it.
-    fn draw(&mut self) -> u32 {
+    fn draw(&self, sample: u32) -> i64 {
         // Xorshift; Marsaglia, "Xorshift RNGs".
-        self.random ^= self.random << 13;
-        self.random ^= self.random >> 7;
-        self.random ^= self.random << 17;
-        let span = 2 * u64::from(self.shared.sample) - 1;
-        1 + u32::try_from((self.random >> 16) % span).unwrap_or(0)
+        let mut random = self.random.load(Ordering::Relaxed);
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        self.random.store(random, Ordering::Relaxed);
+        let span = 2 * u64::from(sample) - 1;
+        1 + ((random >> 16) % span) as i64
     }
+}
 
+/// The queue of requests for the writer.
+pub(super) struct RecordQueue {
+    pub(super) shared: Arc<RecordShared>,
+    /// `None` ends the recording, even if other senders still exist.
+    pub(super) queue: Sender<Option<SampledRequest>>,
+}
+
+impl RecordQueue {
     /// Returns whether the writer has room for a body of this length, and reserves it; otherwise counts the request.
     pub(super) fn reserve(&self, len: usize) -> bool {
         let shared = &self.shared;
@@ -86,33 +92,20 @@ impl RequestSampler {
     /// Copies a request for the writer, if there is room for it.
     #[cold]
     #[inline(never)]
-    fn take(&self, seen: &ObservedRequest<'_>) {
-        if self.reserve(seen.body.len()) {
+    pub(super) fn take(&self, call: &AdmittedCall<'_>) {
+        if self.reserve(call.body.len()) {
             self.send(SampledRequest {
-                at: seen.at,
-                reactor: self.reactor,
-                connection: seen.connection,
-                protocol: seen.protocol,
-                method: seen.method,
-                codec: seen.codec,
-                compressed: seen.compressed,
-                one_way: seen.one_way,
-                time_left_us: seen.time_left_us,
-                body: seen.body.to_vec(),
+                at: call.at,
+                reactor: call.reactor,
+                connection: call.connection,
+                protocol: call.protocol,
+                method: call.method,
+                codec: call.codec,
+                compressed: call.compressed,
+                one_way: call.one_way,
+                time_left_us: call.time_left_us,
+                body: call.body.to_vec(),
             });
         }
-    }
-}
-
-impl CallObserver for RequestSampler {
-    fn on_request(&mut self, request: &ObservedRequest<'_>) {
-        // A recorded request is replayed from its body alone.
-        if !request.argument_follows && self.wants() {
-            self.take(request);
-        }
-    }
-
-    fn observes_ends(&self) -> bool {
-        false
     }
 }

@@ -29,11 +29,11 @@ fn start(recording: &Recording) -> io::Result<Recorder> {
     recorder.start(&methods()).map(|()| recorder)
 }
 
-fn tap(recorder: &Recorder, reactor: usize) -> RequestSampler {
-    RequestSampler::new(recorder.shared.clone(), recorder.queue.clone(), reactor)
+fn queue_of(recorder: &Recorder) -> RecordQueue {
+    RecordQueue { shared: recorder.shared.clone(), queue: recorder.queue.queue.clone() }
 }
 
-fn see(tap: &RequestSampler, reactor: usize, connection: u64, body: &[u8]) {
+fn see(tap: &RecordQueue, reactor: usize, connection: u64, body: &[u8]) {
     if tap.reserve(body.len()) {
         tap.send(SampledRequest {
             at: Instant::now(),
@@ -61,7 +61,7 @@ fn the_file_has_header_request_lines_and_end() {
     let folder = tempfile::tempdir().unwrap();
     let recording = Recording { blank: vec!["password".into()], ..recording(&folder) };
     let recorder = start(&recording).unwrap();
-    let (first, second) = (tap(&recorder, 0), tap(&recorder, 1));
+    let (first, second) = (queue_of(&recorder), queue_of(&recorder));
     see(&first, 0, 900, b"\"aGk=\"");
     see(&second, 1, 900, b"no json");
     see(&first, 0, 900, b"");
@@ -109,7 +109,7 @@ fn the_file_stops_at_its_bound_and_counts_the_rest() {
     let folder = tempfile::tempdir().unwrap();
     let recording = Recording { bytes_max: 1000, ..recording(&folder) };
     let recorder = start(&recording).unwrap();
-    let tap = tap(&recorder, 0);
+    let tap = queue_of(&recorder);
     for _ in 0..100 {
         see(&tap, 0, 1, b"\"\"");
     }
@@ -129,14 +129,14 @@ fn a_full_queue_drops_requests_without_waiting() {
     let folder = tempfile::tempdir().unwrap();
     let recorder = start(&recording(&folder)).unwrap();
     let (queue, queued) = bounded(QUEUED_MAX);
-    let tap = RequestSampler::new(recorder.shared.clone(), queue, 0);
+    let tap = RecordQueue { shared: recorder.shared.clone(), queue };
     for _ in 0..QUEUED_MAX + 5 {
         see(&tap, 0, 1, b"\"\"");
     }
     assert_eq!((recorder.counts().dropped, queued.len()), (5, QUEUED_MAX));
     let (queue, queued) = bounded(QUEUED_MAX);
     recorder.shared.queued_bytes.store(0, Ordering::Relaxed);
-    let tap = RequestSampler::new(recorder.shared.clone(), queue, 0);
+    let tap = RecordQueue { shared: recorder.shared.clone(), queue };
     let large = vec![b'1'; QUEUED_BYTES_MAX / 3];
     for _ in 0..5 {
         see(&tap, 0, 1, &large);
@@ -147,11 +147,8 @@ fn a_full_queue_drops_requests_without_waiting() {
 
 #[test]
 fn the_sample_has_the_configured_mean_without_a_pattern() {
-    let folder = tempfile::tempdir().unwrap();
-    let recording = Recording { sample: 100, ..recording(&folder) };
-    let recorder = start(&recording).unwrap();
-    let mut tap = tap(&recorder, 0);
-    let drawn: Vec<usize> = (0..1_000_000).filter(|_| tap.wants()).collect();
+    let sampler = RequestSampler::new(0, 100);
+    let drawn: Vec<usize> = (0..1_000_000).filter(|_| sampler.wants(100)).collect();
     // The seed is fixed; the mean of 10 000 gaps has a deviation of 0.6 %.
     assert!((9_700..10_300).contains(&drawn.len()), "{}", drawn.len());
     let in_step = drawn.iter().filter(|at| *at % 100 == 0).count();

@@ -35,12 +35,11 @@ use super::config::ClientConfig;
 use super::driver::{DriverCounters, DriverShared};
 use super::pending::PendingLookup;
 use super::reply::ReplyOutcome;
-use crate::conn::CloseReason;
 use crate::conn::streams::StreamWindows;
 use crate::context::Peer;
 use crate::message::trailers::{self, LOAD};
 use crate::message::{IncomingReply, Message, Metadata, Refusal};
-use crate::reactor::{App, ConnCx, Conns, Remote};
+use crate::reactor::{App, ClosedConn, ConnCx, Conns, Remote};
 use crate::status::{Code, Status};
 use crate::stream::{ReactorTask, StreamCommand};
 use crate::transport::Transport;
@@ -551,7 +550,8 @@ impl App for ClientApp {
         self.look(conns);
     }
 
-    fn on_close(&mut self, key: Key, mut session: Session, why: &CloseReason) {
+    fn on_close(&mut self, closed: ClosedConn<'_, ClientApp>) {
+        let ClosedConn { key, mut session, why, .. } = closed;
         self.keys.retain(|other| *other != key);
         let mut over = std::mem::take(&mut self.over);
         session.pending.take_if(|_| true, &mut over);

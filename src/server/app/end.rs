@@ -1,7 +1,7 @@
 //! The end of a call: every call ends here, once, wherever it ends.
 //!
-//! The end is counted, passed to the observers, and answered. It has two compiled forms. [`CallEnds::end_quick`] is for
-//! inline calls that are timed together: no observer of ends is registered then, the calls of a group are counted
+//! The end is counted, passed to the interceptors, and answered. It has two compiled forms. [`CallEnds::end_quick`] is for
+//! inline calls that are timed together: no interceptor receives their ends, the calls of a group are counted
 //! together, and every value stays in a register. [`CallEnds::end`] is for all others.
 //!
 //! The work of a call may go on after its end (cancelled, late, drained); [`Dispatcher::end_work`] ends the work.
@@ -13,37 +13,60 @@ use coreloop_poller::Key;
 
 use super::{AppStats, Cx, Dispatcher};
 use crate::conn::calls::ConnCall;
+use crate::context::Peer;
+use crate::extensions::{CallExtensions, Extensions};
 use crate::message::trailers::{self, TRAILER_BYTES_MAX};
 use crate::message::{JsonDialect, Metadata, Outgoing, OutgoingReply, Request, SendBody};
-use crate::server::observer::{CallObserver, EndPlace, EndedCall, ObservedRequest};
 use crate::server::timing::Timing;
+use crate::service::Registry;
+use crate::service::interceptor::{AdmittedCall, EndPlace, EndedCall};
 use crate::status::{Code, Status};
+use crate::wire::ProtocolId;
 use crate::workers::batch::CallNote;
+
+/// What is known of the connection of a call that ends.
+pub(super) type CallConn = (Key, Peer, Option<ProtocolId>);
 
 /// The call that ends.
 #[derive(Clone, Copy)]
-pub(super) struct EndingCall {
+pub(super) struct EndingCall<'a> {
     pub(super) id: u64,
     pub(super) codec: u8,
     pub(super) one_way: bool,
     /// `None` if the request was refused before its method was known.
     pub(super) method: Option<u32>,
     pub(super) request_bytes: usize,
+    /// What interceptors have attached to it.
+    pub(super) extensions: Option<&'a CallExtensions>,
 }
 
-impl EndingCall {
+impl<'a> EndingCall<'a> {
     /// A call that is not in flight.
     #[inline]
-    pub(super) fn of_request(request: &Request, method: Option<u32>) -> EndingCall {
+    pub(super) fn of_request(request: &Request, method: Option<u32>) -> EndingCall<'a> {
         let Request { id, codec, one_way, body, .. } = *request;
-        EndingCall { id, codec, one_way, method, request_bytes: body.len() }
+        EndingCall { id, codec, one_way, method, request_bytes: body.len(), extensions: None }
+    }
+
+    /// Adds what interceptors have attached to it.
+    #[inline]
+    pub(super) fn with(self, extensions: Option<&'a Arc<CallExtensions>>) -> EndingCall<'a> {
+        EndingCall { extensions: extensions.map(|extensions| &**extensions), ..self }
     }
 
     /// A call that is in flight.
     #[inline]
-    pub(super) fn in_flight(call: &ConnCall) -> EndingCall {
-        let ConnCall { id, codec, one_way, method, body_bytes, .. } = *call;
-        EndingCall { id, codec, one_way, method: Some(method), request_bytes: body_bytes as usize }
+    pub(super) fn in_flight(call: &'a ConnCall) -> EndingCall<'a> {
+        let ConnCall { id, codec, one_way, method, body_bytes, ref extensions, .. } = *call;
+        let extensions = extensions.as_deref();
+        EndingCall {
+            id,
+            codec,
+            one_way,
+            method: Some(method),
+            request_bytes: body_bytes as usize,
+            extensions,
+        }
     }
 }
 
@@ -74,35 +97,28 @@ impl<'a> CallEnd<'a> {
     }
 }
 
-/// What the end of a call needs: the counters, the group of calls that are timed together, and the observers.
+/// What the end of a call needs: the counters, the group of calls that are timed together, and the interceptors.
 pub(super) struct CallEnds {
     stats: Arc<AppStats>,
     pub(super) timing: Timing,
-    /// The observers of ends come first.
-    observers: Vec<Box<dyn CallObserver>>,
-    /// The number of observers of ends.
-    end_observers: usize,
+    registry: Arc<Registry>,
+    /// Some interceptor receives ends.
+    observes_ends: bool,
+    reactor: usize,
 }
 
 impl CallEnds {
-    pub(super) fn new(
-        stats: Arc<AppStats>,
-        methods: usize,
-        observers: Vec<Box<dyn CallObserver>>,
-    ) -> CallEnds {
-        let (mut observers, others): (Vec<_>, Vec<_>) =
-            observers.into_iter().partition(|observer| observer.observes_ends());
-        let end_observers = observers.len();
-        observers.extend(others);
-        let timing = if end_observers > 0 { Timing::of_each_call() } else { Timing::new(methods) };
-        CallEnds { stats, timing, observers, end_observers }
+    pub(super) fn new(stats: Arc<AppStats>, registry: Arc<Registry>, reactor: usize) -> CallEnds {
+        let timing = Timing::new(registry.methods().len());
+        let observes_ends = registry.observes_ends();
+        CallEnds { stats, timing, registry, observes_ends, reactor }
     }
 
     /// Ends an inline call that is timed together with others and has succeeded. Its times are counted at the end of
     /// the group ([`CallEnds::end_group`]).
     #[inline(always)]
     pub(super) fn end_quick(&mut self, cx: &mut Cx<'_>, request: &Request, queue_us: u32, body: &[u8]) {
-        debug_assert!(self.end_observers == 0 && !request.one_way, "such calls are timed individually");
+        debug_assert!(!request.one_way, "such calls are timed individually");
         self.timing.calls += 1;
         self.timing.ok += 1;
         // Built in place: a body or an end that is passed on costs a copy through memory.
@@ -156,12 +172,13 @@ impl CallEnds {
 
     /// Ends a call.
     #[inline]
-    pub(super) fn end(&mut self, cx: &mut Cx<'_>, call: EndingCall, ended: CallEnd<'_>) {
+    pub(super) fn end(&mut self, cx: &mut Cx<'_>, call: EndingCall<'_>, ended: CallEnd<'_>) {
         let CallEnd { place, code, queue_us, handler_us, compressed, trailers, body } = ended;
         self.count(&call, place, code, queue_us, handler_us);
-        if self.end_observers > 0 {
+        if self.observes_ends {
             let reply_bytes = if call.one_way { 0 } else { body.len() };
-            self.observe_end(cx.key(), &call, place, code, (queue_us, handler_us), reply_bytes);
+            let conn = (cx.key(), cx.peer(), cx.protocol().id());
+            self.observe_end(conn, &call, place, code, (queue_us, handler_us), reply_bytes);
         }
         if !call.one_way {
             let EndingCall { id, codec, .. } = call;
@@ -183,7 +200,7 @@ impl CallEnds {
     pub(super) fn end_with_load(
         &mut self,
         cx: &mut Cx<'_>,
-        call: EndingCall,
+        call: EndingCall<'_>,
         ended: CallEnd<'_>,
         load_ns: u64,
     ) {
@@ -195,16 +212,16 @@ impl CallEnds {
     }
 
     /// Ends a call whose connection has closed: it has no answer.
-    pub(super) fn end_dropped(&mut self, key: Key, call: &ConnCall) {
+    pub(super) fn end_dropped(&mut self, conn: CallConn, call: &ConnCall) {
         let call = EndingCall::in_flight(call);
         self.count(&call, EndPlace::Dropped, Code::Cancelled, 0, 0);
-        if self.end_observers > 0 {
-            self.observe_end(key, &call, EndPlace::Dropped, Code::Cancelled, (0, 0), 0);
+        if self.observes_ends {
+            self.observe_end(conn, &call, EndPlace::Dropped, Code::Cancelled, (0, 0), 0);
         }
     }
 
     #[inline]
-    fn count(&self, call: &EndingCall, place: EndPlace, code: Code, queue_us: u32, handler_us: u32) {
+    fn count(&self, call: &EndingCall<'_>, place: EndPlace, code: Code, queue_us: u32, handler_us: u32) {
         let calls = &self.stats.calls;
         match place {
             EndPlace::Worker if code == Code::DeadlineExceeded => calls.late_at_answer.add(1),
@@ -250,32 +267,28 @@ impl CallEnds {
         }
     }
 
-    // Observers.
+    // Interceptors.
 
-    /// Returns whether a request must be passed to [`CallEnds::observe_request`].
-    #[inline]
-    pub(super) fn observes_requests(&self) -> bool {
-        !self.observers.is_empty()
-    }
-
-    /// Passes a request that was admitted to the observers.
-    #[cold]
+    /// Passes a call that was admitted to the interceptors.
     #[inline(never)]
-    pub(super) fn observe_request(
+    pub(super) fn observe_admitted(
         &mut self,
         cx: &Cx<'_>,
         request: &Request,
         method: u32,
+        extensions: Option<&Arc<CallExtensions>>,
         argument_follows: bool,
     ) {
         let Request { id, codec, compressed, one_way, time_left_us, .. } = *request;
-        let observed = ObservedRequest {
+        let admitted = AdmittedCall {
+            reactor: self.reactor,
             at: cx.now(),
             connection: cx.key().to_bits(),
             peer: cx.peer(),
             protocol: cx.protocol().id(),
             id,
             method,
+            method_name: self.registry.method(method).name(),
             codec: JsonDialect::split(codec).0,
             compressed,
             one_way,
@@ -283,27 +296,35 @@ impl CallEnds {
             time_left_us,
             metadata: Metadata::checked_before(cx.bytes(request.metadata)),
             body: cx.bytes(request.body),
+            extensions: Extensions::of(extensions.map(|extensions| &**extensions)),
         };
-        self.observers.iter_mut().for_each(|observer| observer.on_request(&observed));
+        let panics = &self.stats.calls.panics;
+        self.registry.method(method).interceptors().on_admitted(&admitted, || panics.add(1));
     }
 
-    #[cold]
     #[inline(never)]
     fn observe_end(
         &mut self,
-        key: Key,
-        call: &EndingCall,
+        (key, peer, protocol): CallConn,
+        call: &EndingCall<'_>,
         place: EndPlace,
         code: Code,
         (queue_us, handler_us): (u32, u32),
         reply_bytes: usize,
     ) {
-        let EndingCall { id, one_way, method, request_bytes, .. } = *call;
-        let connection = key.to_bits();
+        let EndingCall { id, one_way, method, request_bytes, extensions, .. } = *call;
+        let interceptors = self.registry.interceptors(method);
+        if !interceptors.observes_ends() {
+            return;
+        }
         let end = EndedCall {
-            connection,
+            reactor: self.reactor,
+            connection: key.to_bits(),
+            peer,
+            protocol,
             id,
             method,
+            method_name: method.map(|method| self.registry.method(method).name()),
             one_way,
             code,
             place,
@@ -311,8 +332,10 @@ impl CallEnds {
             handler_us,
             request_bytes,
             reply_bytes,
+            extensions: Extensions::of(extensions),
         };
-        self.observers[..self.end_observers].iter_mut().for_each(|observer| observer.on_end(&end));
+        let panics = &self.stats.calls.panics;
+        interceptors.on_end(&end, || panics.add(1));
     }
 }
 

@@ -51,6 +51,7 @@ impl Dispatcher {
                 CallShape::Unary => None,
                 _ => self.sink.take(key, slot),
             },
+            extensions: self.attached.of(method),
             ticket: Ticket::of(&deferral, scope, 0, now),
             permit,
         };

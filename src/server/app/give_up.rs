@@ -3,7 +3,7 @@
 use super::end::{CallEnd, EndingCall};
 use super::{Cx, Dispatcher};
 use crate::conn::calls::{ConnCall, WorkPlace};
-use crate::server::observer::EndPlace;
+use crate::service::interceptor::EndPlace;
 use crate::status::Status;
 use crate::workers::batch::CallNote;
 

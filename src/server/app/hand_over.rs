@@ -1,8 +1,7 @@
 //! Hand-over to the pools. A call that finds room goes into the batch of the turn; all others wait in the run queue,
 //! which gives them up when there is room, or refuses them.
 
-use std::collections::HashMap;
-use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Instant;
 
 use coreloop_bufpool::Chunk;
@@ -11,16 +10,16 @@ use coreloop_poller::Key;
 use super::end::{CallEnd, EndingCall, load_us, wants_load};
 use super::streams::FRAME_HEADER_BYTES;
 use super::{BATCH_BYTES_MAX, BatchGroup, Cx, Dispatcher, RpcApp, deadline_of};
-use crate::config::FairBy;
 use crate::conn::calls::{ConnCall, WorkPlace};
 use crate::context::Peer;
+use crate::extensions::CallExtensions;
 use crate::message::trailers::{self, TRAILER_BYTES_MAX};
 use crate::message::{Metadata, Priority, Request, SendBody};
 use crate::policy::estimate::SizeClass;
 use crate::policy::fair::{ItemId, SourceId};
 use crate::policy::run_queue::{Arrival, CallCost, Next, ShedReason, Verdict};
 use crate::reactor::Conns;
-use crate::server::observer::EndPlace;
+use crate::service::interceptor::EndPlace;
 use crate::service::{CallShape, Method};
 use crate::stats::micros;
 use crate::status::{Code, Status};
@@ -45,33 +44,9 @@ pub(super) struct WaitingCall {
     bytes: Vec<u8>,
     metadata_len: usize,
     chunk: Option<Chunk>,
-}
-
-/// The sources of calls: which connections share a turn.
-#[derive(Debug)]
-pub(super) struct CallSources {
-    fair_by: FairBy,
-    by_address: HashMap<(IpAddr, WorkPool), SourceId>,
-    addresses: HashMap<(SourceId, WorkPool), IpAddr>,
-}
-
-impl CallSources {
-    pub(super) fn new(fair_by: FairBy) -> CallSources {
-        CallSources { fair_by, by_address: HashMap::new(), addresses: HashMap::new() }
-    }
-
-    #[inline]
-    fn is_by_connection(&self) -> bool {
-        self.fair_by == FairBy::Connection
-    }
-
-    /// Returns what the connections of a peer share, if it is its address.
-    fn address(&self, peer: Peer) -> Option<IpAddr> {
-        match (self.fair_by, peer) {
-            (FairBy::PeerIp, Peer::Tcp(address)) => Some(address.ip().to_canonical()),
-            _ => None,
-        }
-    }
+    extensions: Option<Arc<CallExtensions>>,
+    /// The source of a principal that the call keeps while it waits.
+    source: Option<SourceId>,
 }
 
 impl Dispatcher {
@@ -123,14 +98,16 @@ impl Dispatcher {
         let class = SizeClass::of(request.body.len());
         let level = self.level_of(cx, request);
         let arrival = Arrival { pool, method: index, class, level, deadline };
-        let source = self.source_of(cx, pool);
+        let of_principal = self.source_of_principal(pool);
+        let source = of_principal.unwrap_or_else(|| self.source_of_connection(cx, pool));
         match self.run_queue.admit(&arrival, source, self.is_any_asleep(), cx.now()) {
+            Verdict::Wait(cost) => return self.wait(cx, request, method, &arrival, cost, of_principal),
             Verdict::Start(cost) => self.start(cx, request, index, method, pool, cost),
-            Verdict::Wait(cost) => self.wait(cx, request, method, &arrival, cost),
             Verdict::Refuse(reason) => {
                 self.refuse_shed(cx, request, Some(index), pool, reason);
             }
         }
+        self.leave_source_of_principal(pool, of_principal);
     }
 
     /// Refuses a call so that others end in time. Returns the bytes of the refusal.
@@ -147,7 +124,8 @@ impl Dispatcher {
         let load_us = wants_load(cx, request).then(|| load_us(self.run_queue.load_ns()));
         let trailers = trailers::encode(Some(retry_after_ms), load_us, &mut room);
         let ended = CallEnd::early(EndPlace::Shed(reason), Code::ResourceExhausted, reason.message());
-        self.ends.end(cx, EndingCall::of_request(request, method), CallEnd { trailers, ..ended });
+        let call = EndingCall::of_request(request, method).with(self.attached.get());
+        self.ends.end(cx, call, CallEnd { trailers, ..ended });
         FRAME_HEADER_BYTES + trailers.len() + reason.message().len()
     }
 
@@ -171,6 +149,7 @@ impl Dispatcher {
         method: &Method,
         arrival: &Arrival,
         cost: CallCost,
+        source: Option<SourceId>,
     ) {
         let Arrival { pool, method: index, deadline, .. } = *arrival;
         let (slot, body_len) = self.begin_call(cx, request, index, method, deadline, WorkPlace::Nowhere);
@@ -194,6 +173,8 @@ impl Dispatcher {
             bytes,
             metadata_len,
             chunk,
+            extensions: self.attached.of(method),
+            source,
         };
         let item = self.run_queue.push(arrival, cost, cx.now(), waiting);
         cx.session.calls.set_work(slot, WorkPlace::Waiting { pool, item: item.0 });
@@ -203,12 +184,13 @@ impl Dispatcher {
     pub(super) fn withdraw(&mut self, pool: WorkPool, item: u32) -> Option<u32> {
         let waiting = self.run_queue.remove(pool, ItemId(item))?;
         let slot = waiting.slot;
-        self.recycle(waiting);
+        self.recycle(pool, waiting);
         Some(slot)
     }
 
-    fn recycle(&mut self, waiting: WaitingCall) {
-        let WaitingCall { mut bytes, .. } = waiting;
+    fn recycle(&mut self, pool: WorkPool, waiting: WaitingCall) {
+        let WaitingCall { mut bytes, source, .. } = waiting;
+        self.leave_source_of_principal(pool, source);
         if self.spare_arguments.len() < SPARE_ARGUMENTS_MAX && bytes.capacity() <= SPARE_ARGUMENT_BYTES_MAX {
             bytes.clear();
             self.spare_arguments.push(bytes);
@@ -272,8 +254,9 @@ impl Dispatcher {
                     metadata,
                     body,
                     chunk: waiting.chunk.take(),
+                    extensions: waiting.extensions.take(),
                 });
-                self.recycle(waiting);
+                self.recycle(pool, waiting);
                 self.put_back(batch);
             }
             Next::Shed(reason, since, waiting) => {
@@ -287,7 +270,7 @@ impl Dispatcher {
                     body: SendBody::Bytes(reason.message().as_bytes()),
                 };
                 self.end_shed(conns, pool, waiting.key, waiting.slot, ended);
-                self.recycle(waiting);
+                self.recycle(pool, waiting);
             }
         }
     }
@@ -401,6 +384,7 @@ impl Dispatcher {
             metadata: cx.bytes(request.metadata),
             body: cx.bytes(request.body),
             chunk,
+            extensions: self.attached.of(method),
         });
     }
 
@@ -419,6 +403,9 @@ impl Dispatcher {
         let mut call = ConnCall::new(id, deadline, work, codec, one_way, compressed, index, body_len as u32);
         if wants_load(cx, request) {
             call = call.wanting_load();
+        }
+        if method.is_intercepted() {
+            call.extensions = self.attached.of(method);
         }
         if method.shape() != CallShape::Unary {
             let slot = cx.session.calls.begin(call.streaming(), &mut self.free_list);
@@ -462,45 +449,6 @@ impl Dispatcher {
     fn take_back(&mut self, mut batch: Box<WorkBatch>) {
         batch.refuse(&Status::resource_exhausted(ShedReason::QueueFull.message()));
         batch.send_back();
-    }
-
-    // Sources and priorities.
-
-    /// Returns the source of a connection's calls.
-    fn source_of(&mut self, cx: &mut Cx<'_>, pool: WorkPool) -> SourceId {
-        let known = cx.session.sources[pool as usize];
-        if known != SourceId::NONE {
-            return known;
-        }
-        let source = match self.sources.address(cx.peer()) {
-            None => self.run_queue.add_source(pool),
-            Some(address) => match self.sources.by_address.get(&(address, pool)) {
-                Some(source) => {
-                    self.run_queue.join_source(pool, *source);
-                    *source
-                }
-                None => {
-                    let source = self.run_queue.add_source(pool);
-                    self.sources.by_address.insert((address, pool), source);
-                    self.sources.addresses.insert((source, pool), address);
-                    source
-                }
-            },
-        };
-        cx.session.sources[pool as usize] = source;
-        source
-    }
-
-    /// Takes note that a connection has closed.
-    pub(super) fn leave_sources(&mut self, sources: [SourceId; WorkPool::ALL.len()]) {
-        for (pool, source) in WorkPool::ALL.into_iter().zip(sources) {
-            if source != SourceId::NONE
-                && self.run_queue.leave_source(pool, source)
-                && let Some(address) = self.sources.addresses.remove(&(source, pool))
-            {
-                self.sources.by_address.remove(&(address, pool));
-            }
-        }
     }
 
     /// Returns the priority of a call: 0 is the highest.

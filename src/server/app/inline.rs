@@ -10,7 +10,7 @@ use crate::conn::calls::WorkPlace;
 use crate::context::{Context, ContextParts, Deferral, Outcome, RunCall};
 use crate::message::trailers::TRAILER_BYTES_MAX;
 use crate::message::{Metadata, Request, SendBody};
-use crate::server::observer::EndPlace;
+use crate::service::interceptor::EndPlace;
 use crate::service::{Method, Registry};
 use crate::stats::micros;
 use crate::status::{Code, Status};
@@ -86,7 +86,7 @@ impl Dispatcher {
         self.ends.timing.note_exact(index, ended.duration_since(began));
         let handler_us = micros(ended.duration_since(began));
         self.ends.count_work(note);
-        let call = EndingCall::of_request(request, Some(index));
+        let call = EndingCall::of_request(request, Some(index)).with(self.attached.get());
         let ended = settle_inline(outcome, &mut self.out, queue_us, handler_us);
         if wants_load(cx, request) {
             return self.ends.end_with_load(cx, call, ended, self.run_queue.load_ns());
@@ -126,6 +126,7 @@ impl Dispatcher {
             scope: &self.inline_scope,
             place: 0,
             deferral: None,
+            extensions: self.attached.get(),
         });
         let call = run_call(request, index, metadata, cx.bytes(request.body), chunk.as_ref());
         guarded(registry, &call, &context, &mut self.out)
@@ -180,6 +181,7 @@ impl Dispatcher {
                 scope: &scope,
                 place: 0,
                 deferral: Some(&deferral),
+                extensions: self.attached.get(),
             });
             let call = run_call(request, index, metadata, cx.bytes(request.body), chunk.as_ref());
             let (outbox, out) = (&mut self.outbox, &mut self.out);

@@ -11,6 +11,8 @@ mod futures;
 mod give_up;
 mod hand_over;
 mod inline;
+mod intercept;
+mod sources;
 mod stream_ends;
 mod streams;
 
@@ -23,20 +25,21 @@ use slab::Slab;
 
 use self::completion::MailCompletions;
 use self::end::{CallEnd, CallEnds, EndingCall};
-use self::hand_over::{CallSources, WaitingCall};
+use self::hand_over::WaitingCall;
+use self::intercept::DispatchedExtensions;
+use self::sources::CallSources;
 use self::streams::{FRAME_HEADER_BYTES, ServerSession};
 use crate::codec::Codec;
 use crate::config::FairBy;
-use crate::conn::CloseReason;
 use crate::conn::calls::{ConnCall, FreeList};
 use crate::context::{CompletionSink, DeferredReply, Peer, Scope};
 use crate::message::{JsonDialect, Message, Refusal, Request};
 use crate::policy::run_queue::{RunQueue, RunQueueConfig};
-use crate::reactor::{App, ConnCx, Conns, Remote};
-use crate::server::observer::{CallObserver, EndPlace};
+use crate::reactor::{App, ClosedConn, ConnCx, Conns, Remote};
 #[cfg(feature = "bench-internals")]
 use crate::server::timing::Timing;
 use crate::service::futures::{AsyncLimits, Executor};
+use crate::service::interceptor::EndPlace;
 use crate::service::{CallShape, Kind, Method, Registry};
 use crate::stats::{CallStats, MethodStats};
 use crate::status::Status;
@@ -147,6 +150,7 @@ struct Dispatcher {
     /// The end of the last inline call, which is the beginning of the next; `None` if a read came between.
     clock: Option<Instant>,
     ends: CallEnds,
+    attached: DispatchedExtensions,
     answered: Vec<ConnCall>,
     /// The number of batches with the workers, if workers could help each other. `watch_at` is the time of the next
     /// check for stuck workers.
@@ -166,7 +170,6 @@ pub(super) struct AppParts {
     pub(super) protocols: Vec<ProtocolSet>,
     pub(super) batch_max: usize,
     pub(super) remote: Remote<Completion>,
-    pub(super) observers: Vec<Box<dyn CallObserver>>,
     pub(super) reactor: usize,
     pub(super) run_queue: RunQueueConfig,
     pub(super) executor: Option<Executor>,
@@ -177,7 +180,7 @@ pub(super) struct AppParts {
 
 impl RpcApp {
     pub(super) fn new(parts: AppParts) -> RpcApp {
-        let AppParts { registry, pools, stats, side, protocols, batch_max, remote, observers, .. } = parts;
+        let AppParts { registry, pools, stats, side, protocols, batch_max, remote, .. } = parts;
         let AppParts { reactor, run_queue, executor, async_limits, fair_by, level_min, .. } = parts;
         let back = {
             let remote = remote.clone();
@@ -185,7 +188,7 @@ impl RpcApp {
                 let _ = remote.mail(Completion::Done(batch));
             }
         };
-        let ends = CallEnds::new(stats, registry.methods().len(), observers);
+        let ends = CallEnds::new(stats, registry.clone(), reactor);
         let sink = Arc::new(MailCompletions::new(remote, pools.clone()));
         let dispatcher = Dispatcher {
             pools,
@@ -220,6 +223,7 @@ impl RpcApp {
             out: Vec::new(),
             clock: None,
             ends,
+            attached: DispatchedExtensions::default(),
             answered: Vec::new(),
             watched: 0,
             watch_at: None,
@@ -247,6 +251,9 @@ impl Dispatcher {
             return self.refuse_unknown(cx, &request);
         };
         let method = registry.method(index);
+        if method.is_intercepted() {
+            return self.on_intercepted(registry, cx, &request, index, method, false);
+        }
         if !admits_fast(method, &request, cx)
             && let Err(status) = admit(method, &request, cx)
         {
@@ -255,10 +262,6 @@ impl Dispatcher {
         if cx.session.calls.contains(request.id) && !request.one_way {
             let status = duplicate_id(request.id);
             return self.refuse_at(cx, &request, Some(index), EndPlace::Refused, &status);
-        }
-        // A streaming call is admitted in `begin_streaming`.
-        if self.ends.observes_requests() && method.shape() == CallShape::Unary {
-            self.ends.observe_request(cx, &request, index, false);
         }
         match method.runs() {
             Kind::Inline if !method.may_defer() => {
@@ -303,13 +306,13 @@ impl Dispatcher {
         status: &Status,
     ) {
         let ended = CallEnd::early(place, status.code, &status.message);
-        self.ends.end(cx, EndingCall::of_request(request, method), ended);
+        self.ends.end(cx, EndingCall::of_request(request, method).with(self.attached.get()), ended);
     }
 
     #[cold]
     fn on_refusal(&mut self, cx: &mut Cx<'_>, refusal: &Refusal) {
         let Refusal { id, codec, one_way, code, ref message } = *refusal;
-        let call = EndingCall { id, codec, one_way, method: None, request_bytes: 0 };
+        let call = EndingCall { id, codec, one_way, method: None, request_bytes: 0, extensions: None };
         self.ends.end(cx, call, CallEnd::early(EndPlace::Refused, code, message));
         cx.note_refusal(FRAME_HEADER_BYTES + message.len());
     }
@@ -500,10 +503,11 @@ impl App for RpcApp {
         }
     }
 
-    fn on_close(&mut self, key: Key, mut session: ServerSession, _why: &CloseReason) {
+    fn on_close(&mut self, closed: ClosedConn<'_, RpcApp>) {
+        let ClosedConn { key, peer, protocol, mut session, .. } = closed;
         for call in session.calls.iter() {
             if !call.is_answered() {
-                self.dispatcher.ends.end_dropped(key, call);
+                self.dispatcher.ends.end_dropped((key, peer, protocol.id()), call);
             }
             self.dispatcher.cancel_work(call);
         }

@@ -20,7 +20,7 @@ use crate::message::{
 };
 use crate::policy::fair::SourceId;
 use crate::reactor::Conns;
-use crate::server::observer::EndPlace;
+use crate::service::interceptor::EndPlace;
 use crate::service::{Kind, Method, Registry};
 use crate::status::Status;
 use crate::stream::{
@@ -132,6 +132,9 @@ impl Dispatcher {
             return self.refuse_unknown(cx, request);
         };
         let method = registry.method(index);
+        if method.is_intercepted() {
+            return self.on_intercepted(registry, cx, request, index, method, true);
+        }
         if let Err(status) = super::admit(method, request, cx) {
             return self.refuse_at(cx, request, Some(index), EndPlace::Refused, &status);
         }
@@ -139,18 +142,11 @@ impl Dispatcher {
             let status = super::duplicate_id(request.id);
             return self.refuse_at(cx, request, Some(index), EndPlace::Refused, &status);
         }
-        if !method.shape().receives() {
-            let status = Status::invalid_argument(format!(
-                "the argument of {} is one message in the request, not a stream of data frames",
-                method.name()
-            ));
-            return self.refuse_at(cx, request, Some(index), EndPlace::Refused, &status);
-        }
         self.begin_streaming(registry, cx, request, index, method, true);
     }
 
     /// Begins a call of a method with streams, unless its connection or its request does not allow them. Its request
-    /// was admitted otherwise, and is passed to the observers here.
+    /// was admitted otherwise, and is passed to the interceptors here.
     #[inline(never)]
     pub(super) fn begin_streaming(
         &mut self,
@@ -174,6 +170,10 @@ impl Dispatcher {
         } else if request.id == 0 && has_credit(cx) {
             // In credit, 0 is the connection.
             Some(Status::invalid_argument("a streaming call has an id other than 0"))
+        } else if is_open && !shape.receives() {
+            Some(Status::invalid_argument(format!(
+                "the argument of {name} is one message in the request, not a stream of data frames"
+            )))
         } else if shape.receives() && !is_open {
             Some(Status::invalid_argument(format!(
                 "the argument of {name} is a stream of data frames, and the request has no flag that says so"
@@ -187,10 +187,9 @@ impl Dispatcher {
         if let Some(status) = refusal {
             return self.refuse_at(cx, request, Some(index), EndPlace::Refused, &status);
         }
-        if self.ends.observes_requests() {
-            self.ends.observe_request(cx, request, index, is_open);
-        }
+        self.observe_admitted(cx, request, index, method, is_open);
         match method.runs() {
+            Kind::Inline if self.attached.is_pending => self.gather(cx, request, index, method),
             Kind::Inline => self.run_inline_deferring(registry, cx, request, index, method),
             Kind::Pooled => self.gather(cx, request, index, method),
             Kind::Blocking => self.hand_over_one(cx, request, index, method),

@@ -19,9 +19,11 @@ pub(crate) use limit::{AsyncCalls, AsyncLimits, AsyncPermit};
 
 use self::ending::CallEnding;
 use self::run::AsyncRun;
+use super::interceptor::chain::InterceptorChain;
 use super::{CallShape, Kind, Method, RegisterError};
 use crate::codec::{Argument, Body, Codec, ReplyEncode, StreamItem, ValueRules};
 use crate::context::{Context, Outcome, OwnedContext, Peer, Ticket};
+use crate::extensions::CallExtensions;
 use crate::status::Status;
 use crate::stream::{CallStreams, Sink, Stream};
 
@@ -41,6 +43,10 @@ pub struct AsyncCall {
     /// The encoded metadata.
     pub(crate) metadata: Box<[u8]>,
     pub(crate) peer: Peer,
+    pub(crate) extensions: Option<Arc<CallExtensions>>,
+    pub(crate) shape: CallShape,
+    /// Those that run with the handler, if there are any.
+    pub(crate) interceptors: Option<Arc<InterceptorChain>>,
     pub(crate) codec: Codec,
     pub(crate) rules: ValueRules,
     pub(crate) compressed: bool,
@@ -81,6 +87,7 @@ pub(crate) struct AsyncParts {
     pub(crate) deadline: Option<Instant>,
     pub(crate) metadata: Box<[u8]>,
     pub(crate) peer: Peer,
+    pub(crate) extensions: Option<Arc<CallExtensions>>,
     /// The number of the codec, with the dialect of JSON.
     pub(crate) codec: u8,
     pub(crate) compressed: bool,
@@ -98,13 +105,17 @@ impl AsyncCall {
         limits: CallLimits,
         parts: AsyncParts,
     ) -> AsyncCall {
-        let AsyncParts { deadline, metadata, peer, compressed, body, streams, ticket, permit, .. } = parts;
+        let AsyncParts { deadline, metadata, peer, extensions, compressed, body, .. } = parts;
+        let AsyncParts { streams, ticket, permit, .. } = parts;
         let ending = CallEnding::new(ticket, permit);
         AsyncCall {
             method,
             deadline,
             metadata,
             peer,
+            extensions,
+            shape: CallShape::Unary,
+            interceptors: None,
             codec,
             rules,
             compressed,

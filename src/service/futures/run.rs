@@ -6,6 +6,7 @@
 //! - If the executor drops the future, at any time, [`CallEnding`] ends the call with `internal`.
 
 use std::any::Any;
+use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
@@ -20,8 +21,9 @@ use super::{AsyncBody, AsyncCall, CallLimits};
 use crate::codec::{self, Body, Codec, CodecError, ValueRules, compress};
 use crate::context::{CallSignal, Outcome, OwnedContext, OwnedContextParts};
 use crate::error_text::panic_text;
-use crate::service::of_side;
+use crate::service::interceptor::chain::{CalledHandler, CalledMethod, InterceptorChain};
 use crate::service::registry::compress_reply;
+use crate::service::{CallShape, of_side};
 use crate::status::Status;
 use crate::stream::{DecodeMessage, EncodeMessage, HandlerStreams, Sink, Stream};
 use crate::threads;
@@ -86,8 +88,8 @@ impl AsyncRun {
         call: AsyncCall,
         handler: impl FnOnce(Begun<'_>) -> Result<F, Status>,
     ) -> (AsyncRun, Option<F>) {
-        let AsyncCall { method, deadline, metadata, peer, codec, rules, compressed, .. } = call;
-        let AsyncCall { body, streams, limits, mut ending, .. } = call;
+        let AsyncCall { method, deadline, metadata, peer, extensions, codec, rules, compressed, .. } = call;
+        let AsyncCall { body, streams, limits, shape, interceptors, mut ending, .. } = call;
         let streams = streams.map(|streams| HandlerStreams { streams });
         let number = streams.as_ref().map_or(HandlerStreams::NO_SINK, HandlerStreams::number);
         let began = Instant::now();
@@ -99,6 +101,7 @@ impl AsyncRun {
             deadline,
             metadata,
             peer,
+            extensions,
             scope: scope.clone(),
             place,
             signal: signal.clone(),
@@ -123,6 +126,11 @@ impl AsyncRun {
                 return (run, None);
             }
         };
+        if let Some(interceptors) = interceptors
+            && !run.intercept(&interceptors, shape, &cx, body.as_body())
+        {
+            return (run, None);
+        }
         let AsyncRun { ending, .. } = &mut run;
         let begun = Begun { cx, codec, rules, body: body.as_body(), streams, ending };
         let result = guarded(number, limits, || handler(begun));
@@ -137,6 +145,41 @@ impl AsyncRun {
                 (run, None)
             }
         }
+    }
+
+    /// Runs what interceptors do with the handler. Returns false if one of them has answered the call, or has refused it.
+    fn intercept(
+        &mut self,
+        interceptors: &InterceptorChain,
+        shape: CallShape,
+        cx: &OwnedContext,
+        body: Body<'_>,
+    ) -> bool {
+        if threads::is_reactor() && InterceptorChain::is_pending(cx.extensions()) {
+            let text =
+                "an interceptor decides on a worker, and the executor ran the call on the reactor's thread";
+            self.ending.fail(Status::internal(text));
+            return false;
+        }
+        let (is_wanted, mut out) = (Cell::new(false), Vec::new());
+        let method = self.method.clone();
+        let called = CalledMethod { name: &method, shape, handler: CalledHandler::Future(&is_wanted) };
+        let (codec, rules) = (self.codec, self.rules);
+        let outcome = guarded(self.number, self.limits, || {
+            rules.apply(|| cx.borrowed(|cx| interceptors.run(called, cx, codec, body, &mut out)))
+        });
+        match outcome {
+            Ok(Outcome::Deferred) if is_wanted.get() => return true,
+            Ok(Outcome::Answer | Outcome::Compressed) => self.send(out, None),
+            Ok(Outcome::Shared(chunk)) => self.send(out, Some(*chunk)),
+            Ok(Outcome::Failed(status)) => self.ending.fail(*status),
+            Ok(Outcome::Deferred) => {
+                self.ending
+                    .fail(Status::internal("an interceptor has deferred the answer of an async method"));
+            }
+            Err(payload) => self.panicked(payload),
+        }
+        false
     }
 
     /// Returns the decompressed body of a call that is worth running.

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use coreloop::server::{EndPlace, ServerBuilder, ShedReason};
+use coreloop::interceptor::{EndPlace, ShedReason};
+use coreloop::server::ServerBuilder;
 use coreloop::{Code, Context};
 
 use super::{Case, Scene, TEN_MS, one_worker};

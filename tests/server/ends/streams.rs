@@ -4,7 +4,8 @@ use std::io::Read;
 
 use coreloop::Context;
 use coreloop::codec::{Codec, Plain};
-use coreloop::server::{EndPlace, ServerBuilder, ShedReason};
+use coreloop::interceptor::{EndPlace, ShedReason};
+use coreloop::server::ServerBuilder;
 use coreloop::service::{Kind, Method};
 use coreloop::stream::StreamEvent;
 use coreloop::{Code, Sink, Status};

@@ -5,10 +5,13 @@
 //! the part outside the kernel. With `x16`, sixteen requests come in one read; the figure is for one call.
 
 use std::io::{Read, Write};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use coreloop::Server;
+use coreloop::interceptor::{Admit, AdmitCall, EndedCall, Hooks, Interceptor};
+use coreloop::message::MetadataBuf;
 use coreloop::reactor::Transport;
-use coreloop::server::DetachedServer;
+use coreloop::server::{DetachedServer, ServerBuilder};
 use coreloop::wire::Scheme;
 
 use super::Case;
@@ -63,6 +66,63 @@ pub(super) fn add(cases: &mut Vec<Case>) {
             assert!(is_whole(written, expected, 1));
         }
     }));
+    // With an interceptor that reads a key of the metadata and counts ends.
+    for depth in [1, 16] {
+        let case = Case::new(format!("call/native/x{depth}-intercepted"), move || {
+            let add = |builder: ServerBuilder| builder.interceptor(ReadsAndCounts::default());
+            let (mut server, input, expected) = begun_with(Scheme::Native, depth, add);
+            let input = with_metadata(&input, depth);
+            move || {
+                uncounted(|| server.hold_quick(method_of(Scheme::Native).0));
+                server.feed(&input);
+                let mut written = 0;
+                server.write(|bytes| written += bytes.len());
+                assert!(is_whole(written, expected, depth));
+            }
+        });
+        cases.push(case.operations(depth as u64));
+    }
+}
+
+/// Adds an entry of metadata to each of these native requests, which have none.
+fn with_metadata(input: &[u8], depth: usize) -> Vec<u8> {
+    const HEADER_BYTES: usize = 32;
+    let mut metadata = MetadataBuf::new();
+    metadata.push("authorization", b"Bearer 0123456789abcdef").expect("it is short");
+    let mut output = Vec::new();
+    for request in input.chunks(input.len() / depth) {
+        let (header, body) = request.split_at(HEADER_BYTES);
+        output.extend_from_slice(&header[..6]);
+        output.extend_from_slice(&(metadata.as_bytes().len() as u16).to_le_bytes());
+        output.extend_from_slice(&header[8..]);
+        output.extend_from_slice(metadata.as_bytes());
+        output.extend_from_slice(body);
+    }
+    output
+}
+
+/// Reads one entry of the metadata of each call, and counts the ends of calls.
+#[derive(Default)]
+struct ReadsAndCounts {
+    with_key: AtomicU64,
+    ends: AtomicU64,
+}
+
+impl Interceptor for ReadsAndCounts {
+    fn hooks(&self) -> Hooks {
+        Hooks::ADMIT | Hooks::ON_END
+    }
+
+    fn admit(&self, call: &mut AdmitCall<'_>) -> Admit {
+        if call.metadata().find("authorization").is_some() {
+            self.with_key.fetch_add(1, Ordering::Relaxed);
+        }
+        Admit::Continue
+    }
+
+    fn on_end(&self, _end: &EndedCall<'_>) {
+        self.ends.fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 /// Returns whether these are all the replies. HTTP writes how long a call took, which varies in its number of digits.
@@ -73,14 +133,23 @@ fn is_whole(written: usize, expected: usize, depth: usize) -> bool {
 /// Returns a server whose connection has had its first call, `depth` requests to feed it, and the length of their
 /// replies.
 fn begun(scheme: Scheme, depth: usize) -> (DetachedServer, Vec<u8>, usize) {
+    begun_with(scheme, depth, |builder| builder)
+}
+
+/// As [`begun`], with additions to the server.
+fn begun_with(
+    scheme: Scheme,
+    depth: usize,
+    add: impl FnOnce(ServerBuilder) -> ServerBuilder,
+) -> (DetachedServer, Vec<u8>, usize) {
     // The server's threads have no work here, so the minimum of each suffices.
     let builder = Server::builder().configure(|config| {
         config.cores = 1;
         config.workers = 1;
         config.worker_spin_us = 0;
     });
-    let mut server =
-        DetachedServer::new(coreloop::demo::services(builder)).expect("the demo's services are in order");
+    let mut server = DetachedServer::new(add(coreloop::demo::services(builder)))
+        .expect("the demo's services are in order");
     let bytes = bytes_of(scheme);
     let mut answered = |input: &[u8]| {
         let mut replies = Vec::new();

@@ -36,6 +36,7 @@ pub(super) fn add(cases: &mut Vec<Case>) {
                     scope: &scope,
                     place: 0,
                     deferral: None,
+                    extensions: None,
                 });
                 let call = RunCall {
                     method: index,
