@@ -129,13 +129,6 @@ mod tests {
     }
 
     #[test]
-    fn no_method_becomes_quick_when_each_call_is_timed() {
-        let mut timing = Timing::of_each_call();
-        (0..1_000).for_each(|_| timing.note_exact(0, Duration::ZERO));
-        assert!(!timing.is_quick(0, &request(0, false)));
-    }
-
-    #[test]
     fn a_near_deadline_or_one_way_call_is_timed_alone() {
         let timing = quick();
         assert!(!timing.is_quick(0, &request(TIME_LEFT_US_MIN - 1, false)));

@@ -127,9 +127,7 @@ impl Interceptor for Names {
         }
         self.threads.lock().unwrap().push((std::thread::current().id(), call.is_on_worker()));
         let Some(name) = call.metadata().find("name") else {
-            return Admit::Refuse(
-                Status::unauthenticated("no name").with_retry_after(Duration::from_millis(7)),
-            );
+            return Admit::Refuse(Status::unauthenticated("no name"));
         };
         let name = String::from_utf8_lossy(name).into_owned();
         call.insert(Number(name.len() as u64));
@@ -180,9 +178,7 @@ fn what_an_interceptor_attaches_reaches_the_handler_and_the_end() {
     for (id, (method, _)) in METHODS.into_iter().enumerate() {
         assert_eq!(peer.ask(&named(Frame::call(id as u64, method, 1))).text(), "\"ann 3\"");
     }
-    let refused = peer.ask(&Frame::call(3, "Inline.Who", 1));
-    refused.is(3, Code::Unauthenticated, "no name");
-    assert_eq!(refused.trailer("retry-after-ms"), Some(7));
+    peer.ask(&Frame::call(3, "Inline.Who", 1)).is(3, Code::Unauthenticated, "no name");
     // Ends that the handler does not see: cancelled, deferred, at the deadline, streaming, and a lost connection.
     peer.send(&named(Frame::call(4, "Pooled.Hold", 1)));
     peer.ask(&Frame::of_kind(kind::CANCEL, 4)).is(4, Code::Cancelled, "");
@@ -452,6 +448,8 @@ fn principals_take_turns_on_one_connection() {
         let rig = rig_with(&["127.0.0.1:0"], change, |builder| {
             let builder = builder.method("Pooled.Note2", move |cx: &Context<'_>, n: i64| {
                 started.lock().unwrap().push(cx.principal().unwrap_or_default().to_owned());
+                // Longer than the look-ahead, for which a source may start calls in its turn.
+                std::thread::sleep(Duration::from_millis(1));
                 Ok(n)
             });
             builder.interceptor(names)
@@ -472,7 +470,8 @@ fn principals_take_turns_on_one_connection() {
         order.iter().position(|name| name == "bob").unwrap()
     };
     assert_eq!(starts(FairBy::Connection), 20, "the last of its connection");
-    assert!(starts(FairBy::Principal) <= 2, "the first of its name");
+    let by_principal = starts(FairBy::Principal);
+    assert!(by_principal < 5, "{by_principal} calls were before the first of its name");
 }
 
 #[test]

@@ -83,7 +83,7 @@ fn json_rpc_over_http_has_the_fields_of_its_request() {
     let _turn = serial();
     let (_server, address) = with_tokens();
     let ask = |field: &str| {
-        let body = r#"{"jsonrpc":"2.0","method":"Who.Am","params":1,"id":1}"#;
+        let body = r#"{"jsonrpc":"2.0","method":"Who.Am","params":[1],"id":1}"#;
         let request = format!(
             "POST /rpc HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nConnection: close\r\n{field}\
              Content-Length: {}\r\n\r\n{body}",
@@ -95,8 +95,10 @@ fn json_rpc_over_http_has_the_fields_of_its_request() {
         stream.read_to_string(&mut answer).unwrap();
         answer
     };
-    assert!(ask("Authorization: Bearer token-of-ann\r\n").contains(r#""result":"ann""#));
-    assert!(ask("").contains("-32016"), "{}", ask(""));
+    let answer = ask("Authorization: Bearer token-of-ann\r\n");
+    assert!(answer.contains(r#""result":"ann""#), "{answer}");
+    let answer = ask("");
+    assert!(answer.contains("-32016"), "{answer}");
 }
 
 #[cfg(all(feature = "grpc", feature = "json"))]
