@@ -181,7 +181,7 @@ fn calls_that_are_not_answered_by_their_handlers_end_once() {
     for (scheme, protocol) in SPOKEN {
         let mut scene = scene(|config| {
             (config.workers, config.blocking_threads) = (1, 1);
-            config.limits.run_queue_max = 1;
+            config.method_limits = vec!["Pooled.Gate=1".to_owned()];
         });
         // Each on a connection of its own: some protocols read no further while a call is in flight.
         let clients: Vec<Client> = (0..6).map(|_| scene.client(scheme)).collect();
@@ -189,9 +189,9 @@ fn calls_that_are_not_answered_by_their_handlers_end_once() {
         let second = scene.start(scheme, &clients[1], "Pooled.Double");
         eventually("it has begun", || scene.ends.admitted.load(Ordering::SeqCst) == 2);
         let third = scene.start(scheme, &clients[2], "Pooled.Double");
-        eventually("it waits", || scene.rig.stats().workers.queued == 1);
-        // Shed: the queue is full.
-        scene.ask(scheme, &clients[3], "Pooled.Double", Code::ResourceExhausted);
+        eventually("it has begun", || scene.ends.admitted.load(Ordering::SeqCst) == 3);
+        // Shed, by the limit of the method.
+        scene.ask(scheme, &clients[3], "Pooled.Gate", Code::ResourceExhausted);
         // Its connection is lost, while it waits for its deferred reply.
         let lost = scene.start(scheme, &clients[4], "Inline.Hold");
         scene.held(1);
@@ -281,7 +281,7 @@ fn calls_of_grpc_end_once() {
     let _turn = serial();
     let mut scene = scene(|config| {
         (config.workers, config.blocking_threads) = (1, 1);
-        config.limits.run_queue_max = 1;
+        config.method_limits = vec!["Pooled.Gate=1".to_owned()];
     });
     let mut peer = Http2Peer::connect(&scene.rig.address);
     let mut stream = 1;
@@ -308,12 +308,12 @@ fn calls_of_grpc_end_once() {
         let late = call(&mut scene, &mut peer, &format!("{service}.Hold"), &[("grpc-timeout", "20m")]);
         assert_eq!(peer.answer(late).field("grpc-status"), Some("4"));
     }
-    // A full queue.
+    // Shed, by the limit of the method.
     call(&mut scene, &mut peer, "Pooled.Gate", &[]);
     scene.rig.gate.wait_for(1);
     call(&mut scene, &mut peer, "Pooled.Double", &[]);
     let waiting = call(&mut scene, &mut peer, "Pooled.Double", &[]);
-    let shed = call(&mut scene, &mut peer, "Pooled.Double", &[]);
+    let shed = call(&mut scene, &mut peer, "Pooled.Gate", &[]);
     assert_eq!(peer.answer(shed).field("grpc-status"), Some("8"));
     // Cancelled while it waits.
     peer.cancel(waiting);
