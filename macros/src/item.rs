@@ -2,7 +2,12 @@
 
 use proc_macro2::TokenStream;
 use quote::ToTokens;
-use syn::{Attribute, Error, FnArg, ImplItem, Item, ItemImpl, ItemTrait, Result, Signature, TraitItem};
+use syn::{
+    Attribute, Error, FnArg, ImplItem, Item, ItemImpl, ItemTrait, Result, ReturnType, Signature, TraitItem,
+    TraitItemFn, Type,
+};
+
+use crate::options::RpcOptions;
 
 /// A trait or an impl block.
 pub enum ServiceItem {
@@ -66,8 +71,9 @@ impl ServiceItem {
         }
     }
 
-    /// Removes the `rpc` attributes, which the compiler does not know.
-    pub fn forget_rpc_attributes(&mut self) {
+    /// Rewrites the item as the compiler takes it: without the `rpc` attributes, which it does not know, and with the
+    /// async methods of a contract as functions that return a future which can be sent to another thread.
+    pub fn rewrite(&mut self) {
         match self {
             ServiceItem::Block(block) => block.items.iter_mut().for_each(|item| match item {
                 ImplItem::Fn(item) => forget_in_function(&mut item.attrs, &mut item.sig),
@@ -76,7 +82,12 @@ impl ServiceItem {
                 _ => {}
             }),
             ServiceItem::Contract(contract) => contract.items.iter_mut().for_each(|item| match item {
-                TraitItem::Fn(item) => forget_in_function(&mut item.attrs, &mut item.sig),
+                TraitItem::Fn(item) => {
+                    if !is_skipped(&item.attrs) {
+                        return_future(item);
+                    }
+                    forget_in_function(&mut item.attrs, &mut item.sig);
+                }
                 TraitItem::Const(item) => forget(&mut item.attrs),
                 TraitItem::Type(item) => forget(&mut item.attrs),
                 _ => {}
@@ -91,6 +102,28 @@ impl ToTokens for ServiceItem {
             ServiceItem::Block(block) => block.to_tokens(tokens),
             ServiceItem::Contract(contract) => contract.to_tokens(tokens),
         }
+    }
+}
+
+fn is_skipped(attrs: &[Attribute]) -> bool {
+    RpcOptions::parse(attrs).is_ok_and(|options| options.is_skipped)
+}
+
+/// Rewrites `async fn f(…) -> R` as `fn f(…) -> impl Future<Output = R> + Send`. An implementation may still be written
+/// with `async`.
+fn return_future(function: &mut TraitItemFn) {
+    if function.sig.asyncness.take().is_none() {
+        return;
+    }
+    let output: Type = match &function.sig.output {
+        ReturnType::Default => syn::parse_quote!(()),
+        ReturnType::Type(_, ty) => (**ty).clone(),
+    };
+    function.sig.output = syn::parse_quote! {
+        -> impl ::core::future::Future<Output = #output> + ::core::marker::Send
+    };
+    if let Some(body) = &mut function.default {
+        *body = syn::parse_quote!({ async move #body });
     }
 }
 

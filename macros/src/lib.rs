@@ -148,7 +148,7 @@ fn expand(options: TokenStream, item: TokenStream) -> TokenStream {
         Err(error) => return with_error(&item, &error),
     };
     let model = model::Model::of(options, &service);
-    service.forget_rpc_attributes();
+    service.rewrite();
     match model {
         Ok(model) => {
             let support = model.support();

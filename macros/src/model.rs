@@ -116,6 +116,10 @@ impl Model {
             return self.without_receiver(attrs, sig);
         }
         let mut form = Form::of(sig, self.options.rename_all)?;
+        if let (true, Some(kind)) = (form.is_async, &options.kind_given) {
+            let message = format!("`{kind}` contradicts `async`: the future runs on the server's executor");
+            return Err(Error::new_spanned(kind, message));
+        }
         form.reply = self.outside(&form.reply)?;
         form.argument.map_types(|ty| self.outside(ty))?;
         if let (Argument::None, Some(path)) = (&form.argument, &options.argument) {

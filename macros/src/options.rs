@@ -159,6 +159,8 @@ pub struct RpcOptions {
     pub name: Option<LitStr>,
     /// Where the method runs.
     pub kind: Kind,
+    /// The option that says so, if there is one.
+    pub kind_given: Option<Ident>,
     /// The method changes nothing.
     pub is_idempotent: bool,
     /// The function that describes the argument.
@@ -201,6 +203,7 @@ impl RpcOptions {
                 Ok(())
             })?;
         }
+        options.kind_given = kind;
         if options.is_skipped
             && let Some(other) = seen.keys.iter().find(|key| *key != "skip")
         {

@@ -133,7 +133,8 @@ fn made(
     let handler = handler(method, callee, support);
     // The compiler reports a reply that cannot be written here.
     let (argument_marker, reply_marker) = located_markers(method);
-    let create = quote!(#support::method(#argument_marker, #reply_marker, #name, handler)?);
+    let constructor = if method.form.is_async { quote!(async_method) } else { quote!(method) };
+    let create = quote!(#support::#constructor(#argument_marker, #reply_marker, #name, handler)?);
     let create = located(create, method.form.reply.span());
     let create = match method.form.shape() {
         Shape::Unary => create,
@@ -151,6 +152,7 @@ fn made(
         Kind::Pooled => quote!(Pooled),
         Kind::Blocking => quote!(Blocking),
     };
+    let kind = (!method.form.is_async).then(|| quote!(.kind(#support::Kind::#kind)));
     let documented = (!docs.is_empty()).then(|| quote!(.docs(#docs)));
     let is_deferred = method.form.answer == Answer::Deferred;
     let deferring = is_deferred.then(|| quote!(.deferring()));
@@ -161,7 +163,7 @@ fn made(
         #items
         let (argument_marker, reply_marker) = (#argument, #reply);
         let handler = #handler;
-        #create.kind(#support::Kind::#kind) #documented #deferring #idempotent #sharing
+        #create #kind #documented #deferring #idempotent #sharing
     }}
 }
 
@@ -187,6 +189,25 @@ fn handler(method: &Method, callee: &Callee, support: &TokenStream) -> TokenStre
     };
     let is_deferred = method.form.answer == Answer::Deferred;
     let (argument_marker, reply_marker) = located_markers(method);
+    if method.form.is_async {
+        let future = match method.form.shape() {
+            Shape::Unary => quote!(async_unary),
+            Shape::ServerStream => quote!(async_server_stream),
+            Shape::ClientStream => quote!(async_client_stream),
+            Shape::Bidirectional => quote!(async_bidirectional),
+        };
+        let answer = (method.form.answer == Answer::Sink).then(|| quote!(, answer));
+        let call = quote_spanned! {method.result_span=>
+            #support::result(#function(#receiver, cx #passed #answer).await)
+        };
+        let create = quote! {
+            #support::#future(#argument_marker, #reply_marker, move |cx, #pattern #answer| {
+                let service = #support::Arc::clone(&service);
+                async move { #call }
+            })
+        };
+        return located(create, method.argument_span());
+    }
     // Of a streaming method only the call itself is generated.
     let stream_handler = match method.form.shape() {
         Shape::Unary => None,

@@ -69,6 +69,8 @@ pub struct Form {
     pub reply: Type,
     /// How the reply is given.
     pub answer: Answer,
+    /// The function is `async`.
+    pub is_async: bool,
 }
 
 impl Form {
@@ -81,12 +83,16 @@ impl Form {
         let parameters = Parameter::all_of(sig)?;
         let mut types: Vec<&Type> = parameters.iter().map(|parameter| parameter.ty).collect();
         match types.first() {
+            Some(first) if sig.asyncness.is_some() => check_owned_context(first)?,
             Some(first) => check_context(first)?,
             None => {
+                let start = match sig.asyncness {
+                    Some(_) => format!("async fn {}(&self, cx: OwnedContext, …)", sig.ident),
+                    None => format!("fn {}(&self, cx: &Context, …)", sig.ident),
+                };
                 let message = format!(
-                    "a method takes the call's context: expected `fn {}(&self, cx: &Context, …)`; \
-                     a helper function is marked `#[rpc(skip)]`",
-                    sig.ident
+                    "a method takes the call's context: expected `{start}`; a helper function is marked \
+                     `#[rpc(skip)]`"
                 );
                 return Err(Error::new_spanned(&sig.ident, message));
             }
@@ -104,7 +110,11 @@ impl Form {
         for parameter in [&parameters[..1], nameless].concat() {
             parameter.refuse_name()?;
         }
-        Ok(Form { argument, reply, answer })
+        let is_async = sig.asyncness.is_some();
+        if is_async {
+            check_async(&parameters, &argument, answer)?;
+        }
+        Ok(Form { argument, reply, answer, is_async })
     }
 
     /// Returns the shape of its calls.
@@ -215,11 +225,6 @@ impl Argument {
 }
 
 fn check_qualifiers(sig: &Signature) -> Result<()> {
-    if let Some(asyncness) = &sig.asyncness {
-        let message = "methods run on plain threads: remove `async`; to answer later, take a `Reply<R>` as the \
-                       last parameter and return nothing";
-        return Err(Error::new_spanned(asyncness, message));
-    }
     if let Safety::Unsafe(token) = &sig.safety {
         return Err(Error::new_spanned(token, "a method cannot be `unsafe`: any peer can call it"));
     }
@@ -251,11 +256,48 @@ fn check_context(ty: &Type) -> Result<()> {
             None => Ok(()),
         },
         ty if is_named(ty, "Context") => Err(Error::new_spanned(ty, "expected `&Context`, by reference")),
+        ty if is_named(ty, "OwnedContext") => {
+            let message = "an `OwnedContext` is for async methods: expected `&Context`, or `async fn`";
+            Err(Error::new_spanned(ty, message))
+        }
         ty => Err(Error::new_spanned(
             ty,
             "expected `&Context` as the first parameter after `&self`; the argument is the second",
         )),
     }
+}
+
+fn check_owned_context(ty: &Type) -> Result<()> {
+    if is_named(ty, "OwnedContext") {
+        return Ok(());
+    }
+    let message = match ty {
+        Type::Reference(reference) if is_named(&reference.elem, "OwnedContext") => {
+            "expected `OwnedContext`, by value: the future owns it"
+        }
+        Type::Reference(reference) if is_named(&reference.elem, "Context") => {
+            "a `Context` is borrowed from the thread that runs a call, which an async method does not hold: expected \
+             `cx: OwnedContext`"
+        }
+        _ => "expected `OwnedContext` as the first parameter after `&self`; the argument is the second",
+    };
+    Err(Error::new_spanned(ty, message))
+}
+
+/// Checks what an async method cannot have.
+fn check_async(parameters: &[Parameter<'_>], argument: &Argument, answer: Answer) -> Result<()> {
+    if answer == Answer::Deferred {
+        let reply = parameters.last().map(|parameter| parameter.ty);
+        let message = "an async method returns its result, and holds no thread until then: remove the `Reply` and \
+                       return `Result<R, E>`";
+        return Err(Error::new_spanned(reply, message));
+    }
+    if let Argument::Fixed(_) | Argument::Raw = argument {
+        let message = "an async method owns its argument, since the bytes that it could borrow from are gone before it \
+                       ends: take `T` or `Bytes`";
+        return Err(Error::new_spanned(parameters[1].ty, message));
+    }
+    Ok(())
 }
 
 /// Checks that a `Stream<M>` or a `Sink<M>` is passed by value and has messages of one type.

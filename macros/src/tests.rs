@@ -317,3 +317,40 @@ fn several_arguments_are_fields_of_a_struct() {
     );
     assert!(!text.contains("#[rpc"), "{text}");
 }
+
+const QUOTE: &str = "async fn quote(&self, cx: OwnedContext, symbol: String) -> Result<u64, Status>";
+
+#[test]
+fn an_async_method_of_a_contract_returns_a_future_that_can_be_sent() {
+    let text = expanded_item(
+        "",
+        &format!("trait Market {{ {QUOTE}; {} {{ Ok(1) }} }}", QUOTE.replace("quote", "last")),
+    );
+    assert_has(
+        &text,
+        &[
+            "fn quote(&self, cx: OwnedContext, symbol: String) -> impl ::core::future::Future<Output = \
+             Result<u64, Status>> + ::core::marker::Send;",
+            "Result<u64, Status>> + ::core::marker::Send { async move { Ok(1) } }",
+            "::coreloop::macro_support::async_method(argument_marker, reply_marker, \"Market.Quote\", handler)",
+            "async_unary(argument_marker, reply_marker, move |cx, argument| {",
+            "async move { ::coreloop::macro_support::result(<T as Market>::quote(&service.implementation, cx, \
+             argument).await) }",
+        ],
+    );
+    assert!(!text.contains("asyncfn") && !text.contains(".kind("), "{text}");
+    let block = expanded("", &format!("{QUOTE} {{ Ok(1) }}"));
+    assert_has(
+        &block,
+        &["async fn quote(&self", "async_unary(", "Self::quote(&service, cx, argument).await"],
+    );
+    for wrong in [
+        "async fn f(&self, cx: &Context) -> Result<(), Status> {}",
+        "async fn f(&self, cx: OwnedContext, x: &u8) -> Result<u8, Status> {}",
+        "async fn f(&self, cx: OwnedContext, reply: Reply<u8>) {}",
+        "#[rpc(blocking)] async fn f(&self, cx: OwnedContext) -> Result<(), Status> {}",
+        "fn f(&self, cx: OwnedContext) -> Result<(), Status> {}",
+    ] {
+        assert!(expanded("", wrong).contains("compile_error"), "{wrong}");
+    }
+}

@@ -8,6 +8,7 @@ mod common;
 mod arguments;
 mod codecs;
 mod contracts;
+mod futures;
 mod service;
 mod streams;
 mod versions;
