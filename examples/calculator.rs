@@ -6,7 +6,7 @@ use std::error::Error;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use coreloop::client::{CallError, Direct};
-use coreloop::poller::signals;
+use coreloop::signals;
 use coreloop::{Code, Context, Server, Status};
 use serde::{Deserialize, Serialize};
 

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
 use coreloop::client::Direct;
-use coreloop::config::{Config, Limits};
+use coreloop::config::Config;
 use coreloop::{Context, Server, Status};
 
 /// The program's own state, which it also serves over the network.
@@ -47,18 +47,13 @@ fn main() -> Result<(), Box<dyn Error>> {
         move || grow(&plant)
     });
 
-    let config = Config {
-        listen: vec!["127.0.0.1:0".to_owned()],
-        cores: 1,
-        workers: 1,
-        limits: Limits {
-            connections_max: 100,
-            frame_bytes_max: 1 << 20,
-            drain_ms: 1_000,
-            ..Limits::default()
-        },
-        ..Config::default()
-    };
+    let mut config = Config::default();
+    config.listen = vec!["127.0.0.1:0".to_owned()];
+    config.cores = 1;
+    config.workers = 1;
+    config.limits.connections_max = 100;
+    config.limits.frame_bytes_max = 1 << 20;
+    config.limits.drain_ms = 1_000;
     // From here on the server has its own threads; this thread continues.
     let server = Server::builder().config(config).service_arc(plant.clone()).start()?;
     let address = server.addresses()[0].to_string();

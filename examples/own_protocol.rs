@@ -18,9 +18,11 @@ use std::error::Error;
 use std::sync::Arc;
 
 use coreloop::codec::Codec;
-use coreloop::message::{Message, Outgoing, Refusal, Request, SendBody, Span, method_hash};
-use coreloop::poller::signals;
-use coreloop::wire::{AddedProtocol, Broken, DrainNotice, Out, Protocol, Received, ServerContext};
+use coreloop::protocol::{
+    AddedProtocol, Broken, DrainNotice, Message, Out, Outgoing, Protocol, Received, Refusal, Request,
+    SendBody, ServerContext, Span, method_hash,
+};
+use coreloop::signals;
 use coreloop::{Code, Context, Server, Status};
 
 struct Math;

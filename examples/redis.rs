@@ -1,10 +1,11 @@
 //! PING, SET, GET and DEL of the Redis protocol, on the bare reactor: `redis [ADDR]`. Data is never evicted.
 use std::collections::HashMap;
 
-use coreloop::context::Peer;
-use coreloop::poller::{Key, signals};
+use coreloop::Peer;
+use coreloop::protocol::{Out, Protocol, Received};
+use coreloop::reactor::Key;
 use coreloop::reactor::{App, ConnCx, Reactor, ReactorConfig};
-use coreloop::wire::{Out, Protocol, Received};
+use coreloop::signals;
 
 const COMMAND_BYTES_MAX: usize = 16 << 20;
 const LINE_BYTES_MAX: usize = 4096;

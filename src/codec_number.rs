@@ -8,6 +8,7 @@ use std::fmt;
 
 /// The encoding of a body. It takes one byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
 pub enum Codec {
     /// The body is the value itself, a byte string. Only for methods over byte strings.
     Raw,

@@ -29,6 +29,7 @@ use crate::status::{Code, Status};
 
 /// The peer of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Peer {
     /// A TCP connection from that address.
     Tcp(SocketAddr),

@@ -41,46 +41,116 @@
 //! | pure logic | [`wire`], [`codec`], [`policy`] |
 //! | words | [`message`], [`method_name`], [`context`], [`status`], [`config`], [`stats`] |
 //! | tools | [`poller`], [`bufpool`] |
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![forbid(unsafe_code)]
+#![cfg_attr(not(feature = "bench-internals"), deny(missing_debug_implementations))]
+// Smaller builds have parts that only another feature, a test or a tool uses. What is unused is reported for the whole
+// crate, which the checks of this repository build.
+#![cfg_attr(
+    not(all(feature = "demo", feature = "config-file", feature = "bench-internals")),
+    allow(dead_code, unused_imports)
+)]
 
+#[cfg(any(feature = "gob", feature = "http"))]
+mod calendar;
+#[cfg(feature = "client")]
 pub mod client;
 pub mod codec;
 mod codec_number;
 pub mod config;
+#[cfg(feature = "bench-internals")]
+#[doc(hidden)]
 pub mod conn;
+#[cfg(not(feature = "bench-internals"))]
+mod conn;
+#[cfg(feature = "bench-internals")]
+#[doc(hidden)]
 pub mod context;
+#[cfg(not(feature = "bench-internals"))]
+mod context;
+mod debug;
 #[cfg(feature = "demo")]
 pub mod demo;
 mod error_text;
 pub mod extensions;
 #[cfg(feature = "json")]
 mod json_text;
+#[cfg(feature = "bench-internals")]
+#[doc(hidden)]
 pub mod mailbox;
+#[cfg(not(feature = "bench-internals"))]
+mod mailbox;
+#[cfg(feature = "bench-internals")]
+#[doc(hidden)]
 pub mod message;
+#[cfg(not(feature = "bench-internals"))]
+mod message;
+#[cfg(feature = "bench-internals")]
+#[doc(hidden)]
 pub mod method_name;
+#[cfg(not(feature = "bench-internals"))]
+mod method_name;
+#[cfg(feature = "bench-internals")]
+#[doc(hidden)]
 pub mod policy;
+#[cfg(not(feature = "bench-internals"))]
+mod policy;
+pub mod protocol;
 pub mod reactor;
+#[cfg(feature = "server")]
 pub mod server;
 pub mod service;
+#[cfg(feature = "bench-internals")]
+#[doc(hidden)]
 pub mod stats;
+#[cfg(not(feature = "bench-internals"))]
+mod stats;
+#[cfg(feature = "bench-internals")]
+#[doc(hidden)]
 pub mod status;
+#[cfg(not(feature = "bench-internals"))]
+mod status;
 pub mod stream;
 mod threads;
+#[cfg(feature = "bench-internals")]
+#[doc(hidden)]
 pub mod transport;
+#[cfg(not(feature = "bench-internals"))]
+mod transport;
+#[cfg(feature = "bench-internals")]
+#[doc(hidden)]
 pub mod wire;
+#[cfg(not(feature = "bench-internals"))]
+mod wire;
+#[cfg(all(feature = "server", feature = "bench-internals"))]
+#[doc(hidden)]
 pub mod workers;
+#[cfg(all(feature = "server", not(feature = "bench-internals")))]
+mod workers;
 
+#[cfg(feature = "bench-internals")]
+#[doc(hidden)]
 pub use coreloop_bufpool as bufpool;
+#[cfg(feature = "bench-internals")]
+#[doc(hidden)]
 pub use coreloop_poller as poller;
 
+#[cfg(feature = "signals")]
+pub use coreloop_poller::signals;
+
 pub use codec::Bytes;
-pub use context::{Context, OwnedContext};
+pub use context::{Context, OwnedContext, Peer};
 #[cfg(feature = "macros")]
 pub use coreloop_macros::service;
+pub use message::{Metadata, MetadataBuf, Priority};
 pub use method_name::MethodName;
+#[cfg(feature = "server")]
 pub use server::{Error, Server};
+pub use service::Reply;
+#[cfg(feature = "server")]
+pub use service::Service;
+#[cfg(feature = "server")]
 pub use service::interceptor;
-pub use service::{Reply, Service};
 pub use status::{Code, Status};
 pub use stream::{Sink, Stream, StreamEvent};
 

@@ -15,6 +15,7 @@ use std::marker::PhantomData;
 use crate::codec::protobuf::{
     AsProtobuf, Converted, ConvertedLists, Lists, Messages, Protobuf, ProtobufForm, Scalars,
 };
+#[cfg(feature = "server")]
 use crate::service::{futures, streaming};
 
 pub use std::boxed::Box;
@@ -26,6 +27,7 @@ pub use std::vec::Vec;
 
 pub use coreloop_bufpool::Chunk;
 
+#[cfg(feature = "client")]
 pub use crate::client::{
     CallError, CallOptions, Caller, Chat, Client, InFlight, MethodId, Starter, StreamCaller, ToAddress,
     Upload,
@@ -39,8 +41,11 @@ pub use crate::codec::{
 };
 pub use crate::config::MissingFields;
 pub use crate::context::{Context, Outcome, OwnedContext};
+#[cfg(feature = "server")]
 pub use crate::service::futures::AsyncHandler;
-pub use crate::service::{CallShape, Handler, Kind, Method, RegisterError, Reply, Service, refuse_argument};
+pub use crate::service::{CallShape, Handler, Kind, RegisterError, Reply, refuse_argument};
+#[cfg(feature = "server")]
+pub use crate::service::{Method, Service};
 pub use crate::status::Status;
 pub use crate::stream::{Sink, Stream};
 
@@ -165,6 +170,7 @@ pub fn result<R, E: Into<Status>>(result: Result<R, E>) -> Result<R, Status> {
 /// # Errors
 ///
 /// As [`Method::new`].
+#[cfg(feature = "server")]
 pub fn method<A: Argument, R: ReplyEncode>(
     _argument: A,
     _reply: R,
@@ -210,16 +216,19 @@ pub fn take_reply<R: ReplyEncode>(
 }
 
 /// Marks the argument of a method as a struct of several arguments.
+#[cfg(feature = "server")]
 pub fn with_several_arguments(method: Method) -> Method {
     method.several_arguments()
 }
 
 /// Sets the shape of a method whose argument or result is a stream.
+#[cfg(feature = "server")]
 pub fn with_shape(method: Method, shape: CallShape) -> Method {
     method.streaming(shape)
 }
 
 /// Returns the handler of a method that takes one argument and sends a stream.
+#[cfg(feature = "server")]
 pub fn server_stream<A: Argument, M: StreamItem>(
     _argument: A,
     _message: M,
@@ -229,6 +238,7 @@ pub fn server_stream<A: Argument, M: StreamItem>(
 }
 
 /// Returns the handler of a method that takes a stream and returns one result.
+#[cfg(feature = "server")]
 pub fn client_stream<M: StreamItem, R: ReplyEncode>(
     _message: M,
     _reply: R,
@@ -238,6 +248,7 @@ pub fn client_stream<M: StreamItem, R: ReplyEncode>(
 }
 
 /// Returns the handler of a method that takes a stream and sends its one result later.
+#[cfg(feature = "server")]
 pub fn client_stream_deferring<M: StreamItem, R: ReplyEncode + 'static>(
     _message: M,
     _reply: R,
@@ -247,6 +258,7 @@ pub fn client_stream_deferring<M: StreamItem, R: ReplyEncode + 'static>(
 }
 
 /// Returns the handler of a method that takes a stream and sends a stream.
+#[cfg(feature = "server")]
 pub fn bidirectional<M: StreamItem, N: StreamItem>(
     _received: M,
     _sent: N,
@@ -266,6 +278,7 @@ pub fn bidirectional<M: StreamItem, N: StreamItem>(
 /// # Errors
 ///
 /// As [`Method::new`].
+#[cfg(feature = "server")]
 pub fn async_method<A: Argument, R: ReplyEncode>(
     _argument: A,
     _reply: R,
@@ -276,6 +289,7 @@ pub fn async_method<A: Argument, R: ReplyEncode>(
 }
 
 /// Returns the handler of an async method with one argument and one result.
+#[cfg(feature = "server")]
 pub fn async_unary<A, R, T, F>(
     _argument: A,
     _reply: R,
@@ -290,6 +304,7 @@ where
 }
 
 /// Returns the handler of an async method that takes one argument and sends a stream.
+#[cfg(feature = "server")]
 pub fn async_server_stream<A, M, T, F>(
     _argument: A,
     _message: M,
@@ -304,6 +319,7 @@ where
 }
 
 /// Returns the handler of an async method that takes a stream and returns one result.
+#[cfg(feature = "server")]
 pub fn async_client_stream<M, R, F>(
     _message: M,
     _reply: R,
@@ -318,6 +334,7 @@ where
 }
 
 /// Returns the handler of an async method that takes a stream and sends a stream.
+#[cfg(feature = "server")]
 pub fn async_bidirectional<M, N, F>(
     _received: M,
     _sent: N,
@@ -336,6 +353,7 @@ where
 /// # Errors
 ///
 /// As [`Caller::call`].
+#[cfg(feature = "client")]
 #[inline]
 pub fn call<C: Caller, A: ArgumentEncode, R: ReplyDecode>(
     caller: &C,
@@ -351,6 +369,7 @@ pub fn call<C: Caller, A: ArgumentEncode, R: ReplyDecode>(
 /// # Errors
 ///
 /// As [`StreamCaller::server_stream`].
+#[cfg(feature = "client")]
 pub fn start_server_stream<C: StreamCaller, A: ArgumentEncode, M: StreamItem>(
     caller: &C,
     (_argument, _message): (A, M),
@@ -365,6 +384,7 @@ pub fn start_server_stream<C: StreamCaller, A: ArgumentEncode, M: StreamItem>(
 /// # Errors
 ///
 /// As [`StreamCaller::client_stream`].
+#[cfg(feature = "client")]
 pub fn start_client_stream<C: StreamCaller, M: StreamItem, R: ReplyDecode>(
     caller: &C,
     (_message, _reply): (M, R),
@@ -378,6 +398,7 @@ pub fn start_client_stream<C: StreamCaller, M: StreamItem, R: ReplyDecode>(
 /// # Errors
 ///
 /// As [`StreamCaller::bidirectional`].
+#[cfg(feature = "client")]
 pub fn start_bidirectional<C: StreamCaller, M: StreamItem, N: StreamItem>(
     caller: &C,
     (_sent, _received): (M, N),
@@ -387,6 +408,7 @@ pub fn start_bidirectional<C: StreamCaller, M: StreamItem, N: StreamItem>(
 }
 
 /// Starts a call.
+#[cfg(feature = "client")]
 #[inline]
 pub fn start<C: Starter, A: ArgumentEncode, R: ReplyDecode>(
     starter: &C,
@@ -398,6 +420,7 @@ pub fn start<C: Starter, A: ArgumentEncode, R: ReplyDecode>(
 }
 
 /// Starts a call whose result is passed to a function.
+#[cfg(feature = "client")]
 #[inline]
 pub fn start_then<C: Starter, A: ArgumentEncode, R: ReplyDecode>(
     starter: &C,
@@ -414,6 +437,7 @@ pub fn start_then<C: Starter, A: ArgumentEncode, R: ReplyDecode>(
 /// # Errors
 ///
 /// As [`Starter::start_one_way`].
+#[cfg(feature = "client")]
 #[inline]
 pub fn start_one_way<C: Starter, A: ArgumentEncode>(
     starter: &C,
@@ -425,15 +449,33 @@ pub fn start_one_way<C: Starter, A: ArgumentEncode>(
 }
 
 /// The code of a service's server: nothing where the server is not compiled in.
+#[cfg(feature = "server")]
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __server_items {
     ($($items:tt)*) => { $($items)* };
 }
 
+/// Nothing: see the macro for builds with the feature.
+#[cfg(not(feature = "server"))]
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __server_items {
+    ($($items:tt)*) => {};
+}
+
 /// The code of a service's client: nothing where the client is not compiled in.
+#[cfg(feature = "client")]
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __client_items {
     ($($items:tt)*) => { $($items)* };
+}
+
+/// Nothing: see the macro for builds with the feature.
+#[cfg(not(feature = "client"))]
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __client_items {
+    ($($items:tt)*) => {};
 }

@@ -84,7 +84,7 @@ impl fmt::Debug for Span {
 /// Vo; draft-eastlake-fnv).
 ///
 /// ```
-/// assert_eq!(coreloop::message::method_hash("Arith.Multiply"), 0xfb82_3841);
+/// assert_eq!(coreloop::protocol::method_hash("Arith.Multiply"), 0xfb82_3841);
 /// ```
 pub const fn method_hash(name: &str) -> u32 {
     fnv1a32(name.as_bytes())
@@ -107,6 +107,7 @@ pub const fn fnv1a32(bytes: &[u8]) -> u32 {
 
 /// A decoded message from a peer.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Message {
     /// A call with its argument, which is complete.
     Request(Request),
@@ -282,6 +283,7 @@ impl SendBody<'_> {
 
 /// A message to a peer.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum Outgoing<'a> {
     /// An answer (the server's side).
     Reply(OutgoingReply<'a>),

@@ -14,7 +14,7 @@ use std::fmt;
 /// [`BYTES_MAX`](MethodName::BYTES_MAX) bytes. Letters of any script are allowed, and names are case-sensitive.
 ///
 /// ```
-/// use coreloop::method_name::MethodName;
+/// use coreloop::MethodName;
 ///
 /// let name = MethodName::parse("shop.v1.Orders.Price")?;
 /// assert_eq!((name.package(), name.service(), name.method()), (Some("shop.v1"), "shop.v1.Orders", "Price"));
@@ -142,7 +142,7 @@ impl<'a> MethodName<'a> {
     /// plain that [`http_path`](MethodName::http_path) writes otherwise) belongs to no method.
     ///
     /// ```
-    /// use coreloop::method_name::MethodName;
+    /// use coreloop::MethodName;
     ///
     /// let mut buffer = [0; MethodName::BYTES_MAX];
     /// let name = MethodName::from_http_path("/shop.Orders/%50rice", &mut buffer).unwrap();

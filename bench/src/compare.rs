@@ -32,7 +32,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use coreloop::poller::signals;
+use coreloop::signals;
 
 use crate::console;
 use crate::loadgen::Ending;

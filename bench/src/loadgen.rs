@@ -41,7 +41,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use coreloop::poller::signals;
+use coreloop::signals;
 use coreloop::{Server, demo};
 use serde::Serialize;
 

@@ -186,7 +186,7 @@ pub fn allowed_cores() -> io::Result<Vec<usize>> {
 /// this program by SIGXFSZ. Programs that it starts have the signal's default.
 pub fn refuse_file_size_signal() {
     // If the system refuses, the signal keeps its default.
-    let _ = coreloop::poller::signals::refuse_file_size_signal();
+    let _ = coreloop::signals::refuse_file_size_signal();
 }
 
 /// Raises the soft limit of open files to the hard one, for this process and its children.

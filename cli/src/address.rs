@@ -3,8 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use coreloop::client::Scheme;
 use coreloop::reactor::{Address, AddressError};
-use coreloop::wire::Scheme;
 
 /// The address of a server, and the protocol to use.
 #[derive(Clone, Debug, PartialEq, Eq)]

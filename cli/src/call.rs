@@ -10,9 +10,9 @@ mod streaming;
 use std::io::{self, Read, Write};
 use std::time::{Duration, Instant};
 
+use coreloop::client::Scheme;
 use coreloop::client::Times;
 use coreloop::codec::Codec;
-use coreloop::wire::Scheme;
 use serde::de::IgnoredAny;
 
 use crate::args::{CallArgs, CodecName};

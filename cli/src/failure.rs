@@ -78,7 +78,7 @@ mod tests {
                 "resource_exhausted: the argument or its metadata have 9 bytes; the limit is 8",
             ),
             (
-                CallError::Broken(coreloop::wire::Broken::Version(2)),
+                CallError::Broken(coreloop::protocol::Broken::Version(2)),
                 "unavailable: the server violated the protocol: expected frame version 1; found 2",
             ),
         ] {

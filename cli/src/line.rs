@@ -6,11 +6,11 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use coreloop::client::Scheme;
 use coreloop::client::{CallError, Client, Direct, Times};
 use coreloop::codec::Codec;
 use coreloop::codec::gob::dynamic::{decode_json, encode_json};
-use coreloop::service::builtin::MethodInfo;
-use coreloop::wire::Scheme;
+use coreloop::service::MethodInfo;
 use serde_json::Value;
 
 use crate::address::Target;

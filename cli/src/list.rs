@@ -2,7 +2,7 @@
 
 use coreloop::Code;
 use coreloop::client::CallError;
-use coreloop::service::builtin::MethodInfo;
+use coreloop::service::MethodInfo;
 
 use crate::args::ListArgs;
 use crate::failure::Failure;

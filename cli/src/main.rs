@@ -19,7 +19,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use clap::error::ErrorKind;
-use coreloop::poller::signals;
+use coreloop::signals;
 
 use crate::args::{Args, Command, ServeArgs};
 use crate::failure::Failure;

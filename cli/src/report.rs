@@ -5,8 +5,8 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use coreloop::server::Snapshot;
 use coreloop::server::Stopper;
-use coreloop::stats::Snapshot;
 
 /// The most important numbers of a server.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -157,21 +157,21 @@ fn tick(stats: &Snapshot, since: Duration, every: Duration, calls_before: &mut u
 
 #[cfg(test)]
 mod tests {
-    use coreloop::stats::MethodSnapshot;
+    use coreloop::server::MethodSnapshot;
 
     use super::*;
 
     fn stats() -> Snapshot {
-        let method = |calls, answers: &[(&'static str, u64)]| MethodSnapshot {
-            calls,
-            answers: answers.to_vec(),
-            ..MethodSnapshot::default()
+        let method = |calls, answers: &[(&'static str, u64)]| {
+            let mut method = MethodSnapshot::default();
+            method.calls = calls;
+            method.answers = answers.to_vec();
+            method
         };
-        Snapshot {
-            methods: vec![method(10, &[("ok", 8), ("not_found", 1)]), method(5, &[("not_found", 5)])],
-            refused: vec![("unimplemented", 2), ("internal", 0)],
-            ..Snapshot::default()
-        }
+        let mut stats = Snapshot::default();
+        stats.methods = vec![method(10, &[("ok", 8), ("not_found", 1)]), method(5, &[("not_found", 5)])];
+        stats.refused = vec![("unimplemented", 2), ("internal", 0)];
+        stats
     }
 
     #[test]

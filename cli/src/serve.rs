@@ -8,10 +8,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use coreloop::config::{ConfigError, ConfigWarning, Layers, Resolved, split_listen};
-use coreloop::poller::{os, quota, signals};
 use coreloop::reactor::Address;
 use coreloop::server::Stopper;
+use coreloop::signals;
 use coreloop::{Server, demo};
+use coreloop_poller::{os, quota};
 
 use crate::args::ServeArgs;
 use crate::failure::Failure;

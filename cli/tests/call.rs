@@ -3,7 +3,7 @@
 mod common;
 
 use common::{Served, run, run_with_input, run_with_open_input};
-use coreloop::wire::Scheme;
+use coreloop::client::Scheme;
 
 #[test]
 fn every_demo_method_answers() {

@@ -11,7 +11,7 @@ use std::time::Instant;
 use common::{PATIENCE, Served};
 use coreloop::client::{CallError, Direct};
 use coreloop::codec::Codec;
-use coreloop::message::{OutgoingCall, SendBody, method_hash};
+use coreloop::protocol::{OutgoingCall, SendBody, method_hash};
 use coreloop::wire::native::request_header;
 use coreloop::wire::native::{HEADER_BYTES, ping};
 

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use common::{PATIENCE, Served, coreloop};
 use coreloop::codec::Codec;
-use coreloop::message::{OutgoingCall, SendBody, method_hash};
+use coreloop::protocol::{OutgoingCall, SendBody, method_hash};
 use coreloop::service::Kind;
 use coreloop::wire::native::ping;
 use coreloop::wire::native::request_header;

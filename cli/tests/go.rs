@@ -13,10 +13,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
 
+use coreloop::Code;
 use coreloop::client::{CallError, Caller, Client, MethodId};
 use coreloop::codec::{Bytes, Codec, Plain, encode_plain};
 use coreloop::demo::{Args, ArithClient, EchoClient, Quotient, User, UsersClient};
-use coreloop::status::Code;
 use coreloop::{Context, Server};
 use serde::{Deserialize, Serialize};
 use tempfile::TempDir;

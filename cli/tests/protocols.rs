@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 use common::{Ran, Served, run};
-use coreloop::wire::Scheme;
+use coreloop::client::Scheme;
 use serde_json::{Value, json};
 
 /// Addresses of one server in every protocol that this build supports.

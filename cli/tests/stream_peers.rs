@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use common::{PATIENCE, coreloop};
 use coreloop::client::Client;
 use coreloop::codec::{Codec, Plain};
-use coreloop::message::method_hash;
+use coreloop::protocol::method_hash;
 use coreloop::service::{Kind, Method};
 use coreloop::stream::Sink;
 use coreloop::{Server, demo};

@@ -8,7 +8,9 @@ use std::process::Command;
 
 use common::{PATIENCE, Ran, Served};
 use coreloop::Code;
-use coreloop::message::{Metadata, method_hash, trailers};
+use coreloop::Metadata;
+use coreloop::message::trailers;
+use coreloop::protocol::method_hash;
 
 const DOCS: &str = include_str!("../../docs/wire.md");
 

@@ -8,6 +8,7 @@ use crate::policy::backoff::Backoff;
 
 /// What happens to a call when `in_flight_max` calls are in flight.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum WhenFull {
     /// The call waits for a free place, until its deadline; at most `waiting_max` calls do.
     #[default]
@@ -18,6 +19,7 @@ pub enum WhenFull {
 
 /// The limits of a client, for each of its endpoints (addresses). Sizes are in bytes, times in milliseconds.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ClientConfig {
     /// Time to resolve the name and connect. Default 5 000. At the limit: the calls that wait for the connection fail
     /// with [`CallError::Connect`](super::CallError::Connect). Too small: slow links never connect. Too large:

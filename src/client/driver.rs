@@ -19,6 +19,7 @@ const FOR_EVER_MS: u64 = 1_000 * 86_400 * 3_650;
 /// The settings of a [`Driver`]: how its thread runs, and its timeouts for every connection. Times are in
 /// milliseconds, unless the name has another unit.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct DriverConfig {
     /// Microseconds for which the thread polls without sleeping when it is idle. Default 0. More: a reply is seen at
     /// once, at the cost of a core.
@@ -101,6 +102,7 @@ pub(super) struct DriverCounters {
 
 /// The counters of a driver, over all clients that it drives.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ClientStats {
     /// Connections made.
     pub connects: u64,

@@ -29,6 +29,7 @@ mod streaming;
 use std::sync::{Arc, OnceLock};
 
 pub use crate::policy::backoff::Backoff;
+pub use crate::wire::Scheme;
 pub use address::{BuildError, ToAddress};
 pub use batch::Batch;
 pub use builder::ClientBuilder;

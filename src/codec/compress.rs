@@ -21,6 +21,7 @@ const EXPANSION_EXTRA: usize = 64;
 
 /// The error of compressing or decompressing a body.
 #[derive(Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum CompressError {
     /// This build lacks LZ4: build with the feature `lz4`, or send bodies uncompressed.
     NotCompiledIn,

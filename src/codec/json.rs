@@ -19,14 +19,14 @@ const CODEC: Codec = Codec::Json;
 
 pub(super) fn decode<'a, T: serde::Deserialize<'a>>(body: &'a [u8]) -> Result<T, CodecError> {
     if is_blank(body) {
-        return serde_json::from_slice(b"null").or_else(|_| {
+        return decode_null().or_else(|_| {
             let what = "expected a value, the body is empty".into();
             again(b"null", "null", CodecError::Malformed { codec: CODEC, what })
         });
     }
     if size_of::<T>() == 0
         && is_empty_object(body)
-        && let Ok(nothing) = serde_json::from_slice(b"null")
+        && let Ok(nothing) = decode_null()
     {
         return Ok(nothing);
     }
@@ -41,6 +41,12 @@ pub(super) fn decode<'a, T: serde::Deserialize<'a>>(body: &'a [u8]) -> Result<T,
 }
 
 /// Reads a refused body again, if the rules of the call allow a lenient reading.
+/// Decodes `null`, by the same kind of deserializer as other bodies: each further kind would be compiled for each type.
+fn decode_null<'a, T: serde::Deserialize<'a>>() -> Result<T, serde_json::Error> {
+    let guard = Guard::for_body(b"null");
+    guard.run_named(PhantomData::<T>, &mut serde_json::Deserializer::from_str("null"))
+}
+
 #[cold]
 fn again<'a, T: serde::Deserialize<'a>>(
     body: &[u8],

@@ -25,16 +25,29 @@ mod nesting;
 mod zero;
 
 mod added;
+#[allow(missing_debug_implementations, reason = "only generated code names these types")]
 mod arguments;
 mod bytes;
+#[cfg(feature = "bench-internals")]
+#[doc(hidden)]
 pub mod compress;
+#[cfg(not(feature = "bench-internals"))]
+pub(crate) mod compress;
+#[cfg(feature = "bench-internals")]
+#[doc(hidden)]
 pub mod describe;
+#[cfg(not(feature = "bench-internals"))]
+pub(crate) mod describe;
 #[cfg(feature = "fixed")]
 mod fixed;
 #[cfg(feature = "protobuf")]
 pub mod protobuf;
 mod rules;
+#[cfg(feature = "bench-internals")]
+#[doc(hidden)]
 pub mod value;
+#[cfg(not(feature = "bench-internals"))]
+pub(crate) mod value;
 
 use std::fmt;
 
@@ -49,7 +62,12 @@ pub use arguments::{
     SeveralGiven,
 };
 pub use bytes::{Bytes, Raw, RawBytes};
-pub use describe::{DescribeError, Description, Shape, fingerprint, fnv1a32, method_hash};
+#[cfg(not(feature = "bench-internals"))]
+pub(crate) use describe::fingerprint;
+#[cfg(feature = "bench-internals")]
+#[doc(hidden)]
+pub use describe::fingerprint;
+pub use describe::{DescribeError, Description, FieldShape, Shape, VariantShape, fnv1a32};
 #[cfg(feature = "fixed")]
 pub use fixed::{Fixed, FixedRef};
 pub(crate) use rules::ValueRules;
@@ -96,6 +114,7 @@ pub(crate) fn with_depth_max<R>(depth_max: usize, run: impl FnOnce() -> R) -> R 
 
 /// The error of decoding a body to a value, or of encoding a value to a body.
 #[derive(Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum CodecError {
     /// The method does not accept this codec: call it with another one.
     NotAccepted {

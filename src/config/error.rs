@@ -10,6 +10,7 @@ use std::io;
 
 /// Where a value came from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Origin {
     /// No layer sets the value.
     #[default]

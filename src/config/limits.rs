@@ -7,6 +7,7 @@
 /// The bounds of a server. Sizes are in bytes, times in milliseconds; 0 is an error unless the field gives it a
 /// meaning.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Limits {
     /// Bytes of one frame or body, and of a body once decompressed. Default 16 MiB; at most 4 GiB less 64 KiB and a
     /// header, so that the length of a whole frame fits in 32 bits. At the limit: native `resource_exhausted`, and

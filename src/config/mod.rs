@@ -1,14 +1,22 @@
-//! The configuration of a server: plain structs with public fields and safe defaults.
+//! The configuration: plain structs with public fields and safe defaults.
 //!
-//! This file has the fields and their meaning; `limits.rs` has the bounds. Nothing here opens a socket or starts a
-//! thread, and nothing is checked until [`Config::validate`] turns a `Config` into a [`ValidConfig`], which is valid
-//! by construction. `keys.rs` is the table of names and ranges; `layers.rs` reads file, environment and flags.
+//! `server.rs` has the fields of a server's configuration and their meaning; `limits.rs` has the bounds, of which bare
+//! reactors and clients use some. Nothing here opens a socket or starts a thread, and nothing is checked until
+//! `Config::validate` turns a `Config` into a `ValidConfig`, which is valid by construction. `keys.rs` is the table
+//! of names and ranges; `layers.rs` reads file, environment and flags.
 
+#[cfg(feature = "server")]
 mod error;
+#[cfg(feature = "server")]
 mod keys;
 mod limits;
+#[cfg(feature = "server")]
+mod server;
+#[cfg(feature = "server")]
 mod socket_mode;
+#[cfg(feature = "server")]
 mod valid;
+#[cfg(feature = "server")]
 mod value;
 
 #[cfg(feature = "config-file")]
@@ -22,225 +30,15 @@ mod print;
 #[cfg(feature = "config-file")]
 mod warning;
 
-pub use error::{ConfigError, Origin};
-pub use keys::{ConfigKey, keys};
-#[cfg(feature = "config-file")]
-pub use layers::{Layers, Origins, Resolved};
 pub use limits::Limits;
-pub use socket_mode::SocketMode;
-pub use valid::ValidConfig;
-pub use value::split_listen;
-pub(crate) use value::split_method_limit;
-#[cfg(feature = "config-file")]
-pub use warning::ConfigWarning;
-
-/// The configuration of a server, fixed when it starts.
-///
-/// ```
-/// use coreloop::config::Config;
-///
-/// let config = Config { cores: 2, listen: vec!["127.0.0.1:0".into()], ..Config::default() };
-/// let valid = config.validate(8).unwrap();
-/// assert_eq!((valid.cores, valid.workers), (2, 2));
-/// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Config {
-    /// Addresses to listen on: `host:port` (IPv6 in brackets; with port 0 the system chooses), `unix:PATH`, or, for
-    /// clients in the same process, `memory:NAME` (an unused name instead of the name 0). With a protocol prefix, such
-    /// as `http:127.0.0.1:8080`, the listener serves only that protocol ([`split_listen`]).
-    /// Default: `127.0.0.1:6550`, which other machines cannot reach; `0.0.0.0:6550` accepts connections from all of
-    /// them.
-    pub listen: Vec<String>,
-
-    /// Reactors, one thread each. Default 0: the number of cores that the process may use, by its affinity mask and
-    /// by the CPU quota of its control groups (Linux); a fraction of a core counts as one. Too few: decoding and the
-    /// kernel's network work compete for one core. More than there are cores: reactors take turns, and every turn of
-    /// the loop waits for the scheduler.
-    pub cores: usize,
-
-    /// Threads that run pooled methods. Default 0: as many as reactors, at least 2. Too few: requests wait in the
-    /// run queue while cores idle. Too many: handlers take CPU time from reactors.
-    pub workers: usize,
-
-    /// Upper bound of the second pool, for methods that may block. Default 512; threads start when work waits and end
-    /// when idle. Too small: slow calls wait in the run queue behind each other. Too large: each thread costs a
-    /// stack, and hundreds that become ready together overload the scheduler.
-    pub blocking_threads: usize,
-
-    /// Whether each reactor is pinned to one of the allowed cores. Default: false. Helps on a dedicated machine;
-    /// hurts if another busy thread is pinned to the same core, since the scheduler can then move neither.
-    pub pin: bool,
-
-    /// Microseconds that a reactor polls without sleeping once it has no work. Default 0: it sleeps at once. Too
-    /// small: it gives up just before the next request, and pays for both. Too large: an idle server uses CPU time.
-    /// With one allowed core it is always 0: the spin would keep the sender of the next request from running.
-    pub busy_poll_us: u64,
-
-    /// Microseconds that a busy reactor naps before it looks for more calls, so that one read and one write serve
-    /// several calls. Default 200; 0 disables naps. Naps are tried when connections have several calls in flight,
-    /// kept only while they make calls clearly cheaper and more frequent, and stopped when the load falls. Too small:
-    /// few calls are gathered. Too large: each call waits as long as the nap.
-    pub gather_us: u64,
-
-    /// Microseconds that a worker looks for more work before it parks. Default 20; 0 parks at once, as does any value
-    /// with one allowed core. Too small: each batch pays for waking a thread. Too large: idle workers take time from
-    /// reactors.
-    pub worker_spin_us: u64,
-
-    /// Maximum number of requests handed to a worker in one batch, 1 to 64 and never more than
-    /// [`Limits::run_queue_max`]. Default 32. Too small: a queue operation and maybe a wake-up per request. Too
-    /// large: one worker holds requests that other workers could have started.
-    pub batch_max: usize,
-
-    /// Whose calls take turns while calls wait for a worker. Default: [`FairBy::Connection`].
-    pub fair_by: FairBy,
-
-    /// The highest priority that a caller can claim with the metadata key `priority`, from 0 (the highest) to 3. Default
-    /// 1, which is also the priority of calls without the key: callers can lower the priority of their calls, but not
-    /// raise it above that of others. A call with a higher priority than this has this priority.
-    pub priority_highest: u64,
-
-    /// The most calls in progress of single methods, waiting or running, for each reactor: `Service.Method=N`. Default
-    /// empty: no method has such a limit. At the limit: `resource_exhausted`. For methods that need something scarce, such
-    /// as connections to a database. An inline method cannot have a limit.
-    pub method_limits: Vec<String>,
-
-    /// How several reactors share one port. Default: [`AcceptMode::Auto`].
-    pub accept: AcceptMode,
-
-    /// Permission bits of the file of each Unix socket; a user needs write permission to connect. Default 0666: every
-    /// local user, as with a TCP port on the loopback address; the permissions of the file's folder restrict it
-    /// further. Too restrictive: a proxy that runs as another user is refused. Too permissive: users that should not
-    /// call can.
-    pub unix_mode: SocketMode,
-
-    /// The user, by name or number, that owns the file of each Unix socket. Default empty: the process's own user.
-    /// Only root can set another one; a name that the system does not know keeps the server from starting.
-    pub unix_user: String,
-
-    /// The group, by name or number, that owns the file of each Unix socket. Default empty: the group that the system
-    /// assigns. A process that is not root must be a member of it.
-    pub unix_group: String,
-    /// How missing fields of an argument are handled, and fields that are null. Default:
-    /// [`MissingFields::ByProtocol`]. A service and a method may override the rule. `Zero` if callers forget fields:
-    /// they get no error. `Error` if clients of Go or protobuf call: they leave out every field that is zero.
-    pub missing_fields: MissingFields,
-
-    /// When finished replies are written.
-    pub flush: Flush,
-
-    /// The bounds on the work of one turn of the loop.
-    pub turn: TurnBudget,
-
-    /// Settings of HTTP.
-    pub http: HttpConfig,
-
-    /// The bounds on what peers can make the server hold.
-    pub limits: Limits,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Config {
-            listen: vec!["127.0.0.1:6550".to_owned()],
-            cores: 0,
-            workers: 0,
-            blocking_threads: 512,
-            pin: false,
-            busy_poll_us: 0,
-            gather_us: 200,
-            worker_spin_us: 20,
-            batch_max: 32,
-            fair_by: FairBy::default(),
-            priority_highest: 1,
-            method_limits: Vec::new(),
-            accept: AcceptMode::Auto,
-            unix_mode: SocketMode::default(),
-            unix_user: String::new(),
-            unix_group: String::new(),
-            missing_fields: MissingFields::ByProtocol,
-            flush: Flush::default(),
-            turn: TurnBudget::default(),
-            http: HttpConfig::default(),
-            limits: Limits::default(),
-        }
-    }
-}
-
-/// Whose calls take turns while calls wait for a worker.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum FairBy {
-    /// Each connection's.
-    #[default]
-    Connection,
-    /// Each peer address's, however many connections it has. Unix and in-memory connections, which have no address, have a
-    /// turn each.
-    PeerIp,
-    /// Each principal's: the name that an [interceptor](crate::interceptor) has given the caller on the reactor's
-    /// thread. Calls without one take turns by their connections.
-    Principal,
-}
-
-impl FairBy {
-    /// The names in a config file, in the order of the variants.
-    pub const NAMES: [&'static str; 3] = ["connection", "peer_ip", "principal"];
-
-    /// Returns the name used in a config file.
-    pub fn name(self) -> &'static str {
-        match self {
-            FairBy::Connection => "connection",
-            FairBy::PeerIp => "peer_ip",
-            FairBy::Principal => "principal",
-        }
-    }
-
-    /// Returns the value with that name, if there is one.
-    pub fn from_name(name: &str) -> Option<FairBy> {
-        [FairBy::Connection, FairBy::PeerIp, FairBy::Principal]
-            .into_iter()
-            .find(|fair_by| fair_by.name() == name)
-    }
-}
-
-/// How several reactors share one listening port.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum AcceptMode {
-    /// `ReusePort` on Linux with several reactors, else `Acceptor`. A [`ValidConfig`] never contains it.
-    #[default]
-    Auto,
-    /// Each reactor has its own listening socket (SO_REUSEPORT) and the kernel spreads connections by hash: no
-    /// hand-over, but a small number of connections may spread unevenly, and not every platform balances.
-    ReusePort,
-    /// One reactor accepts and hands each connection to the reactor that has the fewest: even, at the cost of one
-    /// hand-over per connection.
-    Acceptor,
-}
-
-impl AcceptMode {
-    /// The names in a config file, in the order of the variants.
-    pub const NAMES: [&'static str; 3] = ["auto", "reuseport", "acceptor"];
-
-    /// Returns the name used in a config file.
-    pub fn name(self) -> &'static str {
-        match self {
-            AcceptMode::Auto => "auto",
-            AcceptMode::ReusePort => "reuseport",
-            AcceptMode::Acceptor => "acceptor",
-        }
-    }
-
-    /// Returns the mode with that name, if there is one.
-    pub fn from_name(name: &str) -> Option<AcceptMode> {
-        [AcceptMode::Auto, AcceptMode::ReusePort, AcceptMode::Acceptor]
-            .into_iter()
-            .find(|accept| accept.name() == name)
-    }
-}
+#[cfg(feature = "server")]
+pub use server::*;
 
 /// How a missing field of an argument is handled, or a null whose type has no null.
 ///
 /// A serde default (`#[serde(default)]`, `Option`) applies in any case.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum MissingFields {
     /// Zero in protocols whose clients leave out zero values: gob, JSON-RPC 1.0, and requests with
     /// `Connect-Protocol-Version`. An error in plain JSON over HTTP, JSON-RPC 2.0, and native JSON and MessagePack.
@@ -276,6 +74,7 @@ impl MissingFields {
 
 /// When finished replies are written: at the end of the turn by default, earlier or later as these fields set.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Flush {
     /// A write queue that exceeds this within a turn is flushed at once. Default 0: 80 % of
     /// [`Limits::write_queue_high_bytes`], which it may not exceed. Too small: many small writes instead of one.
@@ -287,46 +86,9 @@ pub struct Flush {
     pub delay_us: u64,
 }
 
-/// Settings of HTTP.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HttpConfig {
-    /// Origins whose pages may call methods and read the answers (CORS), as a browser writes them:
-    /// `https://app.example`, without a path; `*` is every origin. Default: none, so browsers block the pages of
-    /// other sites. Too many: each of those sites acts with the network access of its visitor, which may reach
-    /// networks that the site cannot.
-    pub cors_origins: Vec<String>,
-
-    /// Whether the console is served at `/`: a page that lists and calls the methods. Default: true. It reads the
-    /// OpenAPI document, so it is not served without [`openapi`](HttpConfig::openapi).
-    pub console: bool,
-
-    /// Whether the OpenAPI document is served at `/openapi.json`. Default: true. If it is off, clients learn the
-    /// methods and their types only from `Meta.Methods`.
-    pub openapi: bool,
-
-    /// The name of the application, shown by the console and the OpenAPI document, at most 200 characters. Default:
-    /// empty, no name is shown.
-    pub application_name: String,
-
-    /// The version of the application, shown by the OpenAPI document, at most 200 characters. Default: empty, the
-    /// version of coreloop is shown.
-    pub application_version: String,
-}
-
-impl Default for HttpConfig {
-    fn default() -> Self {
-        HttpConfig {
-            cors_origins: Vec::new(),
-            console: true,
-            openapi: true,
-            application_name: String::new(),
-            application_version: String::new(),
-        }
-    }
-}
-
 /// The bounds on the work of one turn of the loop, so that one busy peer cannot delay all others.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct TurnBudget {
     /// Bytes read from one connection in one turn; the rest is read in the next turn. Default 256 KiB. Too small:
     /// large frames take many turns and reads. Too large: a fast sender delays all other peers.

@@ -38,10 +38,11 @@ impl Config {
     /// 1).
     ///
     /// ```
-    /// use coreloop::config::{Config, ConfigError, Limits};
+    /// use coreloop::config::{Config, ConfigError};
     ///
-    /// let limits = Limits { depth_max: 0, ..Limits::default() };
-    /// let error = Config { limits, ..Config::default() }.validate(4).unwrap_err();
+    /// let mut config = Config::default();
+    /// config.limits.depth_max = 0;
+    /// let error = config.validate(4).unwrap_err();
     /// assert!(matches!(error, ConfigError::OutOfRange { ref key, .. } if key == "limits.depth_max"));
     /// ```
     pub fn validate(self, cores_allowed: usize) -> Result<ValidConfig, ConfigError> {

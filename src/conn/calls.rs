@@ -11,7 +11,7 @@ use std::time::Instant;
 use super::{Conn, ConnState};
 use crate::config::Limits;
 use crate::extensions::CallExtensions;
-use crate::policy::run_queue::WorkPool;
+use crate::policy::work_pool::WorkPool;
 use crate::wire::{Protocol, StreamSupport};
 
 /// The state bit of a call that was answered before its work ended.

@@ -9,6 +9,7 @@ use crate::wire::Broken;
 
 /// Why a connection ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum CloseReason {
     /// The peer closed its side and received every answer.
     PeerClosed,

@@ -45,7 +45,7 @@ impl Priority {
     /// of the first entry is not a level.
     ///
     /// ```
-    /// use coreloop::message::{Metadata, MetadataBuf, Priority};
+    /// use coreloop::{Metadata, MetadataBuf, Priority};
     ///
     /// assert_eq!(Priority::of(Metadata::default()), Priority::Normal);
     /// let mut metadata = MetadataBuf::new();

@@ -16,7 +16,7 @@ pub const TRAILER_BYTES_MAX: usize = 48;
 /// Encodes the entry [`RETRY_AFTER_MS`] without allocation.
 ///
 /// ```
-/// use coreloop::message::Metadata;
+/// use coreloop::Metadata;
 /// use coreloop::message::trailers::{TRAILER_BYTES_MAX, retry_after_ms};
 ///
 /// let mut room = [0; TRAILER_BYTES_MAX];

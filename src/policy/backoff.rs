@@ -33,7 +33,7 @@ impl Backoff {
     /// Returns the delay after this number of consecutive failures; `random` is any 64 bits.
     ///
     /// ```
-    /// use coreloop::policy::backoff::Backoff;
+    /// use coreloop::client::Backoff;
     /// use std::time::Duration;
     /// let backoff = Backoff { base_ms: 100, max_ms: 1000 };
     /// assert_eq!(backoff.delay(1, 0), Duration::ZERO);

@@ -26,6 +26,7 @@ use super::delay::DelayEstimate;
 use super::estimate::{Estimates, SizeClass};
 use super::fair::{Charge, FairQueue, ItemId, LEVELS, SourceId};
 use super::gradient::GradientLimit;
+pub use super::work_pool::WorkPool;
 
 /// The time over which CoDel observes the queue before it sheds: the interval of RFC 8289.
 const QUEUE_TARGET_INTERVAL: Duration = Duration::from_millis(100);
@@ -49,20 +50,6 @@ const STRETCH_MAX: u64 = 32 * STRETCH_ONE;
 const STRETCH_WAIT_NS_MIN: u64 = 200_000;
 /// The longest advice on when to try again, in milliseconds.
 const RETRY_AFTER_MS_MAX: u64 = 60_000;
-
-/// The pool in which a method runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum WorkPool {
-    /// The pool for CPU work.
-    Cpu,
-    /// The elastic pool for methods that may block.
-    Blocking,
-}
-
-impl WorkPool {
-    /// The pools.
-    pub const ALL: [WorkPool; 2] = [WorkPool::Cpu, WorkPool::Blocking];
-}
 
 /// The settings of a run queue.
 #[derive(Clone, Debug)]

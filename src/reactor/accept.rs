@@ -8,40 +8,42 @@
 use std::fs::File;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use coreloop_poller::{Key, Poller};
 
-use super::app_role::Remote;
+use super::app_role::{AppRole, LISTENER_GENERATION, Remote};
+use super::loads::Loads;
+use super::{App, Reactor};
 use crate::context::Peer;
-use crate::transport::{Listener, ReadinessSender, Transport};
+use crate::transport::{
+    Address, AddressError, BACKLOG, Listener, ReadinessSender, Transport, UnixSocketAccess,
+};
 
 /// How long accepting pauses when no descriptor is free.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// The generation of listener keys; the generations of connections start at the other end.
-pub(super) const LISTENER_GENERATION: u32 = u32::MAX - 1;
-
 /// One listener of a reactor.
-pub(super) struct Accepting {
+struct Accepting {
     listener: Listener,
     /// The index among all listeners of the server.
-    pub(super) index: usize,
+    index: usize,
     /// The kernel has reported waiting connections, and no accept has returned would-block since.
     is_ready: bool,
 }
 
 /// The listeners of a reactor.
-pub(super) struct Acceptor {
+pub(super) struct Acceptor<M> {
     listeners: Vec<Accepting>,
     /// A spare descriptor, released when no other is free. Opened with the first listener.
     spare: Option<File>,
-    pub(super) paused_until: Option<Instant>,
+    paused_until: Option<Instant>,
+    /// Set on the reactor that accepts for several.
+    share: Option<AcceptorShare<M>>,
 }
 
 /// The result of accepting one connection.
-pub(super) enum Accepted {
+enum Accepted {
     One(Transport, Peer, usize),
     /// No connection waits, or accepting is paused.
     None,
@@ -49,12 +51,17 @@ pub(super) enum Accepted {
     Paused,
 }
 
-impl Acceptor {
-    pub(super) fn new() -> Acceptor {
-        Acceptor { listeners: Vec::new(), spare: None, paused_until: None }
+impl<M> Acceptor<M> {
+    pub(super) fn new() -> Acceptor<M> {
+        Acceptor { listeners: Vec::new(), spare: None, paused_until: None, share: None }
     }
 
-    pub(super) fn add(
+    /// Returns when accepting resumes, if it is paused.
+    pub(super) fn paused_until(&self) -> Option<Instant> {
+        self.paused_until
+    }
+
+    fn add(
         &mut self,
         mut listener: Listener,
         index: usize,
@@ -87,12 +94,12 @@ impl Acceptor {
     }
 
     /// Marks every listener as ready: an event may not have been read yet.
-    pub(super) fn on_all_ready(&mut self) {
+    fn on_all_ready(&mut self) {
         self.listeners.iter_mut().for_each(|accepting| accepting.is_ready = true);
     }
 
     /// Accepts one connection, from any listener that is ready.
-    pub(super) fn accept(&mut self, now: Instant) -> Accepted {
+    fn accept(&mut self, now: Instant) -> Accepted {
         if self.paused_until.is_some_and(|until| until > now) {
             return Accepted::None;
         }
@@ -126,34 +133,89 @@ impl Acceptor {
     }
 }
 
-fn is_out_of_descriptors(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM))
+impl<A: App> AppRole<A> {
+    /// Accepts the connections that wait, up to the turn's budget.
+    pub(super) fn accept(&mut self, poller: &mut Poller) {
+        if !self.acceptor.is_ready() && self.acceptor.paused_until.is_none() {
+            return;
+        }
+        for _ in 0..self.core.budget.accepts_max {
+            match self.acceptor.accept(self.core.now) {
+                Accepted::One(stream, peer, listener) => self.deal(poller, stream, peer, listener),
+                Accepted::None => return,
+                Accepted::Paused => {
+                    self.core.stats.accept_pauses.add(1);
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Passes a new connection to the reactor chosen for it.
+    fn deal(&mut self, poller: &mut Poller, stream: Transport, peer: Peer, listener: usize) {
+        let target =
+            self.acceptor.share.as_ref().and_then(|share| share.next(listener)).unwrap_or(self.index);
+        self.loads.add(target);
+        match &self.acceptor.share {
+            Some(share) if target != self.index => {
+                if !share.remotes[target].adopt(stream, peer, listener) {
+                    self.loads.sub(target);
+                }
+            }
+            _ => self.open(poller, stream, peer, listener),
+        }
+    }
+
+    /// Accepts the connections that wait, then stops listening: closing the listener would reset them. A backlog bounds
+    /// their number; connections that arrive while they are accepted are refused.
+    pub(super) fn accept_last(&mut self, poller: &mut Poller) {
+        self.acceptor.on_all_ready();
+        for _ in 0..BACKLOG {
+            let Accepted::One(stream, peer, listener) = self.acceptor.accept(self.core.now) else { break };
+            self.loads.add(self.index);
+            self.open(poller, stream, peer, listener);
+        }
+        self.acceptor.close();
+    }
 }
 
-/// The number of connections of each reactor of a server. Each reactor writes its own count; the one that assigns new
-/// connections reads all of them.
-#[derive(Debug)]
-pub struct Loads(Vec<AtomicUsize>);
-
-impl Loads {
-    /// Creates the counts for `reactors` reactors, all without connections.
-    pub fn new(reactors: usize) -> Loads {
-        Loads((0..reactors).map(|_| AtomicUsize::new(0)).collect())
+impl<A: App> Reactor<A> {
+    /// Listens on `host:port`, `unix:PATH` or `memory:NAME`; returns the address with the actual port or name.
+    ///
+    /// # Errors
+    ///
+    /// The address cannot be parsed, or listening fails.
+    pub fn listen(&mut self, address: &str) -> io::Result<Address> {
+        let address: Address = address
+            .parse()
+            .map_err(|error: AddressError| io::Error::new(io::ErrorKind::InvalidInput, error))?;
+        let listener = Listener::bind(&address, &UnixSocketAccess::default())?;
+        let local = listener.local()?;
+        self.add_listener(listener, 0)?;
+        Ok(local)
     }
 
-    /// Returns the reactor with the fewest connections; of several, the first.
-    fn least(&self) -> usize {
-        let loads = self.0.iter().map(|load| load.load(Ordering::Relaxed));
-        loads.enumerate().min_by_key(|(_, load)| *load).map_or(0, |(index, _)| index)
+    /// Adds a listener; the app receives `index` with each connection from it.
+    ///
+    /// # Errors
+    ///
+    /// The poller does not accept the listener.
+    pub fn add_listener(&mut self, listener: Listener, index: usize) -> io::Result<()> {
+        let AppRole { acceptor, core, .. } = &mut self.main;
+        acceptor.add(listener, index, &mut self.poller, &core.readiness)
     }
 
-    pub(super) fn add(&self, reactor: usize) {
-        self.0[reactor].fetch_add(1, Ordering::Relaxed);
+    /// Makes this one of several reactors: `index` is its position in the loads, and `deal`, given to the reactor
+    /// that accepts, spreads new connections over all of them.
+    pub fn share(&mut self, index: usize, loads: Arc<Loads>, deal: Option<AcceptorShare<A::Mail>>) {
+        self.main.index = index;
+        self.main.loads = loads;
+        self.main.acceptor.share = deal;
     }
+}
 
-    pub(super) fn sub(&self, reactor: usize) {
-        self.0[reactor].fetch_sub(1, Ordering::Relaxed);
-    }
+fn is_out_of_descriptors(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM))
 }
 
 /// How the accepting reactor assigns connections: each new one goes to the reactor with the fewest.

@@ -8,8 +8,8 @@ use std::time::Instant;
 use coreloop_bufpool::{Chunk, Pool};
 use coreloop_poller::{Key, Poller};
 
-use super::accept::Loads;
 use super::core::Core;
+use super::loads::Loads;
 use crate::config::Limits;
 use crate::conn::{CloseReason, Conn};
 use crate::context::Peer;

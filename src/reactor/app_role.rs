@@ -11,17 +11,20 @@ use std::time::{Duration, Instant};
 use coreloop_bufpool::Pool;
 use coreloop_poller::{Bell, Key, Poller, Ready};
 
-use super::accept::{Accepted, Acceptor, AcceptorShare, LISTENER_GENERATION, Loads};
+use super::accept::Acceptor;
 use super::app::{App, Conns};
 use super::config::ReactorConfig;
 use super::core::Core;
+use super::loads::Loads;
 use super::roles::{ROLE_SLOTS_MAX, Role, RoleHandle, RoleTurn};
 use crate::conn::CloseReason;
 use crate::context::Peer;
 use crate::mailbox::{Mailbox, ReactorSender, mailbox};
 use crate::stats::ReactorStats;
-use crate::transport::{BACKLOG, ReadinessSender, Transport};
+use crate::transport::{ReadinessSender, Transport};
 
+/// The generation of listener keys; the generations of connections start at the other end.
+pub(super) const LISTENER_GENERATION: u32 = u32::MAX - 1;
 /// The capacity of the mailbox's channel; more messages go to its overflow.
 const COMMANDS_MAX: usize = 4096;
 /// The most messages read in one turn.
@@ -127,10 +130,9 @@ impl<M> RoleMailbox<M> {
 pub(super) struct AppRole<A: App> {
     pub(super) app: A,
     pub(super) core: Core<A>,
-    pub(super) acceptor: Acceptor,
+    pub(super) acceptor: Acceptor<A::Mail>,
     pub(super) mailbox: Mailbox<ReactorCommand<A::Mail>>,
     sender: ReactorSender<ReactorCommand<A::Mail>>,
-    pub(super) deal: Option<AcceptorShare<A::Mail>>,
     pub(super) loads: Arc<Loads>,
     pub(super) index: usize,
     connections_max: usize,
@@ -172,7 +174,6 @@ impl<A: App> AppRole<A> {
             acceptor: Acceptor::new(),
             mailbox,
             sender,
-            deal: None,
             loads: Arc::new(Loads::new(1)),
             index: 0,
             state: RoleState::Running,
@@ -214,7 +215,7 @@ impl<A: App> AppRole<A> {
             core.timers.next_at(),
             core.flush_at,
             self.shrink_at,
-            self.acceptor.paused_until,
+            self.acceptor.paused_until(),
             self.abort_until,
             self.app.next_at(),
         ]
@@ -225,37 +226,7 @@ impl<A: App> AppRole<A> {
 
     // Accept.
 
-    pub(super) fn accept(&mut self, poller: &mut Poller) {
-        if !self.acceptor.is_ready() && self.acceptor.paused_until.is_none() {
-            return;
-        }
-        for _ in 0..self.core.budget.accepts_max {
-            match self.acceptor.accept(self.core.now) {
-                Accepted::One(stream, peer, listener) => self.deal(poller, stream, peer, listener),
-                Accepted::None => return,
-                Accepted::Paused => {
-                    self.core.stats.accept_pauses.add(1);
-                    return;
-                }
-            }
-        }
-    }
-
-    /// Passes a new connection to the reactor chosen for it.
-    fn deal(&mut self, poller: &mut Poller, stream: Transport, peer: Peer, listener: usize) {
-        let target = self.deal.as_ref().and_then(|deal| deal.next(listener)).unwrap_or(self.index);
-        self.loads.add(target);
-        match &self.deal {
-            Some(deal) if target != self.index => {
-                if !deal.remotes[target].adopt(stream, peer, listener) {
-                    self.loads.sub(target);
-                }
-            }
-            _ => self.open(poller, stream, peer, listener),
-        }
-    }
-
-    fn open(&mut self, poller: &mut Poller, mut stream: Transport, peer: Peer, listener: usize) {
+    pub(super) fn open(&mut self, poller: &mut Poller, mut stream: Transport, peer: Peer, listener: usize) {
         let is_over = self.core.slots.len() >= self.connections_max;
         if is_over || matches!(self.state, RoleState::Aborting) || self.has_ended() {
             self.core.stats.refused.add(u64::from(is_over));
@@ -327,15 +298,7 @@ impl<A: App> AppRole<A> {
             return;
         }
         self.drain_connections();
-        // Closing the listener would reset the connections that wait to be accepted. A backlog bounds their number;
-        // connections that arrive while they are accepted are refused.
-        self.acceptor.on_all_ready();
-        for _ in 0..BACKLOG {
-            let Accepted::One(stream, peer, listener) = self.acceptor.accept(self.core.now) else { break };
-            self.loads.add(self.index);
-            self.open(poller, stream, peer, listener);
-        }
-        self.acceptor.close();
+        self.accept_last(poller);
     }
 
     fn drain_connections(&mut self) {

@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use coreloop_bufpool::PoolConfig;
 
-use crate::config::{Config, Limits, TurnBudget};
+use crate::config::{Limits, TurnBudget};
 use crate::policy::flush::FlushPolicy;
 
 /// The configuration of a reactor.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct ReactorConfig {
     /// The limits of each connection.
     pub limits: Limits,
@@ -29,14 +30,14 @@ pub struct ReactorConfig {
 
 impl Default for ReactorConfig {
     fn default() -> Self {
-        let Config { limits, turn, .. } = Config::default();
+        let limits = Limits::default();
         ReactorConfig {
             flush: FlushPolicy {
                 high_mark_bytes: limits.write_queue_high_bytes / 5 * 4,
                 delay: Duration::ZERO,
             },
             limits,
-            turn,
+            turn: TurnBudget::default(),
             busy_poll: Duration::ZERO,
             gather: Duration::ZERO,
             core: None,

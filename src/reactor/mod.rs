@@ -5,11 +5,16 @@
 //! `core` for one connection, `accept` for the listeners. `crate::transport` hides what carries the bytes. Nothing here
 //! blocks except the wait.
 
+#[cfg(feature = "server")]
+mod accept;
+#[cfg(not(feature = "server"))]
+#[path = "no_accept.rs"]
 mod accept;
 mod app;
 mod app_role;
 mod config;
 pub(crate) mod core;
+mod loads;
 mod roles;
 mod silent;
 mod time;
@@ -20,18 +25,32 @@ use std::time::{Duration, Instant};
 
 use coreloop_poller::{Poller, SpinBudget, os};
 
-pub use accept::{AcceptorShare, Loads};
+#[cfg(feature = "server")]
+pub use accept::AcceptorShare;
 pub use app::{App, ClosedConn, ConnCx, Conns};
 pub use app_role::Remote;
 pub use config::ReactorConfig;
+pub use loads::Loads;
 pub use roles::RoleHandle;
 
 use self::app_role::{AppRole, RoleMailbox, RoleState};
 use self::roles::{Roles, is_of_role};
+pub use crate::config::{Limits, TurnBudget};
+pub use crate::conn::CloseReason;
+pub use crate::policy::flush::FlushPolicy;
 use crate::policy::gather::{Gather, TurnLoad};
 use crate::stats::{ReactorStats, SAMPLE_TURNS, STAGES, micros};
 use crate::threads::{self, ThreadRole};
-pub use crate::transport::{Address, AddressError, Listener, Transport, UnixSocketAccess, dial};
+#[cfg(not(feature = "bench-internals"))]
+pub(crate) use crate::transport::Transport;
+#[cfg(feature = "bench-internals")]
+#[doc(hidden)]
+pub use crate::transport::Transport;
+pub use crate::transport::{Address, AddressError};
+#[cfg(feature = "server")]
+pub use crate::transport::{Listener, UnixSocketAccess};
+pub use coreloop_bufpool::PoolConfig;
+pub use coreloop_poller::Key;
 
 /// The most events taken from the kernel in one turn.
 const EVENTS_MAX: usize = 1024;
@@ -43,11 +62,11 @@ const ROLES_DRAIN_MAX: Duration = Duration::from_millis(500);
 /// One event loop: a single thread that owns its sockets.
 ///
 /// ```
-/// use coreloop::bufpool::Chunk;
-/// use coreloop::context::Peer;
-/// use coreloop::poller::Key;
+/// use coreloop::protocol::Chunk;
+/// use coreloop::Peer;
+/// use coreloop::reactor::Key;
 /// use coreloop::reactor::{App, ConnCx, Reactor, ReactorConfig};
-/// use coreloop::wire::{Received, Out, Protocol};
+/// use coreloop::protocol::{Out, Protocol, Received};
 ///
 /// /// Lines in, the same lines out.
 /// struct Lines;
@@ -115,7 +134,7 @@ pub struct Reactor<A: App> {
 }
 
 /// A reactor whose app does not exist yet: messages and roles can be sent to it already.
-pub struct UnbuiltReactor<M> {
+pub(crate) struct UnbuiltReactor<M> {
     poller: Poller,
     mailbox: RoleMailbox<M>,
 }
@@ -171,39 +190,6 @@ impl<A: App> Reactor<A> {
         let unbuilt = UnbuiltReactor::new()?;
         let app = app(unbuilt.remote());
         Ok(unbuilt.build(app, config))
-    }
-
-    /// Listens on `host:port`, `unix:PATH` or `memory:NAME`; returns the address with the actual port or name.
-    ///
-    /// # Errors
-    ///
-    /// The address cannot be parsed, or listening fails.
-    pub fn listen(&mut self, address: &str) -> io::Result<Address> {
-        let address: Address = address
-            .parse()
-            .map_err(|error: AddressError| io::Error::new(io::ErrorKind::InvalidInput, error))?;
-        let listener = Listener::bind(&address, &UnixSocketAccess::default())?;
-        let local = listener.local()?;
-        self.add_listener(listener, 0)?;
-        Ok(local)
-    }
-
-    /// Adds a listener; the app receives `index` with each connection from it.
-    ///
-    /// # Errors
-    ///
-    /// The poller does not accept the listener.
-    pub fn add_listener(&mut self, listener: Listener, index: usize) -> io::Result<()> {
-        let AppRole { acceptor, core, .. } = &mut self.main;
-        acceptor.add(listener, index, &mut self.poller, &core.readiness)
-    }
-
-    /// Makes this one of several reactors: `index` is its position in the loads, and `deal`, given to the reactor
-    /// that accepts, spreads new connections over all of them.
-    pub fn share(&mut self, index: usize, loads: Arc<Loads>, deal: Option<AcceptorShare<A::Mail>>) {
-        self.main.index = index;
-        self.main.loads = loads;
-        self.main.deal = deal;
     }
 
     /// Returns a handle on the reactor for other threads.

@@ -37,6 +37,7 @@ const PARTS_MAX: usize = 1024;
 const REACTORS_MAX: usize = 1024;
 
 /// A builder for servers. [`ServerBuilder::start`] and [`ServerBuilder::run`] report what is wrong with any part.
+#[must_use = "a builder does nothing until the server is started"]
 pub struct ServerBuilder {
     config: Config,
     listens: Vec<String>,

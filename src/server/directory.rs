@@ -3,9 +3,9 @@
 use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::sync::Arc;
-#[cfg(feature = "http")]
-use std::time::{Duration, UNIX_EPOCH};
 
+#[cfg(feature = "http")]
+use crate::calendar::imf_fixdate;
 use crate::config;
 use crate::message::method_hash;
 use crate::service::builtin::Health;
@@ -80,14 +80,6 @@ impl MethodDirectory for RegistryDirectory {
         LAST.set((second, text));
         text
     }
-}
-
-#[cfg(feature = "http")]
-fn imf_fixdate(second: u64) -> [u8; 29] {
-    // The format has no year after 9999.
-    let time = UNIX_EPOCH + Duration::from_secs(second.min(253_402_300_799));
-    let text = httpdate::fmt_http_date(time);
-    text.as_bytes().try_into().unwrap_or([b' '; 29])
 }
 
 #[cfg(not(feature = "http"))]

@@ -20,7 +20,12 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
 
-pub use app::Completion;
+pub use crate::service::builtin::Health;
+pub use crate::stats::{
+    HistogramSnapshot, MethodSnapshot, PoolSnapshot, ReactorSnapshot, Snapshot, WorkersSnapshot,
+};
+pub use crate::wire::{ProtocolId, ProtocolSet};
+pub(crate) use app::Completion;
 pub use builder::ServerBuilder;
 #[cfg(feature = "bench-internals")]
 #[doc(hidden)]
@@ -30,10 +35,9 @@ use self::app::AppStats;
 use self::started::StartedInterceptors;
 use crate::config::ConfigError;
 use crate::reactor::{Address, Remote, RoleHandle};
-use crate::service::builtin::Health;
 use crate::service::futures::AsyncCalls;
 use crate::service::{RegisterError, Registry};
-use crate::stats::{MethodSnapshot, ReactorSnapshot, ReactorStats, Snapshot};
+use crate::stats::ReactorStats;
 use crate::workers::Pools;
 
 /// Why a server could not start, or ended without a request to stop.
@@ -145,6 +149,7 @@ struct ServerShared {
 /// # Ok(())
 /// # }
 /// ```
+#[must_use = "a dropped server stops at once"]
 pub struct Server {
     shared: Arc<ServerShared>,
     addresses: Vec<Address>,

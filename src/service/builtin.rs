@@ -1,12 +1,9 @@
 //! The services that every server has: `Health` reports whether it serves, and `Meta` lists its methods.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
-use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
-use serde::ser::{Serialize, SerializeStruct, Serializer};
-
+pub use super::method_info::MethodInfo;
 use super::{Method, RegisterError, Service, finish, refuse_argument};
 use crate::codec::{Argument, Body, Codec, CodecError, Plain};
 use crate::method_name::MethodName;
@@ -97,104 +94,6 @@ fn service_or_all(codec: Codec, body: Body<'_>) -> Result<String, CodecError> {
         return Ok(String::new());
     }
     <Plain<String> as Argument>::decode(codec, body)
-}
-
-/// Defines a struct that is serialized by field names. Written out here since the embedded server does without
-/// serde's derive.
-macro_rules! plain_struct {
-    ($(#[$meta:meta])* $name:ident { $($(#[$field_meta:meta])* $field:ident $key:literal $type:ty,)* }) => {
-        $(#[$meta])*
-        #[derive(Clone, Debug, Default, PartialEq, Eq)]
-        pub struct $name {
-            $($(#[$field_meta])* pub $field: $type,)*
-        }
-
-        impl Serialize for $name {
-            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                let mut fields = serializer.serialize_struct(stringify!($name), [$($key),*].len())?;
-                $(fields.serialize_field($key, &self.$field)?;)*
-                fields.end()
-            }
-        }
-
-        impl<'de> Deserialize<'de> for $name {
-            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                struct HealthFields;
-
-                impl<'de> Visitor<'de> for HealthFields {
-                    type Value = $name;
-
-                    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                        f.write_str(concat!("a struct ", stringify!($name)))
-                    }
-
-                    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<$name, A::Error> {
-                        let mut value = $name::default();
-                        while let Some(key) = map.next_key::<String>()? {
-                            match &*key {
-                                $($key => value.$field = map.next_value()?,)*
-                                _ => { map.next_value::<IgnoredAny>()?; }
-                            }
-                        }
-                        Ok(value)
-                    }
-
-                    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<$name, A::Error> {
-                        let mut value = $name::default();
-                        $(
-                            value.$field = seq
-                                .next_element()?
-                                .ok_or_else(|| serde::de::Error::missing_field($key))?;
-                        )*
-                        Ok(value)
-                    }
-                }
-
-                deserializer.deserialize_struct(stringify!($name), &[$($key),*], HealthFields)
-            }
-        }
-    };
-}
-
-plain_struct! {
-    /// The description of a method in the reply of `Meta.Methods`.
-    MethodInfo {
-        /// The full name, `Service.Method`.
-        name "Name" String,
-        /// The hash that identifies it on the wire.
-        hash "Hash" u32,
-        /// The fingerprint of its types.
-        schema "Schema" u32,
-        /// Its types, for people.
-        signature "Signature" String,
-        /// Its types as the fingerprint covers them: `ARGUMENT->REPLY`.
-        types "Types" String,
-        /// `inline`, `pooled` or `blocking`.
-        kind "Kind" String,
-        /// The names of the codecs that it accepts.
-        codecs "Codecs" Vec<String>,
-        /// Whether it is idempotent.
-        idempotent "FreeOfSideEffects" bool,
-        /// Its documentation.
-        docs "Docs" String,
-    }
-}
-
-impl MethodInfo {
-    /// Describes a method.
-    pub fn of(method: &Method) -> MethodInfo {
-        MethodInfo {
-            name: method.name().to_owned(),
-            hash: method.hash(),
-            schema: method.schema(),
-            signature: method.signature(),
-            types: format!("{}->{}", method.argument().text(), method.reply().text()),
-            kind: method.runs().name().to_owned(),
-            codecs: method.codec_names().map(str::to_owned).collect(),
-            idempotent: method.is_idempotent(),
-            docs: method.documentation().to_owned(),
-        }
-    }
 }
 
 /// The service that lists the methods of a server.

@@ -4,21 +4,44 @@
 //! same function with bytes. The table that finds it is in [`registry`], deferred replies in [`reply`], and the
 //! services that every server has in [`builtin`]; async methods are in [`futures`].
 
+#[cfg(all(feature = "server", feature = "bench-internals"))]
+#[doc(hidden)]
 pub mod builtin;
+#[cfg(all(feature = "server", not(feature = "bench-internals")))]
+pub(crate) mod builtin;
+#[cfg(feature = "server")]
 pub(crate) mod futures;
+#[cfg(feature = "server")]
 pub mod interceptor;
+mod method_info;
+#[cfg(all(feature = "server", feature = "bench-internals"))]
+#[doc(hidden)]
 pub mod registry;
+#[cfg(all(feature = "server", not(feature = "bench-internals")))]
+pub(crate) mod registry;
+#[cfg(feature = "bench-internals")]
+#[doc(hidden)]
 pub mod reply;
+#[cfg(not(feature = "bench-internals"))]
+pub(crate) mod reply;
+#[cfg(feature = "server")]
 pub(crate) mod streaming;
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
 
+#[cfg(feature = "server")]
 pub use futures::CallFuture;
+pub use method_info::MethodInfo;
+#[cfg(all(feature = "server", not(feature = "bench-internals")))]
+pub(crate) use registry::Registry;
+#[cfg(all(feature = "server", feature = "bench-internals"))]
+#[doc(hidden)]
 pub use registry::Registry;
 pub use reply::Reply;
 
+#[cfg(feature = "server")]
 use interceptor::chain::{InterceptorChain, ScopedInterceptor};
 
 use crate::codec::describe::{DescribeError, Description};
@@ -26,13 +49,15 @@ use crate::codec::{
     Argument, Body, Codec, CodecError, ReplyEncode, UserCodecInfo, UserCodecNumber, ValueRules,
 };
 use crate::config::MissingFields;
-use crate::context::{Context, Outcome};
+use crate::context::Context;
+pub use crate::context::Outcome;
 use crate::message::{JsonDialect, method_hash};
 use crate::method_name::{MethodName, MethodNameError};
 use crate::status::Status;
 
 /// Where a method runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum Kind {
     /// On the reactor's thread: the lowest latency, but the method must never block.
     Inline,
@@ -98,6 +123,7 @@ impl CallShape {
 pub type Handler = Box<dyn Fn(&Context<'_>, Codec, Body<'_>, &mut Vec<u8>) -> Outcome + Send + Sync>;
 
 /// A method that can be called in any codec.
+#[cfg(feature = "server")]
 pub struct Method {
     name: String,
     hash: u32,
@@ -128,6 +154,7 @@ pub struct Method {
     future: Option<(Arc<str>, futures::AsyncHandler)>,
 }
 
+#[cfg(feature = "server")]
 impl Method {
     /// Creates a pooled method of that name (`Service.Method`), whose argument and reply are encoded as `A` and `R`.
     ///
@@ -376,6 +403,7 @@ impl Method {
     }
 }
 
+#[cfg(feature = "server")]
 impl fmt::Debug for Method {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Method").field("name", &self.name).field("kind", &self.kind).finish_non_exhaustive()
@@ -383,6 +411,7 @@ impl fmt::Debug for Method {
 }
 
 /// Methods that belong together. The `#[coreloop::service]` attribute implements this trait for an impl block.
+#[cfg(feature = "server")]
 pub trait Service: Send + Sync + 'static {
     /// Returns the full name, package included: what precedes the last dot in the names of its methods.
     fn service_name(&self) -> &str;

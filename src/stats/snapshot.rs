@@ -5,6 +5,7 @@ use crate::status::Code;
 
 /// The statistics of a server at one moment.
 #[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
 pub struct Snapshot {
     /// One entry per reactor.
     pub reactors: Vec<ReactorSnapshot>,
@@ -34,6 +35,7 @@ pub struct Snapshot {
 
 /// The statistics of one reactor.
 #[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
 pub struct ReactorSnapshot {
     /// Connections open now.
     pub connections: u64,
@@ -73,6 +75,7 @@ pub struct ReactorSnapshot {
 
 /// The statistics of a reactor's buffer pool.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct PoolSnapshot {
     /// Buffers lent from a free list.
     pub hits: u64,
@@ -86,6 +89,7 @@ pub struct PoolSnapshot {
 
 /// The statistics of one method.
 #[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
 pub struct MethodSnapshot {
     /// `Service.Method`.
     pub name: String,
@@ -104,6 +108,7 @@ pub struct MethodSnapshot {
 
 /// The statistics of the worker pools.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct WorkersSnapshot {
     /// Threads for CPU work.
     pub workers: usize,

@@ -5,7 +5,7 @@ use super::sync::{AtomicBool, Ordering};
 /// Whether the sinks of a connection may send, apart from their own credit: it closes while too many bytes wait for the
 /// peer.
 #[derive(Debug)]
-pub struct Gate {
+pub(crate) struct Gate {
     is_closed: AtomicBool,
 }
 

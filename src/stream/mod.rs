@@ -27,10 +27,11 @@ use std::sync::{Arc, OnceLock};
 use coreloop_poller::Key;
 
 pub use broadcast::{Broadcast, SlowSubscriber};
-pub use gate::Gate;
+pub(crate) use gate::Gate;
 pub use incoming::{Stream, StreamEvent, StreamNext};
-pub use outbox::Outbox;
-pub use sink::{HandlerEnd, Sink};
+pub(crate) use outbox::Outbox;
+pub(crate) use sink::HandlerEnd;
+pub use sink::Sink;
 pub use sink_error::SinkError;
 pub use sink_futures::{SinkReady, SinkSend};
 
@@ -45,7 +46,7 @@ use crate::status::Status;
 
 /// A stream of a connection of a reactor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct StreamAddress {
+pub(crate) struct StreamAddress {
     /// The connection.
     pub connection: Key,
     /// The stream.
@@ -54,7 +55,7 @@ pub struct StreamAddress {
 
 /// What a sink or a stream asks of the reactor that owns its connection.
 #[derive(Debug)]
-pub struct StreamCommand {
+pub(crate) struct StreamCommand {
     /// The stream.
     pub address: StreamAddress,
     /// What to do.
@@ -63,7 +64,7 @@ pub struct StreamCommand {
 
 /// The action of a [`StreamCommand`].
 #[derive(Debug)]
-pub enum StreamAction {
+pub(crate) enum StreamAction {
     /// Send a message.
     Send(StreamMessage),
     /// Messages with that many bytes of data frames were taken.
@@ -75,7 +76,7 @@ pub enum StreamAction {
 }
 
 /// The way from sinks and streams to the reactor of their connection.
-pub trait StreamPort: Send + Sync {
+pub(crate) trait StreamPort: Send + Sync {
     /// Passes a command on through the mailbox of the reactor, without waiting.
     fn post(&self, command: StreamCommand);
 
@@ -96,13 +97,13 @@ pub trait StreamPort: Send + Sync {
 }
 
 /// A call with streams, for the caller's side of it.
-pub trait CallHandle: Send + Sync {
+pub(crate) trait CallHandle: Send + Sync {
     /// Gives up the call, if it has not ended, without waiting.
     fn cancel(&self);
 }
 
 /// Shared state with something to do on the thread of a reactor: the subscribers of a [`Broadcast`] there.
-pub trait ReactorTask: Send + Sync {
+pub(crate) trait ReactorTask: Send + Sync {
     /// Does it. Returns true if it is to be called again, after the commands that it has posted.
     fn run(self: Arc<Self>) -> bool;
 }

@@ -11,7 +11,7 @@ thread_local! {
 
 /// Collects the commands that are posted on this thread while it runs a callback of one of its own connections.
 #[derive(Debug, Default)]
-pub struct Outbox {
+pub(crate) struct Outbox {
     spare: Vec<StreamCommand>,
 }
 

@@ -355,7 +355,7 @@ impl SinkLink {
 }
 
 /// Reports the end of the handler that was given a sink. Dropped without a result, the handler has panicked.
-pub struct HandlerEnd {
+pub(crate) struct HandlerEnd {
     link: Arc<SinkLink>,
     has_returned: bool,
 }

@@ -27,18 +27,23 @@
 mod address;
 mod blocking;
 mod dial;
+#[cfg(feature = "server")]
 mod listener;
 mod memory;
 mod readiness;
 mod stream;
+#[cfg(feature = "server")]
 mod unix_file;
 
 pub use address::{Address, AddressError};
 pub use blocking::{BlockingMemory, BlockingTransport};
 pub use dial::dial;
+#[cfg(feature = "server")]
 pub(crate) use listener::BACKLOG;
+#[cfg(feature = "server")]
 pub use listener::Listener;
 pub use memory::MemoryStream;
 pub(crate) use readiness::ReadinessSender;
 pub use stream::Transport;
+#[cfg(feature = "server")]
 pub use unix_file::UnixSocketAccess;

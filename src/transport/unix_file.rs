@@ -22,6 +22,7 @@ const REMOVE_WAIT: Duration = Duration::from_millis(100);
 
 /// The access to a Unix socket: a process may connect if it may write to the file. `None` keeps the system's default.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct UnixSocketAccess {
     /// The permission bits of the file, such as `0o660`. `None`: as the process's umask determines them.
     pub mode: Option<u32>,

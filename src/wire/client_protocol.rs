@@ -13,6 +13,7 @@ use crate::wire::{NativeClient, Out, Protocol, Received};
 
 /// A protocol that clients speak, named by the scheme of an address.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Scheme {
     /// coreloop's own frames: `native:`, or no scheme.
     #[default]
@@ -89,7 +90,7 @@ impl Scheme {
     /// Splits an address into its scheme and the rest.
     ///
     /// ```
-    /// use coreloop::wire::Scheme;
+    /// use coreloop::client::Scheme;
     /// assert_eq!(Scheme::split("native:localhost:1"), (Scheme::Native, "localhost:1"));
     /// // A host name may be equal to a scheme.
     /// assert_eq!(Scheme::split("native:80"), (Scheme::Native, "native:80"));

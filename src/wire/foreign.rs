@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+#[cfg(feature = "client")]
 use super::Scheme;
 
 /// A protocol that is recognized by a server's first bytes.
@@ -28,7 +29,7 @@ impl ForeignProtocol {
     /// Returns the protocol whose servers start with these two bytes; `None` if they match no known protocol.
     ///
     /// ```
-    /// use coreloop::wire::ForeignProtocol;
+    /// use coreloop::protocol::ForeignProtocol;
     /// assert_eq!(ForeignProtocol::of(*b"HT"), Some(ForeignProtocol::Http));
     /// assert_eq!(ForeignProtocol::of(*b"??"), None);
     /// ```
@@ -60,6 +61,7 @@ impl ForeignProtocol {
     }
 
     /// Returns the address scheme for this protocol, if this build supports it.
+    #[cfg(feature = "client")]
     pub fn scheme(self) -> Option<Scheme> {
         match self {
             ForeignProtocol::Native => Some(Scheme::Native),

@@ -5,15 +5,18 @@
 //! first bytes; clients have theirs in [`client_protocol`]. A program adds protocols of its own as [`AddedProtocol`].
 //! The layers above do not change.
 
+#[cfg(feature = "server")]
 mod added;
+#[cfg(feature = "client")]
 pub mod client_protocol;
+#[cfg(feature = "server")]
 pub mod directory;
 pub mod foreign;
-#[cfg(feature = "grpc")]
+#[cfg(all(feature = "grpc", feature = "server"))]
 pub mod grpc;
 #[cfg(feature = "http")]
 pub mod http;
-#[cfg(feature = "grpc")]
+#[cfg(all(feature = "grpc", feature = "server"))]
 pub mod http2;
 #[cfg(feature = "jsonrpc")]
 pub mod jsonrpc;
@@ -21,7 +24,9 @@ pub mod native;
 #[cfg(feature = "netrpc")]
 pub mod netrpc;
 pub mod order;
+#[cfg(feature = "server")]
 mod server_protocol;
+#[cfg(feature = "server")]
 pub mod sniff;
 
 use std::fmt;
@@ -31,20 +36,31 @@ use coreloop_bufpool::{Chunk, Pool, WriteQueue};
 
 use crate::config::Limits;
 use crate::message::SendBody;
+#[cfg(feature = "server")]
 pub use added::{AddedProtocol, AddedProtocols};
+#[cfg(feature = "client")]
 pub use client_protocol::{ClientProtocol, Scheme};
+#[cfg(feature = "server")]
 pub use directory::{DirectoryEntry, MethodDirectory, Page, ServerContext};
 pub use foreign::ForeignProtocol;
-#[cfg(feature = "grpc")]
+#[cfg(all(feature = "grpc", feature = "server"))]
 pub use grpc::GrpcServer;
-#[cfg(feature = "http")]
-pub use http::{Http, HttpClient};
-#[cfg(feature = "jsonrpc")]
-pub use jsonrpc::{JsonRpc, JsonRpcClient};
+#[cfg(all(feature = "http", feature = "server"))]
+pub use http::Http;
+#[cfg(all(feature = "http", feature = "client"))]
+pub use http::HttpClient;
+#[cfg(all(feature = "jsonrpc", feature = "server"))]
+pub use jsonrpc::JsonRpc;
+#[cfg(all(feature = "jsonrpc", feature = "client"))]
+pub use jsonrpc::JsonRpcClient;
 pub use native::{NativeClient, NativeServer};
-#[cfg(feature = "netrpc")]
-pub use netrpc::{NetRpc, NetRpcClient};
+#[cfg(all(feature = "netrpc", feature = "server"))]
+pub use netrpc::NetRpc;
+#[cfg(all(feature = "netrpc", feature = "client"))]
+pub use netrpc::NetRpcClient;
+#[cfg(feature = "server")]
 pub use server_protocol::ServerProtocol;
+#[cfg(feature = "server")]
 pub use sniff::{ProtocolId, ProtocolSet};
 
 /// The result of decoding the start of the input.
@@ -77,6 +93,7 @@ pub enum Received<M> {
 
 /// Why a peer's bytes cannot be decoded. The peer is at fault, and the connection closes.
 #[derive(Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Broken {
     /// The first bytes match no protocol of this listener.
     UnknownProtocol,
@@ -168,6 +185,7 @@ impl Out<'_> {
 
 /// How a protocol notifies the peer that the server drains.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum DrainNotice {
     /// By a separate message. Calls that cross it are served for a short time.
     Message,

@@ -103,7 +103,8 @@ fn expired_calls_to_a_blocked_server_do_not_accumulate() {
 
 #[test]
 fn stalled_writes_and_stalled_replies_close_the_connection() {
-    let config = DriverConfig { write_stall_ms: 50, ..DriverConfig::default() };
+    let mut config = DriverConfig::default();
+    config.write_stall_ms = 50;
     let driver = Driver::spawn_with(&config).unwrap();
     let (address, listen, thread) = blocked_server();
     let client = Client::builder(&address).on(&driver).connect().unwrap().with_timeout(PATIENCE);
@@ -116,7 +117,8 @@ fn stalled_writes_and_stalled_replies_close_the_connection() {
     drop((client, listen));
     thread.join().unwrap();
 
-    let config = DriverConfig { frame_ms: 50, ..DriverConfig::default() };
+    let mut config = DriverConfig::default();
+    config.frame_ms = 50;
     let driver = Driver::spawn_with(&config).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
@@ -132,7 +134,8 @@ fn stalled_writes_and_stalled_replies_close_the_connection() {
     assert_eq!((error.code(), driver.stats().connects), (Code::Unavailable, 1), "{error:?}");
     thread.join().expect("the client has closed");
 
-    let error = Driver::spawn_with(&DriverConfig { frame_ms: 0, ..config }).unwrap_err();
+    config.frame_ms = 0;
+    let error = Driver::spawn_with(&config).unwrap_err();
     assert_eq!(error.kind(), InvalidInput, "{error}");
 }
 

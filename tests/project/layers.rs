@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 /// The layers of the root crate, lowest first. The modules of the vocabulary layer may import each other; in every
 /// other layer neighbours do not.
 const FLOORS: [&[&str]; 9] = [
-    &["poller", "bufpool", "threads", "error_text", "json_text"],
+    &["poller", "bufpool", "threads", "error_text", "json_text", "calendar"],
     &["message", "codec_number", "method_name", "context", "extensions", "status", "config", "stats"],
     &["wire", "codec", "policy"],
     &["conn", "mailbox", "transport"],
@@ -18,7 +18,7 @@ const FLOORS: [&[&str]; 9] = [
     &["reactor"],
     &["service", "workers"],
     &["server", "client"],
-    &["demo", "macro_support", "lib"],
+    &["demo", "macro_support", "protocol", "debug", "lib"],
 ];
 const TOOLS: usize = 0;
 const WORDS: usize = 1;

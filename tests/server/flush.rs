@@ -65,7 +65,8 @@ fn with_endless_delay(
     talk: impl FnOnce(&mut TcpStream, &coreloop::stats::ReactorStats, &Remote<Vec<u32>>),
 ) {
     let flush = FlushPolicy { high_mark_bytes, delay: Duration::from_secs(86_400) };
-    let mut config = ReactorConfig { flush, ..ReactorConfig::default() };
+    let mut config = ReactorConfig::default();
+    config.flush = flush;
     config.limits.write_stall_ms = 10 * PATIENCE.as_millis() as u64;
     let mut reactor = Reactor::new(Serve::default(), config).unwrap();
     let address = reactor.listen("127.0.0.1:0").unwrap().to_string();

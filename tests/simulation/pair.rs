@@ -33,19 +33,18 @@ struct Scenario {
 
 fn limits(rng: &mut Rng) -> Limits {
     let frame_bytes_max = [300, 5_000, 100_000][rng.below(3)];
-    Limits {
-        frame_bytes_max,
-        in_flight_max: [1, 2, 8, 64][rng.below(4)],
-        in_flight_bytes_max: frame_bytes_max * (1 + rng.below(3)),
-        write_queue_high_bytes: [200, 5_000, 100_000][rng.below(3)],
-        write_queue_low_bytes: rng.below(200),
-        first_bytes_ms: 10_000,
-        frame_ms: 5_000,
-        idle_ms: 20_000,
-        write_stall_ms: 5_000,
-        drain_ms: 5_000,
-        ..Limits::default()
-    }
+    let mut limits = Limits::default();
+    limits.frame_bytes_max = frame_bytes_max;
+    limits.in_flight_max = [1, 2, 8, 64][rng.below(4)];
+    limits.in_flight_bytes_max = frame_bytes_max * (1 + rng.below(3));
+    limits.write_queue_high_bytes = [200, 5_000, 100_000][rng.below(3)];
+    limits.write_queue_low_bytes = rng.below(200);
+    limits.first_bytes_ms = 10_000;
+    limits.frame_ms = 5_000;
+    limits.idle_ms = 20_000;
+    limits.write_stall_ms = 5_000;
+    limits.drain_ms = 5_000;
+    limits
 }
 
 /// Runs one simulation; returns why the server's connection ended.
@@ -201,7 +200,8 @@ fn waiting_requests_survive_a_clock_jump() {
         let mut rng = Rng::new(seed);
         let mut now = Instant::now();
         let (mut up, mut down) = (Pipe::new(1 << 20), Pipe::new(1 << 20));
-        let limits = Limits { idle_ms: 20_000, ..limits(&mut rng) };
+        let mut limits = limits(&mut rng);
+        limits.idle_ms = 20_000;
         let mut server = Server::new(limits, now);
         let frame = |id: u64| {
             let mut frame = Vec::from([0x19, 0x96, 1, 0, 0, 0, 0, 0]);

@@ -204,15 +204,13 @@ impl Simulation {
         let grants = [(); 2].map(|()| grant(&mut rng));
         let [client_grant, server_grant] = grants;
         let patience = Patience::new(&mut rng);
-        let limits = Limits {
-            stream_window_bytes: server_grant.stream as usize,
-            connection_window_bytes: server_grant.connection as usize,
-            stream_keepalive_ms: patience.keepalive_ms,
-            stream_keepalive_timeout_ms: patience.keepalive_timeout_ms,
-            write_queue_high_bytes: [20_000, 4 << 20][rng.below(2)],
-            write_queue_low_bytes: 10_000,
-            ..Limits::default()
-        };
+        let mut limits = Limits::default();
+        limits.stream_window_bytes = server_grant.stream as usize;
+        limits.connection_window_bytes = server_grant.connection as usize;
+        limits.stream_keepalive_ms = patience.keepalive_ms;
+        limits.stream_keepalive_timeout_ms = patience.keepalive_timeout_ms;
+        limits.write_queue_high_bytes = [20_000, 4 << 20][rng.below(2)];
+        limits.write_queue_low_bytes = 10_000;
         let kind = || [Kind::Inline, Kind::Inline, Kind::Pooled, Kind::Blocking][rng.below(4)];
         let mut server = DetachedServer::without_threads(server(&handlers, limits, kind)).unwrap();
         let listener =

@@ -8,9 +8,9 @@ use std::time::Instant;
 use coreloop::client::Direct;
 use coreloop::codec::Codec;
 use coreloop::config::Layers;
-use coreloop::poller::signals;
 use coreloop::server::Stopper;
 use coreloop::service::Kind;
+use coreloop::signals;
 use coreloop::{Context, Server, Status, demo};
 use serde::{Deserialize, Serialize};
 

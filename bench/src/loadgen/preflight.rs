@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use coreloop::client::Client;
 use coreloop::codec::Codec;
 use coreloop::codec::gob::dynamic::{decode_json, encode_json};
-use coreloop::service::builtin::MethodInfo;
+use coreloop::service::MethodInfo;
 use serde_json::Value;
 
 use super::headers::Entry;

@@ -13,8 +13,8 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use coreloop::codec::{Codec, Description, compress};
+use coreloop::server::ProtocolId;
 use coreloop::service::Method;
-use coreloop::wire::ProtocolId;
 use crossbeam_channel::Receiver;
 use serde_json::json;
 

@@ -16,8 +16,8 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 
 use coreloop::interceptor::{AdmittedCall, Hooks, Interceptor};
+use coreloop::server::ProtocolId;
 use coreloop::service::Method;
-use coreloop::wire::ProtocolId;
 use crossbeam_channel::{Receiver, bounded};
 
 use self::file::{RecordWriter, RecordedMethod};

@@ -1,7 +1,7 @@
 use std::fs;
 
 use coreloop::codec::{Bytes, Codec, Plain};
-use coreloop::context::Outcome;
+use coreloop::service::Outcome;
 use serde_json::Value;
 use tempfile::TempDir;
 

@@ -26,7 +26,10 @@ pub fn spans_of(message: &Message) -> Vec<Span> {
 
 /// Returns limits that are reached soon.
 pub fn small_limits() -> Limits {
-    Limits { frame_bytes_max: BODY_MAX, in_flight_max: 4, ..Limits::default() }
+    let mut limits = Limits::default();
+    limits.frame_bytes_max = BODY_MAX;
+    limits.in_flight_max = 4;
+    limits
 }
 
 /// An answer: the id, the code, the body.

@@ -191,7 +191,9 @@ fn client_trace<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> HttpTrace {
 pub fn http(input: &[u8]) {
     let Some((stream, cuts)) = cut(input) else { return };
     let pieces = || pieces_of(stream, &cuts);
-    let limits = Limits { frame_bytes_max: BODY_MAX, http_head_bytes_max: HEAD_MAX, ..Limits::default() };
+    let mut limits = Limits::default();
+    limits.frame_bytes_max = BODY_MAX;
+    limits.http_head_bytes_max = HEAD_MAX;
     let cors_origins = vec!["http://a".to_owned()];
     let side = Arc::new(ServerContext {
         cors_origins,

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use coreloop::codec::{self, Codec};
-use coreloop::config::Limits;
 use coreloop::wire::{Http, ServerContext};
 use serde::de::IgnoredAny;
 
@@ -16,7 +15,8 @@ use super::{cut, pieces_of};
 /// forms of the body.
 pub fn http_json_rpc(input: &[u8]) {
     let Some((body, cuts)) = cut(input) else { return };
-    let limits = Limits { http_head_bytes_max: 64 << 10, ..small_limits() };
+    let mut limits = small_limits();
+    limits.http_head_bytes_max = 64 << 10;
     let responses = |stream: &[u8], piece_bytes: usize| {
         let (limits, cors_origins) = (limits.clone(), Vec::new());
         let side = ServerContext { cors_origins, site: Box::new(EchoSite), ..ServerContext::bare(limits) };

@@ -4,7 +4,6 @@ use std::cell::RefCell;
 use std::sync::Arc;
 
 use coreloop::codec::{self, Codec};
-use coreloop::config::Limits;
 use coreloop::message::{Message, Outgoing, method_hash};
 use coreloop::status::Code;
 use coreloop::wire::netrpc::connect::{ANSWER_BYTES_MAX, ConnectError, ConnectReply, granted};
@@ -108,7 +107,9 @@ pub fn jsonrpc(input: &[u8]) {
 pub fn netrpc(input: &[u8]) {
     let Some((stream, cuts)) = cut(input) else { return };
     let server = || {
-        let limits = Limits { gob_types_max: 16, gob_type_bytes_max: 64, ..small_limits() };
+        let mut limits = small_limits();
+        limits.gob_types_max = 16;
+        limits.gob_type_bytes_max = 64;
         NetRpc::server(Arc::new(ServerContext { site: Box::new(EchoSite), ..ServerContext::bare(limits) }))
     };
     let whole = connection(server(), [stream].into_iter(), echo);

@@ -207,7 +207,11 @@ impl Wire {
 }
 
 fn limits() -> Limits {
-    Limits { frame_bytes_max: 40_000, streams_max: 4, held_bytes_max: 100_000, ..Limits::default() }
+    let mut limits = Limits::default();
+    limits.frame_bytes_max = 40_000;
+    limits.streams_max = 4;
+    limits.held_bytes_max = 100_000;
+    limits
 }
 
 type Handlers = Arc<Mutex<Vec<Ends>>>;

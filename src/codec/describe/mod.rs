@@ -245,6 +245,7 @@ impl From<Shape> for Description {
 ///
 /// The remedy is the same in each case: describe the type by hand, or call the method in JSON or MessagePack.
 #[derive(Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum DescribeError {
     /// The type requests whatever the format contains next (untagged and internally tagged enums,
     /// `serde_json::Value`).

@@ -48,8 +48,11 @@ mod access;
 mod cache;
 mod compound;
 mod decode;
-#[cfg(feature = "json")]
+#[cfg(all(feature = "json", feature = "bench-internals"))]
+#[doc(hidden)]
 pub mod dynamic;
+#[cfg(all(feature = "json", not(feature = "bench-internals")))]
+pub(crate) mod dynamic;
 mod encode;
 mod fault;
 mod fields;
@@ -60,7 +63,11 @@ mod run;
 mod shape;
 mod single;
 mod skip;
+#[cfg(feature = "bench-internals")]
+#[doc(hidden)]
 pub mod stream;
+#[cfg(not(feature = "bench-internals"))]
+pub(crate) mod stream;
 mod time;
 mod types;
 mod variant;

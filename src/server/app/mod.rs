@@ -55,7 +55,7 @@ const SPARE_BYTES_MAX: usize = 32 << 20;
 const BATCH_BYTES_MAX: usize = 128 * 1024;
 
 /// What workers and handlers return to a server's reactor.
-pub enum Completion {
+pub(crate) enum Completion {
     /// A batch whose requests were run.
     Done(Box<WorkBatch>),
     /// A deferred answer.

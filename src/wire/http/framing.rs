@@ -100,6 +100,22 @@ pub(super) fn is_hop_by_hop(name: &str) -> bool {
         .any(|hop| name.eq_ignore_ascii_case(hop))
 }
 
+/// Whether the media type is application/json. Of its parameters only the charset matters, which must be UTF-8.
+pub(super) fn is_json(content_type: &[u8]) -> bool {
+    let mut parts = content_type.split(|byte| *byte == b';').map(trim);
+    if !parts.next().is_some_and(|media| media.eq_ignore_ascii_case(b"application/json")) {
+        return false;
+    }
+    parts.all(|parameter| {
+        let mut halves = parameter.splitn(2, |byte| *byte == b'=');
+        let (name, value) = (halves.next().unwrap_or_default(), halves.next().unwrap_or_default());
+        let value = value.strip_prefix(b"\"").and_then(|value| value.strip_suffix(b"\"")).unwrap_or(value);
+        // The second spelling is not registered, but many clients send it.
+        let is_utf_8 = value.eq_ignore_ascii_case(b"utf-8") || value.eq_ignore_ascii_case(b"utf8");
+        !name.eq_ignore_ascii_case(b"charset") || is_utf_8
+    })
+}
+
 /// Runs `with` with a table of fields for httparse, which parses a complete head whose lines were counted. A table of
 /// the usual size is on the stack.
 macro_rules! with_fields {

@@ -9,26 +9,40 @@
 
 mod call;
 mod chunks;
+#[cfg(feature = "client")]
 mod client;
+#[cfg(feature = "client")]
 mod error;
+#[cfg(feature = "server")]
 mod fault;
 mod framing;
+#[cfg(feature = "server")]
 mod known;
+#[cfg(feature = "server")]
 mod plain;
+#[cfg(feature = "server")]
 mod query;
+#[cfg(feature = "server")]
 mod reply;
+#[cfg(feature = "server")]
 mod request;
 mod scan;
+#[cfg(feature = "server")]
 mod server;
 
+#[cfg(feature = "server")]
 use std::sync::Arc;
 
+#[cfg(feature = "server")]
 use self::server::HttpServerInner;
 use crate::codec_number::Codec;
 use crate::config::Limits;
+#[cfg(feature = "server")]
 use crate::message::{Message, Outgoing, OutgoingData, OutgoingReply};
+#[cfg(feature = "server")]
 use crate::wire::{DrainNotice, Out, Protocol, Received, ServerContext, StreamSupport};
 pub(super) use call::fits_field;
+#[cfg(feature = "client")]
 pub use client::HttpClient;
 
 /// The number of the JSON codec.
@@ -46,9 +60,11 @@ const KEEP_BYTES_MAX: usize = 512;
 /// The server's side of one HTTP/1.1 (or 1.0) connection.
 ///
 /// The state is boxed, since most connections of a server may use another protocol.
+#[cfg(feature = "server")]
 #[derive(Debug)]
 pub struct Http(Box<HttpServerInner>);
 
+#[cfg(feature = "server")]
 impl Http {
     /// Creates the server's side.
     pub fn server(side: Arc<ServerContext>) -> Http {
@@ -75,6 +91,7 @@ impl Http {
     }
 }
 
+#[cfg(feature = "server")]
 impl Protocol for Http {
     type Message = Message;
     type Outgoing<'a> = Outgoing<'a>;

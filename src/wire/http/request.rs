@@ -10,7 +10,7 @@ use httparse::{Header, Status};
 
 use super::chunks::is_token;
 use super::fault::RequestFault;
-use super::framing::{Framing, digits, is_hop_by_hop, list, with_fields};
+use super::framing::{Framing, digits, is_hop_by_hop, is_json, list, with_fields};
 use super::reply::{AllowedMethods, PendingResponse};
 use super::server::CallTarget;
 use super::{query, skip_bytes_max};
@@ -526,20 +526,4 @@ fn called(fields: &RequestFields<'_>) -> Result<u32, RequestFault> {
         return Err(RequestFault::invalid("Connect-Timeout-Ms must be 1 to 10 digits"));
     };
     Ok(time_left_us(Some(std::time::Duration::from_millis(millis))))
-}
-
-/// Whether the media type is application/json. Of its parameters only the charset matters, which must be UTF-8.
-pub(super) fn is_json(content_type: &[u8]) -> bool {
-    let mut parts = content_type.split(|byte| *byte == b';').map(super::framing::trim);
-    if !parts.next().is_some_and(|media| media.eq_ignore_ascii_case(b"application/json")) {
-        return false;
-    }
-    parts.all(|parameter| {
-        let mut halves = parameter.splitn(2, |byte| *byte == b'=');
-        let (name, value) = (halves.next().unwrap_or_default(), halves.next().unwrap_or_default());
-        let value = value.strip_prefix(b"\"").and_then(|value| value.strip_suffix(b"\"")).unwrap_or(value);
-        // The second spelling is not registered, but many clients send it.
-        let is_utf_8 = value.eq_ignore_ascii_case(b"utf-8") || value.eq_ignore_ascii_case(b"utf8");
-        !name.eq_ignore_ascii_case(b"charset") || is_utf_8
-    })
 }

@@ -6,18 +6,27 @@
 //!
 //! [`JsonRpc`] and [`JsonRpcClient`] are the two sides; start there.
 
+#[cfg(feature = "server")]
 mod answer;
+#[cfg(feature = "server")]
 mod batch;
-#[cfg(feature = "http")]
+#[cfg(all(feature = "http", feature = "server"))]
 mod carried;
+#[cfg(feature = "client")]
 mod client;
+#[cfg(feature = "server")]
 mod deliver;
 mod escape;
+#[cfg(feature = "server")]
 mod known;
 mod members;
+#[cfg(feature = "server")]
 mod outstanding;
+#[cfg(feature = "client")]
 mod oversize;
+#[cfg(feature = "server")]
 mod request;
+#[cfg(feature = "server")]
 mod server;
 mod sink;
 #[cfg(test)]
@@ -25,10 +34,13 @@ mod tests;
 
 use crate::codec_number::Codec;
 
-#[cfg(feature = "http")]
+#[cfg(all(feature = "http", feature = "server"))]
 pub(super) use carried::{CarriedCalls, CarriedMessages};
+#[cfg(feature = "client")]
 pub use client::JsonRpcClient;
+#[cfg(feature = "server")]
 pub use request::ID_BYTES_MAX;
+#[cfg(feature = "server")]
 pub use server::JsonRpc;
 
 /// The number of the JSON codec, the only one of this protocol.

@@ -6,20 +6,26 @@
 //! from a stream, `send.rs` writes such bodies to a stream, `connect.rs` connects through HTTP. [`NetRpc`] and
 //! [`NetRpcClient`] are the two sides; start there. The behavior is that of server.go and client.go in net/rpc.
 
+#[cfg(feature = "client")]
 mod client;
 pub mod connect;
 mod head;
+#[cfg(feature = "server")]
 mod methods;
+#[cfg(feature = "server")]
 mod outstanding;
 mod receive;
 mod send;
+#[cfg(feature = "server")]
 mod server;
 #[cfg(test)]
 mod tests;
 
 use crate::codec_number::Codec;
 
+#[cfg(feature = "client")]
 pub use client::NetRpcClient;
+#[cfg(feature = "server")]
 pub use server::NetRpc;
 
 /// The number of the gob codec, the only one of this protocol.

@@ -95,6 +95,7 @@ pub(super) fn method_of(scheme: Scheme) -> (&'static str, Codec) {
         Scheme::Native => (ADD_FIXED, Codec::Fixed),
         Scheme::JsonRpc | Scheme::Http => (ADD, Codec::Json),
         Scheme::Gob | Scheme::GobHttp => (ADD, Codec::Gob),
+        _ => unreachable!("the cases name no other scheme"),
     }
 }
 

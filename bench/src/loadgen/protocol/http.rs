@@ -9,8 +9,8 @@ use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
 
+use coreloop::Code;
 use coreloop::MethodName;
-use coreloop::status::Code;
 use httparse::{EMPTY_HEADER, Header, Response, Status};
 use serde::Deserialize;
 

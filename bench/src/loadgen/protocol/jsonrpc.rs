@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use coreloop::status::Code;
+use coreloop::Code;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
