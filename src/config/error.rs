@@ -105,6 +105,14 @@ pub enum ConfigError {
         /// The cause.
         cause: io::Error,
     },
+    /// A section of a program's own cannot be used: its name is taken or not valid, or its type has no keys. Correct
+    /// the program.
+    Section {
+        /// The name of the section.
+        name: String,
+        /// What is wrong.
+        message: String,
+    },
     /// The argument of `--set` is not of the form `key=value`.
     NotAPair {
         /// The argument that was found.
@@ -113,6 +121,20 @@ pub enum ConfigError {
 }
 
 crate::error_text::debug_as_text!(ConfigError);
+
+impl ConfigError {
+    /// The same error of a key with this prefix.
+    #[cfg(feature = "config-file")]
+    pub(super) fn with_prefix(mut self, prefix: &str) -> ConfigError {
+        if let ConfigError::Invalid { key, .. }
+        | ConfigError::OutOfRange { key, .. }
+        | ConfigError::Conflict { key, .. } = &mut self
+        {
+            key.insert_str(0, prefix);
+        }
+        self
+    }
+}
 
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -134,6 +156,9 @@ impl fmt::Display for ConfigError {
             }
             ConfigError::Syntax { path, line, message } => write!(f, "{path} line {line}: {message}"),
             ConfigError::Unreadable { path, cause } => write!(f, "cannot read {path}: {cause}"),
+            ConfigError::Section { name, message } => {
+                write!(f, "section `{}`: {message}", name.escape_debug())
+            }
             ConfigError::NotAPair { came } => {
                 write!(f, "--set expects `key=value`; got `{}`", came.escape_debug())
             }
@@ -151,6 +176,7 @@ impl Error for ConfigError {
             | ConfigError::OutOfRange { .. }
             | ConfigError::Conflict { .. }
             | ConfigError::Syntax { .. }
+            | ConfigError::Section { .. }
             | ConfigError::NotAPair { .. } => None,
         }
     }

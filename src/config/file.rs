@@ -7,24 +7,26 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::keys::KEYS;
-use super::layers::Setting;
-use super::nearest::nearest;
+use super::layers::{Setting, SettingValue};
+use super::schema::{KnownKey, Schema};
 use super::value::{ConfigValue, Misfit, ValueKind};
 use super::{ConfigError, Origin};
 
 /// Returns every setting in the text, in line order; errors call the file `path`.
-pub(super) fn settings(path: &str, text: &str) -> Result<Vec<Setting>, ConfigError> {
+pub(super) fn settings(schema: &Schema, path: &str, text: &str) -> Result<Vec<Setting>, ConfigError> {
     let root = DeTable::parse(text).map_err(|error| ConfigError::Syntax {
         path: path.to_owned(),
         line: line_of(text, error.span().map_or(0, |span| span.start)),
         message: error.message().to_owned(),
     })?;
-    let mut leaves = leaves(root.get_ref());
+    let mut leaves = leaves(schema, root.get_ref());
     // The parser sorts by name; of several errors, the first one in the file must be reported.
     leaves.sort_by_key(|leaf| leaf.at);
     leaves
         .into_iter()
-        .map(|leaf| leaf.setting(Origin::File { path: path.to_owned(), line: line_of(text, leaf.at) }))
+        .map(|leaf| {
+            leaf.setting(schema, Origin::File { path: path.to_owned(), line: line_of(text, leaf.at) })
+        })
         .collect()
 }
 
@@ -37,18 +39,18 @@ struct Leaf<'a> {
 
 /// Collects the leaves with an explicit list instead of recursion, so that a deeply nested file cannot overflow the
 /// stack.
-fn leaves<'a>(root: &'a DeTable<'a>) -> Vec<Leaf<'a>> {
+fn leaves<'a>(schema: &Schema, root: &'a DeTable<'a>) -> Vec<Leaf<'a>> {
     let mut leaves = Vec::new();
     let mut tables = vec![(String::new(), root)];
     while let Some((prefix, table)) = tables.pop() {
         for (key, value) in table {
             let name = format!("{prefix}{}", key.get_ref());
             match value.get_ref() {
-                DeValue::Table(inner) if !inner.is_empty() && !is_key(&name) => {
+                DeValue::Table(inner) if !inner.is_empty() && schema.find(&name).is_none() => {
                     tables.push((format!("{name}."), inner));
                 }
                 // An empty section sets nothing; commenting out all of its lines leaves one behind.
-                DeValue::Table(_) if is_section(&name) => {}
+                DeValue::Table(_) if schema.is_section(&name) => {}
                 value => leaves.push(Leaf { name, at: key.span().start, value }),
             }
         }
@@ -57,14 +59,21 @@ fn leaves<'a>(root: &'a DeTable<'a>) -> Vec<Leaf<'a>> {
 }
 
 impl Leaf<'_> {
-    fn setting(&self, origin: Origin) -> Result<Setting, ConfigError> {
-        if let Some(key) = KEYS.iter().find(|key| key.name() == self.name) {
-            return match value_of_toml(key.kind, self.value) {
+    fn setting(&self, schema: &Schema, origin: Origin) -> Result<Setting, ConfigError> {
+        if let Some(key) = schema.find(&self.name) {
+            let value = match key {
+                KnownKey::Server(at) => value_of_toml(KEYS[at].kind, self.value).map(SettingValue::Server),
+                KnownKey::Section(section, at) => {
+                    let section = &schema.sections[section];
+                    section.admit(&section.keys[at], plain(self.value)).map(SettingValue::Section)
+                }
+            };
+            return match value {
                 Ok(value) => Ok(Setting { key, value, origin }),
-                Err(misfit) => Err(key.refusal(misfit, origin)),
+                Err(misfit) => Err(schema.refusal(key, misfit, origin)),
             };
         }
-        if is_section(&self.name) {
+        if schema.is_section(&self.name) {
             return Err(ConfigError::Invalid {
                 key: self.name.clone(),
                 expected: format!("a table: [{}]", self.name),
@@ -72,18 +81,31 @@ impl Leaf<'_> {
                 origin,
             });
         }
-        let (nearest, likely) = nearest(&self.name);
-        let nearest = nearest.name().to_owned();
-        Err(ConfigError::UnknownKey { key: self.name.clone(), origin, nearest, likely })
+        Err(schema.unknown_key(&self.name, origin))
     }
 }
 
-fn is_key(name: &str) -> bool {
-    KEYS.iter().any(|key| key.name() == name)
-}
-
-fn is_section(name: &str) -> bool {
-    KEYS.iter().any(|key| key.name().strip_prefix(name).is_some_and(|rest| rest.starts_with('.')))
+/// The value without the positions of its parts.
+fn plain(value: &DeValue<'_>) -> toml::Value {
+    match value {
+        DeValue::String(text) => toml::Value::String(text.to_string()),
+        DeValue::Boolean(on) => toml::Value::Boolean(*on),
+        DeValue::Datetime(time) => toml::Value::Datetime(*time),
+        // A number that does not fit stays its text, which no key of a number accepts.
+        DeValue::Integer(number) => i64::from_str_radix(number.as_str(), number.radix())
+            .map_or_else(|_| toml::Value::String(number.to_string()), toml::Value::Integer),
+        DeValue::Float(number) => number
+            .as_str()
+            .parse()
+            .map_or_else(|_| toml::Value::String(number.to_string()), toml::Value::Float),
+        DeValue::Array(items) => toml::Value::Array(items.iter().map(|item| plain(item.get_ref())).collect()),
+        DeValue::Table(table) => {
+            let entry = |(key, value): (&Spanned<std::borrow::Cow<'_, str>>, &Spanned<DeValue<'_>>)| {
+                (key.get_ref().to_string(), plain(value.get_ref()))
+            };
+            toml::Value::Table(table.iter().map(entry).collect())
+        }
+    }
 }
 
 fn value_of_toml(kind: ValueKind, value: &DeValue<'_>) -> Result<ConfigValue, Misfit> {
@@ -139,7 +161,7 @@ mod tests {
     use super::*;
 
     fn refusal(text: &str) -> String {
-        settings("a.toml", text).map(|_| ()).unwrap_err().to_string()
+        settings(&Schema::of_server(), "a.toml", text).map(|_| ()).unwrap_err().to_string()
     }
 
     #[test]
@@ -150,12 +172,10 @@ mod tests {
             "limits = { idle_ms = 5 }",
             "'limits'.idle_ms = 0x5",
         ] {
-            let settings = settings("a.toml", text).unwrap();
+            let settings = settings(&Schema::of_server(), "a.toml", text).unwrap();
             assert_eq!(settings.len(), 1);
-            assert_eq!(
-                (settings[0].key.name(), &settings[0].value),
-                ("limits.idle_ms", &ConfigValue::Number(5))
-            );
+            assert_eq!(Schema::of_server().name(settings[0].key), "limits.idle_ms");
+            assert!(matches!(settings[0].value, SettingValue::Server(ConfigValue::Number(5))));
         }
     }
 
@@ -222,7 +242,7 @@ mod tests {
 
     #[test]
     fn an_empty_section_sets_nothing() {
-        assert!(settings("a.toml", "[limits]\n# idle_ms = 5\n").unwrap().is_empty());
-        assert!(settings("a.toml", "").unwrap().is_empty());
+        assert!(settings(&Schema::of_server(), "a.toml", "[limits]\n# idle_ms = 5\n").unwrap().is_empty());
+        assert!(settings(&Schema::of_server(), "a.toml", "").unwrap().is_empty());
     }
 }

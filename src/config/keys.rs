@@ -174,11 +174,7 @@ impl ConfigKey {
     }
 
     pub(super) fn refusal(&self, misfit: Misfit, origin: Origin) -> ConfigError {
-        let (key, expected) = (self.name.to_owned(), self.kind.expected());
-        match misfit {
-            Misfit::Invalid(came) => ConfigError::Invalid { key, expected, came, origin },
-            Misfit::OutOfRange(came) => ConfigError::OutOfRange { key, expected, came, origin },
-        }
+        misfit.into_error(self.name.to_owned(), self.kind.expected(), origin)
     }
 }
 

@@ -1,13 +1,19 @@
 //! The layers of a configuration: defaults, then files, then the environment, then flags; the later layer wins.
 //!
 //! Every layer is checked when it is added, so a wrong value is an error even if a later layer overrides it.
-//! `file.rs` converts the text of a file into settings; `print.rs` prints a config with origins.
+//! `schema.rs` has the names of all keys, `section.rs` the sections of a program's own; `file.rs` converts the text of a
+//! file into settings; `print.rs` prints a config with origins.
 
 use std::fs;
 use std::path::Path;
 
-use super::keys::{ConfigKey, KEYS};
-use super::nearest::nearest;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use toml::{Table, Value};
+
+use super::keys::KEYS;
+use super::schema::{KnownKey, Schema};
+use super::section::Section;
 use super::value::ConfigValue;
 use super::{Config, ConfigError, ConfigWarning, Origin, ValidConfig, file, valid};
 
@@ -30,8 +36,40 @@ use super::{Config, ConfigError, ConfigWarning, Origin, ValidConfig, file, valid
 /// assert_eq!(resolved.origins.of("workers").unwrap().to_string(), "env CORELOOP_WORKERS");
 /// # Ok::<(), coreloop::config::ConfigError>(())
 /// ```
-#[derive(Debug, Default)]
+///
+/// # In a program of your own
+///
+/// [`Layers::of_program`] has the keys of the server in the section `[server]` and takes a prefix for the environment;
+/// [`Layers::section`] adds sections of the program, each a serde struct with defaults. All layers, origins and errors
+/// are the same for them:
+///
+/// ```
+/// use coreloop::config::Layers;
+/// use serde::{Deserialize, Serialize};
+///
+/// #[derive(Serialize, Deserialize)]
+/// struct Orders { db: String, pool: u16 }
+///
+/// impl Default for Orders {
+///     fn default() -> Self { Orders { db: "orders.sqlite".into(), pool: 4 } }
+/// }
+///
+/// let file = "[server]\ncores = 2\n[orders]\npool = 8\n";
+/// let resolved = Layers::of_program("SHOP")
+///     .section::<Orders>("orders")?
+///     .text("shop.toml", file)?
+///     .env([("SHOP_ORDERS_DB".to_owned(), "/var/lib/orders.sqlite".to_owned())])?
+///     .set("server.workers=3")?
+///     .resolve()?;
+/// let orders: Orders = resolved.section("orders")?;
+/// assert_eq!((orders.db.as_str(), orders.pool), ("/var/lib/orders.sqlite", 8));
+/// assert_eq!((resolved.config.cores, resolved.config.workers), (2, 3));
+/// # Ok::<(), coreloop::config::ConfigError>(())
+/// ```
+#[derive(Debug)]
+#[must_use]
 pub struct Layers {
+    schema: Schema,
     file: Vec<Setting>,
     env: Vec<Setting>,
     flags: Vec<Setting>,
@@ -39,40 +77,115 @@ pub struct Layers {
 }
 
 /// One checked value of one key, with its origin.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Setting {
-    pub(super) key: &'static ConfigKey,
-    pub(super) value: ConfigValue,
+    pub(super) key: KnownKey,
+    pub(super) value: SettingValue,
     pub(super) origin: Origin,
+}
+
+/// A value of a key of the server, or of a section of the program.
+#[derive(Clone, Debug)]
+pub(super) enum SettingValue {
+    Server(ConfigValue),
+    Section(Value),
 }
 
 /// The result of all layers: the config, and where each value came from.
 ///
 /// Ranges and rules between keys are checked; values of 0 that have a meaning are not resolved yet.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Resolved {
-    /// The merged config.
+    /// The merged config of the server.
     pub config: Config,
-    /// Where each of its values came from.
+    /// Where each value came from.
     pub origins: Origins,
     /// What the layers ignored, in the order of the calls.
     pub warnings: Vec<ConfigWarning>,
+    /// The values of the program's own sections, in the order of the schema.
+    pub(super) sections: Vec<Table>,
 }
 
 /// Where each key's value came from.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Origins {
-    /// One entry for each row of `KEYS`, in the same order.
+    pub(super) schema: Schema,
+    /// One entry for each key of the schema, in the same order.
     by_key: Vec<Origin>,
 }
 
+impl Default for Layers {
+    fn default() -> Self {
+        Layers::new()
+    }
+}
+
 impl Layers {
-    /// Creates a builder with the defaults only.
+    /// Creates a builder with the defaults only: the keys of the server at the top level, and the prefix `CORELOOP_` in
+    /// the environment, as `coreloop serve` has them.
     pub fn new() -> Self {
-        Layers::default()
+        Layers::of_schema(Schema::of_server())
+    }
+
+    /// Creates a builder for a program of your own: the keys of the server are in the section `server`, and variables
+    /// of the environment begin with `prefix` and an underscore, as `SHOP_SERVER_CORES`.
+    pub fn of_program(prefix: &str) -> Self {
+        let env_prefix = format!("{}_", prefix.trim_end_matches('_').to_ascii_uppercase());
+        Layers::of_schema(Schema { env_prefix, server_prefix: "server.", sections: Vec::new() })
+    }
+
+    fn of_schema(schema: Schema) -> Self {
+        Layers { schema, file: Vec::new(), env: Vec::new(), flags: Vec::new(), warnings: Vec::new() }
+    }
+
+    /// Adds a section of the program's own, before the layers. Its keys are the fields of the struct `T`, and those of
+    /// structs within it with a dot between; what no layer sets has the value of `T::default()`.
+    ///
+    /// In the environment and in flags lists have commas between their values; maps and lists of structs are written as
+    /// in TOML.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::Section`]: the name is taken, or not a plain word, or `T` is not a struct of named fields.
+    pub fn section<T: Serialize + DeserializeOwned + Default>(
+        mut self,
+        name: &str,
+    ) -> Result<Self, ConfigError> {
+        let error = |message: String| ConfigError::Section { name: name.to_owned(), message };
+        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
+        if name.is_empty() || !name.bytes().all(is_plain) {
+            return Err(error("a name has letters, digits, `_` and `-` only".to_owned()));
+        }
+        let section = Section::of::<T>(name).map_err(error)?;
+        let taken = |name: &str| self.schema.find(name).is_some() || self.schema.is_section(name);
+        if taken(name) || self.schema.server_prefix == format!("{name}.") {
+            return Err(ConfigError::Section {
+                name: name.to_owned(),
+                message: "the name is taken".to_owned(),
+            });
+        }
+        self.schema.sections.push(section);
+        Ok(self)
+    }
+
+    /// Marks a key of a section as a secret: neither errors nor [`Resolved::print`] show its value.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::UnknownKey`]: no section that was added has this key.
+    pub fn secret(mut self, key: &str) -> Result<Self, ConfigError> {
+        match self.schema.find(key) {
+            Some(KnownKey::Section(section, at)) => self.schema.sections[section].keys[at].is_secret = true,
+            Some(KnownKey::Server(_)) | None => return Err(self.schema.unknown_key(key, Origin::Program)),
+        }
+        Ok(self)
     }
 
     /// Adds the TOML file at `path`.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be read, or as for [`Layers::text`].
     pub fn file(self, path: impl AsRef<Path>) -> Result<Self, ConfigError> {
         let name = path.as_ref().display().to_string();
         match fs::read_to_string(path) {
@@ -82,32 +195,47 @@ impl Layers {
     }
 
     /// Adds the text of a TOML file; errors and origins call it `name`.
+    ///
+    /// # Errors
+    ///
+    /// The text is not TOML, or has an unknown key, or a value that its key does not accept.
     pub fn text(mut self, name: &str, text: &str) -> Result<Self, ConfigError> {
-        self.file.extend(file::settings(name, text)?);
+        self.file.extend(file::settings(&self.schema, name, text)?);
         Ok(self)
     }
 
-    /// Adds environment variables: `CORELOOP_`, then the key in capitals with `_` in place of the dot.
+    /// Adds environment variables: the prefix (`CORELOOP_`), then the key in capitals with `_` in place of the dot.
     ///
-    /// A variable that starts with `CORELOOP_` and names no key is a warning ([`Resolved::warnings`]), except for the
-    /// variables that Kubernetes sets in every pod for a service named coreloop: `CORELOOP_SERVICE_*`,
-    /// `CORELOOP_PORT` and `CORELOOP_PORT_*`. A variable of a key with an invalid value is an error.
+    /// A variable that starts with the prefix and names no key is a warning ([`Resolved::warnings`]), except for the
+    /// variables that Kubernetes sets in every pod for a service with the name of the prefix: `CORELOOP_SERVICE_*`,
+    /// `CORELOOP_PORT` and `CORELOOP_PORT_*`.
+    ///
+    /// # Errors
+    ///
+    /// A variable of a key has an invalid value.
     pub fn env(mut self, vars: impl IntoIterator<Item = (String, String)>) -> Result<Self, ConfigError> {
         for (name, text) in vars {
-            if !name.starts_with(ENV_PREFIX) || is_from_kubernetes(&name) {
+            let Some(written) = name.strip_prefix(&self.schema.env_prefix) else { continue };
+            if self.schema.is_from_kubernetes(&name) {
                 continue;
             }
-            let Some(key) = KEYS.iter().find(|key| key.env_name() == name) else {
-                let written = name[ENV_PREFIX.len()..].to_owned();
-                self.warnings.push(ConfigWarning::unknown_variable(name, &written));
+            let Some(key) = self.schema.find_variable(&name) else {
+                let (nearest, likely) = self.schema.nearest(written);
+                let nearest = self.schema.env_name(nearest);
+                self.warnings.push(ConfigWarning::UnknownVariable { name, nearest, likely });
                 continue;
             };
-            self.env.push(setting(key, &text, Origin::Env(name))?);
+            let setting = self.setting(key, &text, Origin::Env(name))?;
+            self.env.push(setting);
         }
         Ok(self)
     }
 
     /// Adds the environment of this process.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Layers::env`].
     pub fn process_env(self) -> Result<Self, ConfigError> {
         // A name that is not Unicode matches no key; after the lossy conversion it is ignored with a warning.
         let lossy = |text: std::ffi::OsString| text.to_string_lossy().into_owned();
@@ -116,11 +244,19 @@ impl Layers {
 
     /// Adds a command line flag for a key: `flag("busy_poll_us", "50")` for `--busy-poll-us 50`. `listen` may be
     /// given several times.
+    ///
+    /// # Errors
+    ///
+    /// No key has this name, or it does not accept the value.
     pub fn flag(self, key: &str, text: &str) -> Result<Self, ConfigError> {
         self.any_flag(key, text, Origin::Flag(format!("--{}", key.replace(['_', '.'], "-"))))
     }
 
     /// Adds the argument of `--set`: `key=value`, with the key's dotted name.
+    ///
+    /// # Errors
+    ///
+    /// The argument is not a pair, or as for [`Layers::flag`].
     pub fn set(self, pair: &str) -> Result<Self, ConfigError> {
         let Some((key, text)) = pair.split_once('=') else {
             return Err(ConfigError::NotAPair { came: pair.to_owned() });
@@ -129,79 +265,121 @@ impl Layers {
     }
 
     /// Merges the layers and checks the rules between keys.
+    ///
+    /// # Errors
+    ///
+    /// Two values conflict, or a section does not accept its values together.
     pub fn resolve(self) -> Result<Resolved, ConfigError> {
         let resolved = self.merge();
-        valid::check(&resolved.config, |key| resolved.origins.of(key).cloned().unwrap_or_default())?;
+        resolved.check()?;
         Ok(resolved)
     }
 
     pub(super) fn merge(self) -> Resolved {
+        let Layers { schema, file, env, flags, warnings } = self;
         let mut config = Config::default();
-        let mut by_key = vec![Origin::Default; KEYS.len()];
-        for setting in self.file.into_iter().chain(self.env).chain(self.flags) {
-            (setting.key.write)(&mut config, setting.value);
-            by_key[index_of(setting.key.name()).expect("settings name keys of the table")] = setting.origin;
+        let mut sections: Vec<Table> =
+            schema.sections.iter().map(|section| section.defaults.clone()).collect();
+        let mut by_key = vec![Origin::Default; schema.all().count()];
+        for Setting { key, value, origin } in file.into_iter().chain(env).chain(flags) {
+            match (key, value) {
+                (KnownKey::Server(at), SettingValue::Server(value)) => (KEYS[at].write)(&mut config, value),
+                (KnownKey::Section(section, at), SettingValue::Section(value)) => {
+                    let described = &schema.sections[section];
+                    described.put(&mut sections[section], &described.keys[at], value);
+                }
+                (KnownKey::Server(_), _) | (KnownKey::Section(..), _) => {
+                    unreachable!("values fit their keys")
+                }
+            }
+            let at = schema.all().position(|known| known == key).expect("settings name keys of the schema");
+            by_key[at] = origin;
         }
-        Resolved { config, origins: Origins { by_key }, warnings: self.warnings }
+        Resolved { config, origins: Origins { schema, by_key }, warnings, sections }
     }
 
     fn any_flag(mut self, name: &str, text: &str, origin: Origin) -> Result<Self, ConfigError> {
-        let Some(at) = index_of(name) else {
-            let (nearest, likely) = nearest(name);
-            let nearest = nearest.name().to_owned();
-            return Err(ConfigError::UnknownKey { key: name.to_owned(), origin, nearest, likely });
-        };
-        let mut new = setting(&KEYS[at], text, origin)?;
+        let Some(key) = self.schema.find(name) else { return Err(self.schema.unknown_key(name, origin)) };
+        let mut new = self.setting(key, text, origin)?;
         // `--listen A --listen B` listens on both.
-        let earlier = self.flags.iter().rposition(|earlier| earlier.key.name() == name);
-        if let (ConfigValue::List(list), Some(earlier)) = (&new.value, earlier) {
-            let ConfigValue::List(mut joined) = self.flags.remove(earlier).value else {
+        let earlier = self.flags.iter().rposition(|earlier| earlier.key == key);
+        if let (KnownKey::Server(at), SettingValue::Server(ConfigValue::List(list)), Some(earlier)) =
+            (key, &new.value, earlier)
+        {
+            let SettingValue::Server(ConfigValue::List(mut joined)) = self.flags.remove(earlier).value else {
                 unreachable!("same key")
             };
             joined.extend_from_slice(list);
-            let joined = new.key.kind.admit(ConfigValue::List(joined));
-            new.value = joined.map_err(|misfit| new.key.refusal(misfit, new.origin.clone()))?;
+            let joined = KEYS[at].kind.admit(ConfigValue::List(joined));
+            let joined = joined.map_err(|misfit| self.schema.refusal(key, misfit, new.origin.clone()))?;
+            new.value = SettingValue::Server(joined);
         }
         self.flags.push(new);
         Ok(self)
     }
-}
 
-fn setting(key: &'static ConfigKey, text: &str, origin: Origin) -> Result<Setting, ConfigError> {
-    match key.kind.value_of_text(text) {
-        Ok(value) => Ok(Setting { key, value, origin }),
-        Err(misfit) => Err(key.refusal(misfit, origin)),
+    fn setting(&self, key: KnownKey, text: &str, origin: Origin) -> Result<Setting, ConfigError> {
+        let value = match key {
+            KnownKey::Server(at) => KEYS[at].kind.value_of_text(text).map(SettingValue::Server),
+            KnownKey::Section(section, at) => {
+                let section = &self.schema.sections[section];
+                section.value_of_text(&section.keys[at], text).map(SettingValue::Section)
+            }
+        };
+        match value {
+            Ok(value) => Ok(Setting { key, value, origin }),
+            Err(misfit) => Err(self.schema.refusal(key, misfit, origin)),
+        }
     }
 }
 
-fn index_of(name: &str) -> Option<usize> {
-    KEYS.iter().position(|key| key.name() == name)
-}
-
-fn is_from_kubernetes(name: &str) -> bool {
-    name == "CORELOOP_PORT" || name.starts_with("CORELOOP_PORT_") || name.starts_with("CORELOOP_SERVICE_")
-}
-
-const ENV_PREFIX: &str = "CORELOOP_";
-
 impl Resolved {
     /// Does the same as [`Config::validate`]; errors also name where the value came from.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Config::validate`].
     pub fn validate(&self, cores_allowed: usize) -> Result<ValidConfig, ConfigError> {
-        valid::check(&self.config, |key| self.origins.of(key).cloned().unwrap_or_default())?;
+        self.check()?;
         self.config.clone().validate(cores_allowed)
+    }
+
+    /// Returns the values of a section of the program's own.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::Section`]: no section of this name was added, or `T` does not accept its values together.
+    pub fn section<T: DeserializeOwned>(&self, name: &str) -> Result<T, ConfigError> {
+        let error = |message: String| ConfigError::Section { name: name.to_owned(), message };
+        let at = self.origins.schema.sections.iter().position(|section| section.name == name);
+        let at = at.ok_or_else(|| error("no section of this name was added".to_owned()))?;
+        Value::Table(self.sections[at].clone()).try_into().map_err(|cause| error(cause.to_string()))
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        let prefix = self.origins.schema.server_prefix;
+        let origin_of = |key: &str| self.origins.of(&format!("{prefix}{key}")).cloned().unwrap_or_default();
+        valid::check(&self.config, origin_of).map_err(|error| error.with_prefix(prefix))?;
+        let sections = self.origins.schema.sections.iter().zip(&self.sections);
+        for (section, table) in sections {
+            section.accepts(table.clone())?;
+        }
+        Ok(())
     }
 }
 
 impl Origins {
     /// Returns the origin of a key's value, by the key's dotted name; `None` if there is no such key.
     pub fn of(&self, key: &str) -> Option<&Origin> {
-        self.by_key.get(index_of(key)?)
+        let key = self.schema.find(key)?;
+        self.by_key.get(self.schema.all().position(|known| known == key)?)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::ConfigKey;
     use crate::config::value::ValueKind;
 
     fn var(name: &str, text: &str) -> [(String, String); 1] {
@@ -354,7 +532,7 @@ mod tests {
         // Kubernetes derives such variables from the names of services and their ports. A key with such a name would
         // take a cluster address for its value, or keep the server from starting.
         for name in KEYS.iter().map(ConfigKey::env_name) {
-            assert!(!is_from_kubernetes(&name), "{name}");
+            assert!(!Schema::of_server().is_from_kubernetes(&name), "{name}");
             let is_link =
                 name.ends_with("_PORT") || name.ends_with("_SERVICE_HOST") || name.contains("_SERVICE_PORT");
             let words: Vec<&str> = name.split('_').collect();

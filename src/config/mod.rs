@@ -3,7 +3,8 @@
 //! `server.rs` has the fields of a server's configuration and their meaning; `limits.rs` has the bounds, of which bare
 //! reactors and clients use some. Nothing here opens a socket or starts a thread, and nothing is checked until
 //! `Config::validate` turns a `Config` into a `ValidConfig`, which is valid by construction. `keys.rs` is the table
-//! of names and ranges; `layers.rs` reads file, environment and flags.
+//! of names and ranges; `layers.rs` reads file, environment and flags, and `section.rs` has the sections of a program's
+//! own.
 
 #[cfg(feature = "server")]
 mod error;
@@ -27,6 +28,10 @@ mod layers;
 mod nearest;
 #[cfg(feature = "config-file")]
 mod print;
+#[cfg(feature = "config-file")]
+mod schema;
+#[cfg(feature = "config-file")]
+mod section;
 #[cfg(feature = "config-file")]
 mod warning;
 

@@ -1,31 +1,26 @@
 //! "Did you mean": finds the known key that is nearest to an unknown name.
 //!
-//! `layers.rs` and `file.rs` decide whether an unknown name is an error or a warning.
+//! `schema.rs` compares a name with all keys.
 
 use strsim::damerau_levenshtein;
 
-use super::keys::{ConfigKey, KEYS};
-
-/// Returns the key whose name is nearest, and whether it is close enough to be the intended one.
+/// Returns how far a written name is from the name of a key.
 ///
 /// A name without its section, or with another section, is compared by its last part: `frame_bytes_max` is near to
 /// `limits.frame_bytes_max`. Case is ignored, and so is which of `.`, `-` and `_` separates the words.
-pub(super) fn nearest(written: &str) -> (&'static ConfigKey, bool) {
+pub(super) fn distance(written: &str, key: &str) -> usize {
     // The distance is quadratic in the length, and no name is longer than this.
     let written: String = written.chars().take(WRITTEN_CHARS_MAX).collect();
     let written = written.to_lowercase().replace('-', "_");
-    let distance = |key: &ConfigKey| {
-        let whole = damerau_levenshtein(&written.replace('.', "_"), &key.name().replace('.', "_"));
-        // One more than the distance, so that a whole name wins over a part that fits as well.
-        let part = 1 + damerau_levenshtein(last_part(&written), last_part(key.name()));
-        whole.min(part)
-    };
-    let (distance, key) = KEYS
-        .iter()
-        .map(|key| (distance(key), key))
-        .min_by_key(|(distance, _)| *distance)
-        .expect("the table has keys");
-    (key, distance <= 1 + written.chars().count() / 4)
+    let whole = damerau_levenshtein(&written.replace('.', "_"), &key.replace('.', "_"));
+    // One more than the distance, so that a whole name wins over a part that fits as well.
+    let part = 1 + damerau_levenshtein(last_part(&written), last_part(key));
+    whole.min(part)
+}
+
+/// Returns whether a name at this distance may be the intended one.
+pub(super) fn is_likely(written: &str, distance: usize) -> bool {
+    distance <= 1 + written.chars().take(WRITTEN_CHARS_MAX).count() / 4
 }
 
 fn last_part(name: &str) -> &str {
@@ -36,12 +31,13 @@ const WRITTEN_CHARS_MAX: usize = 100;
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use crate::config::schema::Schema;
     use crate::config::{ConfigKey, keys};
 
     fn near(written: &str) -> (String, bool) {
-        let (key, likely) = nearest(written);
-        (key.name().to_owned(), likely)
+        let schema = Schema::of_server();
+        let (key, likely) = schema.nearest(written);
+        (schema.name(key), likely)
     }
 
     #[test]

@@ -5,6 +5,7 @@
 use std::fmt;
 
 use super::keys::KEYS;
+use super::schema::KnownKey;
 use super::{Origin, Resolved};
 
 impl Resolved {
@@ -24,13 +25,30 @@ impl Resolved {
     /// # Ok::<(), coreloop::config::ConfigError>(())
     /// ```
     pub fn print(&self, out: &mut impl fmt::Write) -> fmt::Result {
-        for key in KEYS {
-            let value = key.toml(&self.config);
-            let origin = self.origins.of(key.name()).unwrap_or(&Origin::Default);
-            write!(out, "{} = {value}  # {}", key.name(), one_line(&origin.to_string()))?;
-            match key.zero() {
-                Some(zero) if value == "0" => writeln!(out, "; 0: {zero}")?,
-                Some(_) | None => writeln!(out)?,
+        let schema = &self.origins.schema;
+        for known in schema.all() {
+            let name = schema.name(known);
+            let origin = self.origins.of(&name).unwrap_or(&Origin::Default);
+            let origin = one_line(&origin.to_string());
+            match known {
+                KnownKey::Server(at) => {
+                    let value = KEYS[at].toml(&self.config);
+                    write!(out, "{name} = {value}  # {origin}")?;
+                    match KEYS[at].zero() {
+                        Some(zero) if value == "0" => writeln!(out, "; 0: {zero}")?,
+                        Some(_) | None => writeln!(out)?,
+                    }
+                }
+                KnownKey::Section(section, at) => {
+                    let (section, table) = (&schema.sections[section], &self.sections[section]);
+                    match section.get(table, &section.keys[at]) {
+                        Some(_) if section.keys[at].is_secret => {
+                            writeln!(out, "# {name}: a secret, {origin}")?
+                        }
+                        Some(value) => writeln!(out, "{name} = {value}  # {origin}")?,
+                        None => writeln!(out, "# {name}: not set")?,
+                    }
+                }
             }
         }
         Ok(())

@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use super::{AcceptMode, FairBy, MissingFields, SocketMode};
+use super::{AcceptMode, ConfigError, FairBy, MissingFields, Origin, SocketMode};
 
 /// What a key accepts. Number ranges include both ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +42,16 @@ pub(super) enum ConfigValue {
 pub(super) enum Misfit {
     Invalid(String),
     OutOfRange(String),
+}
+
+impl Misfit {
+    /// Returns the error for a key that expects something else.
+    pub(super) fn into_error(self, key: String, expected: String, origin: Origin) -> ConfigError {
+        match self {
+            Misfit::Invalid(came) => ConfigError::Invalid { key, expected, came, origin },
+            Misfit::OutOfRange(came) => ConfigError::OutOfRange { key, expected, came, origin },
+        }
+    }
 }
 
 impl ValueKind {

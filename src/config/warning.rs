@@ -2,13 +2,11 @@
 
 use std::fmt;
 
-use super::nearest::nearest;
-
 /// A part of a configuration that the layers ignored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ConfigWarning {
-    /// An environment variable begins with `CORELOOP_` and names no key. Other programs set such variables too:
+    /// An environment variable begins with `CORELOOP_`, or with the prefix of the program, and names no key. Other programs set such variables too:
     /// Kubernetes does in every pod, for each service whose name begins with `coreloop-`.
     UnknownVariable {
         /// The variable's name.
@@ -18,14 +16,6 @@ pub enum ConfigWarning {
         /// Whether `nearest` is close enough to be the intended name.
         likely: bool,
     },
-}
-
-impl ConfigWarning {
-    /// Creates the warning for the variable `prefix` + `written`.
-    pub(super) fn unknown_variable(name: String, written: &str) -> ConfigWarning {
-        let (nearest, likely) = nearest(written);
-        ConfigWarning::UnknownVariable { name, nearest: nearest.env_name(), likely }
-    }
 }
 
 impl fmt::Display for ConfigWarning {

@@ -139,6 +139,43 @@ fn an_embedding_program_outlives_its_server() {
     assert_eq!(lines, expected);
 }
 
+#[test]
+fn a_program_has_sections_of_its_own_in_every_layer() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let text =
+        "[server]\nworkers = 2\nlisten = [\"127.0.0.1:0\"]\n[orders]\nlimit = 7\npassword = \"hunter2\"\n";
+    std::fs::write(file.path(), text).unwrap();
+    let path = file.path().to_str().unwrap();
+    let program = example("config");
+    let program = program.to_str().unwrap();
+    let printed = run(program, &["--config", path, "--set", "server.cores=1", "--print-config"]);
+    let printed = String::from_utf8(printed.stdout).unwrap();
+    for line in [
+        "server.cores = 1  # flag --set".to_owned(),
+        format!("server.workers = 2  # file {path}:2"),
+        format!("orders.limit = 7  # file {path}:5"),
+        "orders.currency = \"EUR\"  # default".to_owned(),
+        format!("# orders.password: a secret, file {path}:6"),
+    ] {
+        assert!(printed.lines().any(|said| said == line), "{line:?} is missing in {printed}");
+    }
+    let refused = run(program, &["--set", "orders.limits=5"]);
+    assert!(!refused.status.success());
+    let error = String::from_utf8(refused.stderr).unwrap();
+    assert!(
+        error.contains("unknown key `orders.limits` in flag --set; did you mean `orders.limit`?"),
+        "{error}"
+    );
+
+    let mut running = Running::start("config", &["--config", path]);
+    let client = coreloop::client::Direct::connect(&running.address()).unwrap();
+    let json = coreloop::codec::Codec::Json;
+    assert_eq!(client.call_bytes("Orders.Price", json, b"7").unwrap(), br#""175 EUR""#);
+    let status = client.call_bytes("Orders.Price", json, b"8").unwrap_err();
+    assert!(status.to_string().contains("over the limit of 7 (orders.limit)"), "{status}");
+    running.terminate();
+}
+
 // The examples of the shared client.
 
 /// Returns what an example prints after its address, line by line, after it has ended successfully.
