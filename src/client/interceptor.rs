@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::CallError;
-use super::call_slot::guarded;
+use super::call_slot::{CallDraft, CallParts, PromiseKind, guarded};
 use crate::error_text::panic_text;
 use crate::extensions::{CallExtensions, ExtensionValues, Extensions};
 use crate::message::{Metadata, MetadataBuf};
@@ -41,12 +41,12 @@ use crate::wire::Scheme;
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let server = Server::builder()
 /// #     .interceptor(coreloop::interceptor::TokenCheck::new([("ann", "s3cret")]))
-/// #     .method("Who.Am", |cx: &Context<'_>, _n: u32| Ok(cx.principal().map(str::to_owned)))
+/// #     .method("User.Name", |cx: &Context<'_>, _n: u32| Ok(cx.principal().map(str::to_owned)))
 /// #     .listen("127.0.0.1:0").start()?;
 /// # let address = server.addresses()[0].to_string();
 /// let interceptor = WithToken { token: "s3cret".to_owned(), failed: AtomicU64::new(0) };
 /// let client = Client::builder(&address).interceptor(interceptor).connect()?;
-/// assert_eq!(client.call_bytes("Who.Am", Codec::Json, b"1")?, b"\"ann\"");
+/// assert_eq!(client.call_bytes("User.Name", Codec::Json, b"1")?, b"\"ann\"");
 /// # Ok(())
 /// # }
 /// ```
@@ -87,14 +87,14 @@ pub(super) type ClientInterceptors = Arc<[Arc<dyn ClientInterceptor>]>;
 
 /// The parts of a call that interceptors do not change.
 #[derive(Clone, Copy)]
-pub(super) struct NewCallParts<'a> {
-    pub(super) method: &'a str,
-    pub(super) address: &'a str,
-    pub(super) scheme: Scheme,
-    pub(super) deadline: Option<Instant>,
-    pub(super) body_bytes: usize,
-    pub(super) one_way: bool,
-    pub(super) is_streaming: bool,
+struct NewCallParts<'a> {
+    method: &'a str,
+    address: &'a str,
+    scheme: Scheme,
+    deadline: Option<Instant>,
+    body_bytes: usize,
+    one_way: bool,
+    is_streaming: bool,
 }
 
 /// A call that is about to be sent.
@@ -204,18 +204,42 @@ pub struct EndedClientCall<'a> {
     pub extensions: Extensions<'a>,
 }
 
-/// A call that interceptors have seen.
-pub(super) struct InterceptedCall {
-    pub(super) metadata: Option<Arc<MetadataBuf>>,
-    pub(super) extensions: Option<Box<CallExtensions>>,
+/// Passes a call to the interceptors of its endpoint, and counts it with `enter`.
+#[inline(never)]
+pub(super) fn begin(
+    draft: &CallDraft,
+    method: &str,
+    parts: &mut CallParts,
+    is_streaming: bool,
+    enter: impl FnOnce() -> Result<(), CallError>,
+) -> Result<(), CallError> {
+    let PromiseKind::Call { one_way, .. } = parts.what else { return enter() };
+    let endpoint = parts.endpoint.clone();
+    let new = NewCallParts {
+        method,
+        address: &endpoint.address,
+        scheme: endpoint.scheme,
+        deadline: parts.deadline,
+        body_bytes: draft.body_bytes(),
+        one_way,
+        is_streaming,
+    };
+    let (metadata, values) = before_send(endpoint.interceptors(), new, parts.metadata.take())?;
+    if let Err(error) = enter() {
+        fail(endpoint.interceptors(), new, &CallExtensions::new(values), &error);
+        return Err(error);
+    }
+    parts.metadata = metadata;
+    parts.extensions = (!values.is_empty()).then(|| Box::new(CallExtensions::new(values)));
+    Ok(())
 }
 
-/// Passes a new call to the interceptors.
-pub(super) fn before_send(
+/// Passes a new call to the interceptors. Returns its metadata, and what was attached to it.
+fn before_send(
     interceptors: &[Arc<dyn ClientInterceptor>],
     parts: NewCallParts<'_>,
     metadata: Option<Arc<MetadataBuf>>,
-) -> Result<InterceptedCall, CallError> {
+) -> Result<(Option<Arc<MetadataBuf>>, ExtensionValues), CallError> {
     let mut call = NewCall { parts, metadata, values: ExtensionValues::new() };
     for (index, interceptor) in interceptors.iter().enumerate() {
         let result = catch_unwind(AssertUnwindSafe(|| interceptor.before_send(&mut call)));
@@ -229,14 +253,12 @@ pub(super) fn before_send(
             return Err(error);
         }
     }
-    let NewCall { metadata, values, .. } = call;
-    let extensions = (!values.is_empty()).then(|| Box::new(CallExtensions::new(values)));
-    Ok(InterceptedCall { metadata, extensions })
+    Ok((call.metadata, call.values))
 }
 
 /// Passes the end of a call that was not started to the interceptors.
 #[cold]
-pub(super) fn fail(
+fn fail(
     interceptors: &[Arc<dyn ClientInterceptor>],
     parts: NewCallParts<'_>,
     extensions: &CallExtensions,

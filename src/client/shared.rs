@@ -12,7 +12,7 @@ use super::call_slot::{CallDraft, CallParts, DecodeReply, InFlight, ParentCall, 
 use super::config::ClientConfig;
 use super::driver::{ClientStats, Driver};
 use super::endpoint::Endpoint;
-use super::interceptor::{self, NewCallParts};
+use super::interceptor;
 use super::options::Misfit;
 use super::reply::{ReplyOutcome, as_bytes};
 use super::route::Endpoints;
@@ -403,40 +403,9 @@ impl Client {
         if endpoint.interceptors().is_empty() {
             enter()?;
         } else {
-            self.intercept(draft, endpoint, method_name, &mut parts, is_streaming, enter)?;
+            interceptor::begin(draft, method_name, &mut parts, is_streaming, enter)?;
         }
         Ok(draft.promise(method_name, parts))
-    }
-
-    /// Passes a call to the interceptors, and counts it.
-    #[inline(never)]
-    fn intercept(
-        &self,
-        draft: &CallDraft,
-        endpoint: &Endpoint,
-        method: &str,
-        parts: &mut CallParts,
-        is_streaming: bool,
-        enter: impl FnOnce() -> Result<(), CallError>,
-    ) -> Result<(), CallError> {
-        let PromiseKind::Call { one_way, .. } = parts.what else { return enter() };
-        let new = NewCallParts {
-            method,
-            address: &endpoint.address,
-            scheme: self.shared.scheme,
-            deadline: parts.deadline,
-            body_bytes: draft.body_bytes(),
-            one_way,
-            is_streaming,
-        };
-        let call = interceptor::before_send(endpoint.interceptors(), new, parts.metadata.take())?;
-        if let Err(error) = enter() {
-            let extensions = call.extensions.unwrap_or_default();
-            interceptor::fail(endpoint.interceptors(), new, &extensions, &error);
-            return Err(error);
-        }
-        (parts.metadata, parts.extensions) = (call.metadata, call.extensions);
-        Ok(())
     }
 
     /// Prepares the call up to passing it to the reactor.

@@ -17,6 +17,8 @@ mod hints;
 mod http_pool;
 #[cfg(feature = "http")]
 mod http_proxies;
+#[cfg(all(feature = "http", feature = "jsonrpc"))]
+mod interceptors;
 mod limits;
 mod metadata;
 mod nested_calls;

@@ -1,6 +1,7 @@
 //! Interceptors: their order and scope, what they attach, where they run, and their panics.
 
 mod builtin;
+mod futures;
 mod protocols;
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,7 +20,7 @@ use coreloop::service::Kind;
 use coreloop::{Code, Context, Server, Status};
 
 use crate::common::rig::{ON_PURPOSE, rig_with};
-use crate::common::{Frame, Rig, eventually, kind, serial};
+use crate::common::{Frame, Rig, kind, serial};
 use crate::ends::with_streams;
 use crate::streams::{data, end, next, open};
 
@@ -460,9 +461,11 @@ fn principals_take_turns_on_one_connection() {
         peer.send(&call(0, "Pooled.Gate", "ann"));
         rig.gate.wait_for(1);
         peer.send(&call(1, "Pooled.Gate", "ann"));
-        (2..22).for_each(|id| peer.send(&call(id, "Pooled.Note2", "ann")));
-        peer.send(&call(22, "Pooled.Note2", "bob"));
-        eventually("they wait", || rig.stats().workers.queued == 21);
+        let mut frames: Vec<Frame> = (2..22).map(|id| call(id, "Pooled.Note2", "ann")).collect();
+        frames.push(call(22, "Pooled.Note2", "bob"));
+        peer.send_all(&frames);
+        // They were read.
+        peer.ping();
         rig.gate.open();
         (0..23).for_each(|_| assert_eq!(peer.answer().code(), Code::Ok));
         let order = std::mem::take(&mut *order.lock().unwrap());
@@ -471,7 +474,8 @@ fn principals_take_turns_on_one_connection() {
     };
     assert_eq!(starts(FairBy::Connection), 20, "the last of its connection");
     let by_principal = starts(FairBy::Principal);
-    assert!(by_principal < 5, "{by_principal} calls were before the first of its name");
+    // Some calls of a source are handed over ahead of their turn while no other waits.
+    assert!(by_principal < 10, "{by_principal} calls were before the first of its name");
 }
 
 #[test]

@@ -138,7 +138,8 @@ pub trait Interceptor: Send + Sync + 'static {
 
     /// Wraps the synchronous part of a handler, on the thread that runs it. [`Next::run`] runs the handler; without it
     /// the interceptor answers by itself. What follows `run` happens when the handler returns, not when a reply that it
-    /// has moved out or a stream ends.
+    /// has moved out or a stream ends. With an async method it runs when the future of the call is first polled, before
+    /// the handler is called; [`Next::run`] returns at once.
     fn around(&self, cx: &Context<'_>, next: Next<'_>) -> Handled {
         next.run(cx)
     }

@@ -23,7 +23,7 @@ const TOKENS_MAX: usize = 1024;
 /// let tokens = TokenCheck::new([("alice", "s3cret-of-alice"), ("batch", "s3cret-of-batch")]);
 /// let builder = Server::builder()
 ///     .interceptor(tokens)
-///     .method("Who.Am", |cx: &Context<'_>, (): ()| Ok(cx.principal().map(str::to_owned)));
+///     .method("User.Name", |cx: &Context<'_>, (): ()| Ok(cx.principal().map(str::to_owned)));
 /// ```
 pub struct TokenCheck {
     tokens: Vec<(Arc<str>, Box<[u8]>)>,
