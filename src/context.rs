@@ -7,6 +7,7 @@
 //! bit and no allocation. A [`CompletionSink`] returns the answer; nothing here depends on its kind.
 
 mod owned;
+mod response;
 
 use std::any::Any;
 use std::cell::Cell;
@@ -21,9 +22,12 @@ use coreloop_poller::Key;
 
 pub(crate) use owned::{CallSignal, OwnedContextParts};
 pub use owned::{Cancelled, Expired, OwnedContext};
+pub(crate) use response::SharedResponse;
+pub use response::StreamResponse;
 
+use self::response::ResponseCell;
 use crate::extensions::{CallExtensions, Extensions};
-use crate::message::{Metadata, Priority};
+use crate::message::{Metadata, Priority, ReplyExtras};
 use crate::stats::micros;
 use crate::status::{Code, Status};
 
@@ -127,6 +131,8 @@ pub enum Outcome {
     Deferred,
     /// The call failed.
     Failed(Box<Status>),
+    /// One of the others, with headers and trailers.
+    Extended(Box<(Outcome, Box<ReplyExtras>)>),
 }
 
 impl Outcome {
@@ -150,7 +156,8 @@ impl Outcome {
             Outcome::Answer => out.len() - start,
             Outcome::Shared(chunk) => chunk.len(),
             Outcome::Failed(status) => status.message.len(),
-            Outcome::Compressed | Outcome::Deferred => return self,
+            // Extras are added to an outcome that was checked.
+            Outcome::Compressed | Outcome::Deferred | Outcome::Extended(_) => return self,
         };
         if bytes <= bytes_max {
             return self;
@@ -183,6 +190,8 @@ pub struct DeferredReply {
     pub result: Result<Chunk, Status>,
     /// The bytes are compressed, and were within `reply_bytes_max` before.
     pub compressed: bool,
+    /// Headers and trailers.
+    pub extras: Option<Box<ReplyExtras>>,
     /// When the handler began.
     pub began: Instant,
     /// Microseconds that the call was queued.
@@ -212,6 +221,7 @@ pub struct Ticket {
     codec: u8,
     began: Instant,
     queue_us: u32,
+    extras: Option<Box<ReplyExtras>>,
 }
 
 impl Ticket {
@@ -243,7 +253,8 @@ impl Ticket {
     /// Creates the ticket of a call that is in flight and whose handler has not begun.
     pub(crate) fn of(deferral: &Deferral<'_>, scope: Arc<Scope>, place: u8, began: Instant) -> Ticket {
         let Deferral { sink, key, slot, batch, codec, queue_us } = *deferral;
-        Ticket { sink: Some(sink.clone()), scope, place, key, slot, batch, codec, began, queue_us }
+        let sink = Some(sink.clone());
+        Ticket { sink, scope, place, key, slot, batch, codec, began, queue_us, extras: None }
     }
 
     /// Takes note that the handler begins at `now`: until then the call was queued.
@@ -260,8 +271,9 @@ impl Ticket {
 
     fn send(&mut self, result: Result<Chunk, Status>, compressed: bool) {
         if let Some(sink) = self.sink.take() {
+            let extras = self.extras.take();
             let Ticket { key, slot, batch, began, queue_us, .. } = *self;
-            sink.late(DeferredReply { key, slot, batch, result, compressed, began, queue_us });
+            sink.late(DeferredReply { key, slot, batch, result, compressed, extras, began, queue_us });
         }
     }
 }
@@ -309,6 +321,7 @@ pub struct Context<'a> {
     is_deferred: Cell<bool>,
     /// A cancellation unparks the handler's thread.
     wakes: Cell<bool>,
+    response: ResponseCell,
 }
 
 /// The parts of a [`Context`].
@@ -351,6 +364,7 @@ impl<'a> Context<'a> {
             extensions,
             is_deferred: Cell::new(false),
             wakes: Cell::new(false),
+            response: ResponseCell::new(),
         }
     }
 
@@ -466,7 +480,9 @@ impl<'a> Context<'a> {
         if self.is_deferred.replace(true) {
             return None;
         }
-        Some(Ticket::of(deferral, self.scope.clone(), self.place, self.began))
+        let mut ticket = Ticket::of(deferral, self.scope.clone(), self.place, self.began);
+        ticket.set_extras(self.take_extras());
+        Some(ticket)
     }
 
     /// Takes what the server keeps for the handler of this call, once.

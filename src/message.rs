@@ -4,6 +4,7 @@
 //! depends on a protocol. Spans point into the receive buffer, so decoding copies nothing. What a protocol must first
 //! assemble (headers as metadata, a body in chunks) is in its scratch buffer.
 
+mod extras;
 mod metadata;
 mod priority;
 pub mod trailers;
@@ -17,6 +18,7 @@ use coreloop_bufpool::Chunk;
 use crate::status::Code;
 
 pub use crate::codec_number::JsonDialect;
+pub use extras::{DETAILS, RESPONSE_METADATA_BYTES_MAX, ReplyExtras, SetMetadataError};
 pub use metadata::{Metadata, MetadataBuf, MetadataError, MetadataTooLong};
 pub use priority::Priority;
 
@@ -353,9 +355,9 @@ pub struct OutgoingReply<'a> {
     pub queue_us: u32,
     /// Microseconds that the handler took.
     pub handler_us: u32,
-    /// Encoded entries ([`MetadataBuf::as_bytes`], [`trailers`]); empty for almost every reply. A protocol without a
-    /// place for them drops them.
-    pub trailers: &'a [u8],
+    /// Headers, trailers, details and hints; `None` for almost every reply. A protocol without a place for them drops
+    /// them.
+    pub extras: Option<&'a ReplyExtras>,
     /// The result, or, with a code other than ok, the message in UTF-8.
     pub body: SendBody<'a>,
 }

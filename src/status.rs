@@ -3,8 +3,14 @@
 //! The numbers and names are those of gRPC (`google.rpc.Code`). One table holds their counterparts in every other
 //! protocol, so that each mapping is defined once.
 
+mod detail;
+
 use std::fmt;
 use std::time::Duration;
+
+pub use detail::{DETAILS_BYTES_MAX, DETAILS_MAX, Detail, DetailsTooLarge};
+
+use self::detail::TYPE_NAME_BYTES_MAX;
 
 macro_rules! codes {
     ($($number:literal $variant:ident $name:literal $connect:literal $http:literal $jsonrpc:literal $doc:literal;)*) => {
@@ -123,19 +129,22 @@ impl fmt::Display for Code {
 
 /// The failure of a call: the code, a message for people, details for programs.
 ///
-/// A handler returns it as its error; the client receives it. `details` is opaque to coreloop and is sent only if the
-/// protocol has a field for it (the native protocol has none).
+/// A handler returns it as its error; the client receives it. Details are typed
+/// ([`Status::with_detail`](Status::with_detail), [`StatusDetail`](crate::codec::StatusDetail)).
 #[derive(Clone, PartialEq, Eq)]
 pub struct Status {
     /// The kind of failure.
     pub code: Code,
     /// What happened, for people: what was expected and what was found.
     pub message: String,
-    /// Details for programs; opaque bytes, empty if there are none.
-    pub details: Vec<u8>,
     /// Milliseconds, or [`NO_RETRY_AFTER`].
     retry_after_ms: u32,
+    /// Absent for most.
+    details: Option<Box<StatusDetails>>,
 }
+
+#[derive(Clone, PartialEq, Eq)]
+struct StatusDetails(Vec<Detail>);
 
 /// No time is stated after which the call may be repeated.
 const NO_RETRY_AFTER: u32 = u32::MAX;
@@ -164,13 +173,39 @@ constructors! {
 impl Status {
     /// Creates a status with this code and message, and no details.
     pub fn new(code: Code, message: impl Into<String>) -> Status {
-        Status { code, message: message.into(), details: Vec::new(), retry_after_ms: NO_RETRY_AFTER }
+        Status { code, message: message.into(), retry_after_ms: NO_RETRY_AFTER, details: None }
     }
 
-    /// Returns the same status with these details.
-    pub fn with_details(mut self, details: Vec<u8>) -> Status {
-        self.details = details;
-        self
+    /// Returns the details, as they are transmitted. Typed values are read by
+    /// [`Status::detail`](Status::detail).
+    pub fn details(&self) -> &[Detail] {
+        self.details.as_ref().map_or(&[], |details| &details.0)
+    }
+
+    /// Returns the same status with one more encoded detail.
+    ///
+    /// # Errors
+    ///
+    /// [`DetailsTooLarge`]: the details would exceed [`DETAILS_MAX`] or [`DETAILS_BYTES_MAX`].
+    pub fn with_encoded_detail(mut self, detail: Detail) -> Result<Status, DetailsTooLarge> {
+        let bytes = self.details().iter().map(Detail::bytes).sum::<usize>() + detail.bytes();
+        let count = self.details().len() + 1;
+        if count > DETAILS_MAX || bytes > DETAILS_BYTES_MAX || detail.type_name.len() > TYPE_NAME_BYTES_MAX {
+            return Err(DetailsTooLarge { count, bytes });
+        }
+        self.details.get_or_insert_with(|| Box::new(StatusDetails(Vec::new()))).0.push(detail);
+        Ok(self)
+    }
+
+    /// Whether it carries more than a code and a message.
+    #[inline]
+    pub(crate) fn has_extras(&self) -> bool {
+        self.details.is_some() || self.retry_after_ms != NO_RETRY_AFTER
+    }
+
+    /// Returns the time of [`Status::retry_after`] in milliseconds.
+    pub(crate) fn retry_after_ms(&self) -> Option<u32> {
+        (self.retry_after_ms != NO_RETRY_AFTER).then_some(self.retry_after_ms)
     }
 
     /// Returns the same status with the time after which the caller may repeat the call, in whole milliseconds, rounded
@@ -182,9 +217,9 @@ impl Status {
     }
 
     /// Returns the time after which the caller may repeat the call, if the server has stated it: an overloaded server
-    /// does, with a refusal. It is transmitted by native frames, HTTP and gRPC.
+    /// does, with a refusal. It is transmitted by native frames, HTTP, gRPC and JSON-RPC 2.0.
     pub fn retry_after(&self) -> Option<Duration> {
-        (self.retry_after_ms != NO_RETRY_AFTER).then(|| Duration::from_millis(u64::from(self.retry_after_ms)))
+        self.retry_after_ms().map(|ms| Duration::from_millis(u64::from(ms)))
     }
 }
 
@@ -259,7 +294,7 @@ mod tests {
         assert_eq!(of(Duration::ZERO), Some(Duration::ZERO));
         assert_eq!(of(Duration::from_micros(1001)), Some(Duration::from_millis(2)));
         assert_eq!(of(Duration::MAX), Some(Duration::from_millis(u64::from(u32::MAX) - 1)));
-        assert_eq!(size_of::<Status>(), size_of::<(u64, String, Vec<u8>)>(), "it needs no memory of its own");
+        assert_eq!(size_of::<Status>(), size_of::<(u64, String, usize)>(), "it needs no memory of its own");
     }
 
     #[test]

@@ -67,10 +67,23 @@ fn grpcurl_calls_the_demo_services() {
         let ran = grpcurl(&[], argument, server.address(), method);
         assert!(ran.stderr.contains(code) && ran.stderr.contains(message), "{ran:?}");
     }
+    let failed = grpcurl(&[], r#"{"code":"9","message":"no"}"#, server.address(), "Echo/Fail");
+    assert!(
+        failed.stderr.contains("FailedPrecondition") && failed.stderr.contains("google.rpc.ErrorInfo"),
+        "{failed:?}"
+    );
+    let entries = ["-v", "-H", "echo-a: 1", "-H", "trail-b: 2"];
+    let told = grpcurl(&entries, r#""x""#, server.address(), "Echo/Meta");
+    for (part, entry) in
+        [("Response headers received:", "echo-a: 1"), ("Response trailers received:", "trail-b: 2")]
+    {
+        let after = told.stdout.split(part).nth(1).unwrap_or_else(|| panic!("{told:?}"));
+        assert!(after.contains(entry), "{part} {told:?}");
+    }
     let late = grpcurl(&["-max-time", "0.2"], r#""60000""#, server.address(), "Echo/Sleep");
     assert!(late.stderr.contains("DeadlineExceeded"), "{late:?}");
     let ended = server.stop();
-    assert_eq!((ended.code, ended.summary("calls")), (Some(0), 10), "{ended:?}");
+    assert_eq!((ended.code, ended.summary("calls")), (Some(0), 12), "{ended:?}");
 }
 
 /// Returns the blocks of docs/grpc.md in a language, for a server at this address.
@@ -135,7 +148,7 @@ fn the_python_client_works_with_generated_stubs() {
     let server = Served::start(&[]);
     let script = root().join("tests/python/grpc_client.py");
     let output = Command::new("python3").arg(script).arg(server.address()).arg(proto()).output();
-    assert_eq!(text(output.expect("python3 runs")).lines().count(), 13);
+    assert_eq!(text(output.expect("python3 runs")).lines().count(), 15);
     assert_eq!(server.stop().code, Some(0));
 }
 

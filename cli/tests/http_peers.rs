@@ -116,7 +116,7 @@ fn the_connect_client_works_unchanged() {
     let server = Served::start(&[]);
     let url = format!("http://{}", server.address());
     let Some(printed) = run_node("connect", "connect.mjs", &url) else { return };
-    assert_eq!(printed.lines().count(), 12, "{printed}");
+    assert_eq!(printed.lines().count(), 14, "{printed}");
     assert_eq!(server.stop().code, Some(0));
 }
 

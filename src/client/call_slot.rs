@@ -5,6 +5,7 @@
 //! list of their thread: in steady state a call allocates nothing.
 
 mod cell;
+mod response;
 mod sync;
 
 use std::cell::RefCell;
@@ -29,7 +30,7 @@ use super::{CallError, Times};
 use crate::codec::{Codec, CodecError};
 use crate::context::Scope;
 use crate::extensions::{CallExtensions, Extensions};
-use crate::message::MetadataBuf;
+use crate::message::{MetadataBuf, ReplyExtras};
 use crate::stream::CallStreams;
 use crate::threads;
 
@@ -51,6 +52,8 @@ pub(super) struct SlotContents {
     pub(super) body: Vec<u8>,
     outcome: Option<Result<ReplyOutcome, CallError>>,
     shared: Option<Chunk>,
+    /// Headers that preceded the reply.
+    headers: Option<Box<MetadataBuf>>,
     /// The method's name, for errors in which the server could only give its hash.
     method_name: String,
     /// What interceptors have attached to the call.
@@ -99,7 +102,7 @@ fn put_back(slot: Arc<CallSlot>) {
     slot.cell.drop_waker();
     let is_large = {
         let mut inside = slot.inside();
-        (inside.outcome, inside.shared) = (None, None);
+        (inside.outcome, inside.shared, inside.headers) = (None, None, None);
         inside.body.capacity() > FREE_SLOT_BYTES_MAX
     };
     if !is_large {
@@ -264,6 +267,11 @@ impl Promise {
             Some(streams) => {
                 self.endpoint.leave_stream();
                 let body = chunk.as_deref().or(bytes).unwrap_or_default();
+                if let Ok(ReplyOutcome { extras: Some(extras), .. }) = &outcome
+                    && let Some(incoming) = &streams.incoming
+                {
+                    incoming.set_trailers(extras.trailers.clone());
+                }
                 streams.end_call(
                     outcome.as_ref().map_err(CallError::to_status).and_then(|answer| answer.status(body)),
                 );
@@ -405,6 +413,7 @@ impl CallDraft {
             early: None,
             decode,
             times: Times::default(),
+            response: None,
         }
     }
 
@@ -451,12 +460,15 @@ pub struct InFlight<T> {
     early: Option<CallError>,
     decode: DecodeReply<T>,
     times: Times,
+    /// Headers and trailers, once the result was taken.
+    response: Option<Box<ReplyExtras>>,
 }
 
 impl<T> InFlight<T> {
     /// Returns the handle of a call that failed before it started.
     pub(super) fn failed(error: CallError, decode: DecodeReply<T>) -> InFlight<T> {
-        InFlight { call_slot: None, endpoint: None, early: Some(error), decode, times: Times::default() }
+        let times = Times::default();
+        InFlight { call_slot: None, endpoint: None, early: Some(error), decode, times, response: None }
     }
 
     /// Waits for the result.
@@ -536,13 +548,17 @@ impl<T> InFlight<T> {
             return Err(error);
         }
         let call_slot = self.call_slot.take().expect("the answer was taken before");
-        let (outcome, body, shared) = {
+        let (outcome, body, shared, headers) = {
             let mut inside = call_slot.inside();
-            (inside.outcome.take(), std::mem::take(&mut inside.body), inside.shared.take())
+            let body = std::mem::take(&mut inside.body);
+            (inside.outcome.take(), body, inside.shared.take(), inside.headers.take())
         };
         let outcome = outcome.expect("it is done");
         if let Ok(answer) = &outcome {
             self.times = answer.times;
+            if headers.is_some() || answer.extras.is_some() {
+                self.response = Some(answer.response(headers));
+            }
         }
         // Without the lock: decoding may run the user's code.
         let result =

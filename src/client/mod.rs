@@ -40,6 +40,7 @@ pub use driver::{ClientStats, Driver, DriverConfig};
 pub use error::{CallError, WrongProtocol};
 pub use interceptor::{ClientInterceptor, EndedClientCall, NewCall};
 pub use options::CallOptions;
+pub use reply::Response;
 pub use route::{Endpoints, Route};
 pub use shared::Client;
 pub use streaming::{Chat, StreamCaller, Upload};

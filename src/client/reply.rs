@@ -7,12 +7,16 @@ use super::{CallError, Times};
 use crate::codec::compress::CompressError;
 use crate::codec::{Codec, CodecError, ValueRules, compress};
 use crate::config::MissingFields;
-use crate::message::trailers::{self, RETRY_AFTER_MS};
-use crate::message::{IncomingReply, JsonDialect, Metadata};
-use crate::status::{Code, Status};
+use crate::message::trailers::{self, LOAD, RETRY_AFTER_MS};
+use crate::message::{DETAILS, IncomingReply, JsonDialect, Metadata, MetadataBuf, ReplyExtras};
+use crate::status::{Code, Detail, Status};
+use crate::wire::Scheme;
+
+/// Before the name of a trailer among the fields of a response, in the Connect protocol.
+const TRAILER_PREFIX: &str = "trailer-";
 
 /// A reply without its body.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(super) struct ReplyOutcome {
     codec: u8,
     compressed: bool,
@@ -20,8 +24,8 @@ pub(super) struct ReplyOutcome {
     /// At most `u32::MAX`, which [`ClientConfig::check`](super::ClientConfig::check) ensures.
     frame_bytes_max: u32,
     pub(super) times: Times,
-    /// When a refused call may be repeated.
-    retry_after_ms: Option<u32>,
+    /// Headers, trailers, details and hints; absent in almost every reply.
+    pub(super) extras: Option<Box<ReplyExtras>>,
 }
 
 impl ReplyOutcome {
@@ -31,7 +35,7 @@ impl ReplyOutcome {
             compressed: answered.compressed,
             status: answered.status,
             frame_bytes_max: frame_bytes_max as u32,
-            retry_after_ms: None,
+            extras: None,
             times: Times { queue_us: answered.queue_us, handler_us: answered.handler_us },
         }
     }
@@ -45,14 +49,39 @@ impl ReplyOutcome {
             status: Code::Ok.number(),
             frame_bytes_max: 0,
             times,
-            retry_after_ms: None,
+            extras: None,
         }
     }
 
-    /// Reads the metadata of the reply.
+    /// Reads the metadata of the reply. With HTTP these are the header fields; those behind `Trailer-` are trailers.
     #[cold]
-    pub(super) fn read_trailers(&mut self, metadata: Metadata<'_>) {
-        self.retry_after_ms = trailers::number(metadata, RETRY_AFTER_MS);
+    pub(super) fn read_metadata(&mut self, metadata: Metadata<'_>, scheme: Scheme) {
+        let mut extras = Box::new(ReplyExtras {
+            retry_after_ms: trailers::number(metadata, RETRY_AFTER_MS),
+            load_us: trailers::number(metadata, LOAD),
+            details: metadata.find(DETAILS).map(Detail::decode_all).unwrap_or_default(),
+            ..ReplyExtras::default()
+        });
+        let is_own = |key: &str| matches!(key, RETRY_AFTER_MS | LOAD | DETAILS);
+        for (key, value) in metadata.iter().filter(|(key, _)| !is_own(key)) {
+            // They fitted into the metadata of the reply.
+            let _ = match key.strip_prefix(TRAILER_PREFIX) {
+                Some(trailer) if scheme.has_fields() => extras.trailers.push(trailer, value),
+                _ if scheme.has_fields() => extras.headers.push(key, value),
+                _ => extras.trailers.push(key, value),
+            };
+        }
+        self.extras = Some(extras);
+    }
+
+    /// Returns the headers and trailers of the response; `headers` preceded the reply.
+    #[cold]
+    pub(super) fn response(&self, headers: Option<Box<MetadataBuf>>) -> Box<ReplyExtras> {
+        let mut response = self.extras.clone().unwrap_or_default();
+        if let Some(headers) = headers {
+            response.headers = *headers;
+        }
+        response
     }
 
     /// Returns the status code.
@@ -70,8 +99,8 @@ impl ReplyOutcome {
             Some(code) => Status::new(code, message),
             None => Status::unknown(format!("status {}: {message}", self.status)),
         };
-        Err(match self.retry_after_ms {
-            Some(ms) => status.with_retry_after(Duration::from_millis(u64::from(ms))),
+        Err(match &self.extras {
+            Some(extras) => with_extras(status, extras),
             None => status,
         })
     }
@@ -102,6 +131,52 @@ impl ReplyOutcome {
         )?;
         rules.apply(|| decode(codec, &plain)).map_err(CallError::Reply)
     }
+}
+
+#[cold]
+fn with_extras(status: Status, extras: &ReplyExtras) -> Status {
+    let status = match extras.retry_after_ms {
+        Some(ms) => status.with_retry_after(Duration::from_millis(u64::from(ms))),
+        None => status,
+    };
+    // They were read within the limits.
+    extras.details.iter().fold(status, |status, detail| {
+        let before = status.clone();
+        status.with_encoded_detail(detail.clone()).unwrap_or(before)
+    })
+}
+
+/// The result of a call with the metadata of its response.
+///
+/// ```
+/// # use coreloop::{Context, Server, Status};
+/// use coreloop::client::{Client, Response};
+///
+/// # struct Shop;
+/// # #[coreloop::service]
+/// # impl Shop {
+/// #     fn price(&self, cx: &Context, count: u64) -> Result<u64, Status> {
+/// #         cx.set_header("currency", "cent")?;
+/// #         Ok(40 * count)
+/// #     }
+/// # }
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let server = Server::builder().service(Shop).listen("127.0.0.1:0").start()?;
+/// let shop = ShopClient::new(Client::connect(&server.addresses()[0])?);
+/// let response: Response<u64> = shop.price_start(&2).response()?;
+/// assert_eq!((response.value, response.headers.view().find("currency")), (80, Some(&b"cent"[..])));
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Response<T> {
+    /// The result.
+    pub value: T,
+    /// The response headers. With `http:` these are all fields of the response that HTTP and Connect do not use.
+    pub headers: MetadataBuf,
+    /// The response trailers.
+    pub trailers: MetadataBuf,
 }
 
 /// Replaces a method's hash in a server's message by the name that the caller knows; `None` where the hash is not in

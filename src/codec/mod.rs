@@ -38,6 +38,7 @@ pub(crate) mod compress;
 pub mod describe;
 #[cfg(not(feature = "bench-internals"))]
 pub(crate) mod describe;
+mod detail;
 #[cfg(feature = "fixed")]
 mod fixed;
 #[cfg(feature = "protobuf")]
@@ -68,6 +69,7 @@ pub(crate) use describe::fingerprint;
 #[doc(hidden)]
 pub use describe::fingerprint;
 pub use describe::{DescribeError, Description, FieldShape, Shape, VariantShape, fnv1a32};
+pub use detail::{DetailError, ErrorInfo, StatusDetail};
 #[cfg(feature = "fixed")]
 pub use fixed::{Fixed, FixedRef};
 pub(crate) use rules::ValueRules;

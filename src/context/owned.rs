@@ -11,9 +11,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context as TaskContext, Poll, Waker};
 use std::time::{Duration, Instant};
 
+use super::response::{SharedResponse, StreamResponse};
 use super::{Callback, Context, ContextParts, Peer, Scope, check_call};
 use crate::extensions::{CallExtensions, Extensions};
-use crate::message::{Metadata, Priority};
+use crate::message::{Metadata, Priority, ReplyExtras, SetMetadataError};
 use crate::status::Status;
 
 /// Wakes the futures that wait for the end of one call: for its cancellation, or for its result.
@@ -134,6 +135,8 @@ pub(crate) struct OwnedContextParts {
     pub(crate) place: u8,
     /// Set when the call is over.
     pub(crate) signal: Arc<CallSignal>,
+    /// The headers and trailers of the reply.
+    pub(crate) response: SharedResponse,
 }
 
 /// What an async handler can learn about its call: what [`Context`](crate::Context) offers, owned.
@@ -144,6 +147,17 @@ pub(crate) struct OwnedContextParts {
 #[derive(Clone)]
 pub struct OwnedContext {
     call: Arc<OwnedContextParts>,
+}
+
+/// Takes the headers and trailers that interceptors set.
+impl StreamResponse for OwnedContextParts {
+    fn set_header(&self, key: &str, value: &[u8]) -> Result<(), SetMetadataError> {
+        self.response.set_header(key, value)
+    }
+
+    fn set_trailer(&self, key: &str, value: &[u8]) -> Result<(), SetMetadataError> {
+        self.response.set_trailer(key, value)
+    }
 }
 
 impl OwnedContext {
@@ -239,7 +253,7 @@ impl OwnedContext {
 
     /// Calls the function with the same context, borrowed, from which no right to answer can be taken.
     pub(crate) fn borrowed<R>(&self, function: impl FnOnce(&Context<'_>) -> R) -> R {
-        function(&Context::new(ContextParts {
+        let context = Context::new(ContextParts {
             method: self.method(),
             began: self.began(),
             deadline: self.deadline(),
@@ -249,7 +263,37 @@ impl OwnedContext {
             place: self.call.place,
             deferral: None,
             extensions: self.call.extensions.as_ref(),
-        }))
+        });
+        context.attach_stream(self.call.clone());
+        function(&context)
+    }
+
+    /// Sets a response header ([`Context::set_header`](super::Context::set_header)), from any clone of the context.
+    ///
+    /// # Errors
+    ///
+    /// The entry does not fit, its key is reserved, the call has ended, or the first message of its stream was sent.
+    pub fn set_header(&self, key: &str, value: impl AsRef<[u8]>) -> Result<(), SetMetadataError> {
+        self.call.response.set_header(key, value.as_ref())
+    }
+
+    /// Sets a response trailer ([`Context::set_trailer`](super::Context::set_trailer)), from any clone of the context.
+    ///
+    /// # Errors
+    ///
+    /// The entry does not fit, its key is reserved, or the call has ended.
+    pub fn set_trailer(&self, key: &str, value: impl AsRef<[u8]>) -> Result<(), SetMetadataError> {
+        self.call.response.set_trailer(key, value.as_ref())
+    }
+
+    /// Passes later headers and trailers to the sink of the call.
+    pub(crate) fn attach_stream(&self, stream: Arc<dyn StreamResponse>) {
+        self.call.response.attach_stream(stream);
+    }
+
+    /// Takes what was set: the call is answered.
+    pub(crate) fn take_extras(&self) -> Option<Box<ReplyExtras>> {
+        self.call.response.take()
     }
 
     /// Returns the scope and the place in it.
@@ -346,6 +390,7 @@ mod tests {
             scope: scope.clone(),
             place: 0,
             signal: CallSignal::of(scope, 0),
+            response: SharedResponse::default(),
         })
     }
 

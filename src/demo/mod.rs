@@ -8,7 +8,7 @@ mod echo;
 mod users;
 
 pub use arith::{Args, Arith, ArithClient, Pair, Quotient};
-pub use echo::{Echo, EchoClient};
+pub use echo::{Echo, EchoClient, Failure};
 pub use users::{User, UserMessage, Users, UsersClient};
 
 use crate::server::ServerBuilder;

@@ -134,7 +134,7 @@ fn split_bytes(bytes: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
 }
 
 /// A builder of encoded metadata.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MetadataBuf {
     bytes: Vec<u8>,
     /// The bytes of the entries, without the padding.
@@ -229,6 +229,21 @@ impl MetadataBuf {
             let _ = kept.push(name, value);
         }
         *self = kept;
+    }
+
+    /// Copies checked entries.
+    pub(crate) fn of(metadata: Metadata<'_>) -> MetadataBuf {
+        let mut copied = MetadataBuf::new();
+        for (key, value) in metadata.iter() {
+            // They fitted before.
+            let _ = copied.push(key, value);
+        }
+        copied
+    }
+
+    /// Returns whether there are no entries.
+    pub fn is_empty(&self) -> bool {
+        self.entries_len == 0
     }
 
     /// Removes all entries; the memory is kept.

@@ -13,27 +13,17 @@ pub const WANT_LOAD: &str = "want-load";
 /// The bytes of both entries with the longest numbers and their padding.
 pub const TRAILER_BYTES_MAX: usize = 48;
 
-/// Encodes the entry [`RETRY_AFTER_MS`] without allocation.
+/// Encodes the entries that are given, without allocation: [`RETRY_AFTER_MS`], then [`LOAD`].
 ///
 /// ```
 /// use coreloop::Metadata;
-/// use coreloop::message::trailers::{TRAILER_BYTES_MAX, retry_after_ms};
+/// use coreloop::message::trailers::{TRAILER_BYTES_MAX, encode};
 ///
 /// let mut room = [0; TRAILER_BYTES_MAX];
-/// let trailers = Metadata::check(retry_after_ms(250, &mut room))?;
+/// let trailers = Metadata::check(encode(Some(250), None, &mut room))?;
 /// assert_eq!(trailers.find("retry-after-ms"), Some(&b"250"[..]));
 /// # Ok::<(), coreloop::message::MetadataError>(())
 /// ```
-pub fn retry_after_ms(ms: u32, room: &mut [u8; TRAILER_BYTES_MAX]) -> &[u8] {
-    encode(Some(ms), None, room)
-}
-
-/// Encodes the entry [`LOAD`] without allocation; `us` is in microseconds.
-pub fn load_us(us: u32, room: &mut [u8; TRAILER_BYTES_MAX]) -> &[u8] {
-    encode(None, Some(us), room)
-}
-
-/// Encodes the entries that are given, without allocation: [`RETRY_AFTER_MS`], then [`LOAD`].
 pub fn encode(
     retry_after_ms: Option<u32>,
     load_us: Option<u32>,
@@ -91,8 +81,8 @@ mod tests {
     #[test]
     fn an_entry_has_the_documented_layout() {
         let mut room = [0xff; TRAILER_BYTES_MAX];
-        assert_eq!(retry_after_ms(1500, &mut room), b"\x0eretry-after-ms\x04\x001500\0\0\0");
-        assert_eq!(load_us(0, &mut room), b"\x04load\x01\x000");
+        assert_eq!(encode(Some(1500), None, &mut room), b"\x0eretry-after-ms\x04\x001500\0\0\0");
+        assert_eq!(encode(None, Some(0), &mut room), b"\x04load\x01\x000");
         assert_eq!(encode(None, None, &mut room), b"");
         assert_eq!(encode(Some(u32::MAX), Some(u32::MAX), &mut room).len(), TRAILER_BYTES_MAX);
     }

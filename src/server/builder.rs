@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use coreloop_bufpool::PoolConfig;
@@ -479,7 +480,7 @@ fn start(
         spawn(index, reactor, &registry, stop.clone())?;
     }
     let ServerPlan { health, interceptors, async_calls, .. } = make;
-    let shared = Arc::new(ServerShared { registry, parts, pools, health, interceptors, async_calls });
+    let shared = Arc::new(ServerShared { registry, parts, pools, health, interceptors, async_calls, side });
     let grace = Duration::from_millis(config.limits.drain_grace_ms);
     let drain = Duration::from_millis(config.limits.drain_ms);
     Ok(Server { shared, addresses, events, stop, grace, drain, running: reactors })
@@ -512,6 +513,7 @@ pub(super) fn side(
         cors_origins: config.http.cors_origins.clone(),
         added,
         site: Box::new(RegistryDirectory::new(registry.clone(), health.clone(), &config.http)),
+        entries_dropped: AtomicU64::new(0),
     })
 }
 

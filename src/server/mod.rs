@@ -16,6 +16,7 @@ mod timing;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
@@ -38,6 +39,7 @@ use crate::reactor::{Address, Remote, RoleHandle};
 use crate::service::futures::AsyncCalls;
 use crate::service::{RegisterError, Registry};
 use crate::stats::ReactorStats;
+use crate::wire::ServerContext;
 use crate::workers::Pools;
 
 /// Why a server could not start, or ended without a request to stop.
@@ -132,6 +134,7 @@ struct ServerShared {
     health: Arc<Health>,
     async_calls: Arc<AsyncCalls>,
     interceptors: StartedInterceptors,
+    side: Arc<ServerContext>,
 }
 
 /// A running server. Dropping it stops it at once; [`Server::shutdown`] drains it.
@@ -317,6 +320,7 @@ impl ServerShared {
         }
         snapshot.panics += self.async_calls.panics();
         snapshot.async_in_flight = self.async_calls.in_flight();
+        snapshot.response_entries_dropped = self.side.entries_dropped.load(Ordering::Relaxed);
         for (index, method) in self.registry.methods().iter().enumerate() {
             let parts = self.parts.iter().map(|part| &part.app.methods[index]);
             snapshot.methods.push(MethodSnapshot::of(method.name(), parts));

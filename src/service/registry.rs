@@ -209,7 +209,10 @@ pub(super) fn compress_reply(outcome: Outcome, out: &mut Vec<u8>, start: usize) 
     let answer = match &outcome {
         Outcome::Answer => &out[start..],
         Outcome::Shared(chunk) => chunk,
-        Outcome::Compressed | Outcome::Deferred | Outcome::Failed(_) => return outcome,
+        // Extras are added after this.
+        Outcome::Compressed | Outcome::Deferred | Outcome::Failed(_) | Outcome::Extended(_) => {
+            return outcome;
+        }
     };
     let mut compressed = Vec::new();
     if answer.len() < COMPRESS_BYTES_MIN

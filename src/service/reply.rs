@@ -6,6 +6,7 @@ use coreloop_bufpool::Chunk;
 
 use crate::codec::{Codec, CodecError, ReplyEncode, ValueRules};
 use crate::context::{Context, Ticket};
+use crate::message::SetMetadataError;
 use crate::status::Status;
 
 type Encode<T> = fn(T, Codec, &mut Vec<u8>) -> Result<Option<Chunk>, CodecError>;
@@ -55,6 +56,24 @@ impl<T> Reply<T> {
             Ok(chunk.unwrap_or_else(|| Chunk::from(out)))
         });
         ticket.answer(body);
+    }
+
+    /// Sets a response header ([`Context::set_header`]).
+    ///
+    /// # Errors
+    ///
+    /// The entry does not fit, or its key is reserved.
+    pub fn set_header(&mut self, key: &str, value: impl AsRef<[u8]>) -> Result<(), SetMetadataError> {
+        self.ticket.set_header(key, value)
+    }
+
+    /// Sets a response trailer ([`Context::set_trailer`]).
+    ///
+    /// # Errors
+    ///
+    /// The entry does not fit, or its key is reserved.
+    pub fn set_trailer(&mut self, key: &str, value: impl AsRef<[u8]>) -> Result<(), SetMetadataError> {
+        self.ticket.set_trailer(key, value)
     }
 
     /// Returns whether the caller has disconnected or cancelled the call, or its deadline has passed.

@@ -28,6 +28,7 @@ pub(crate) fn server_stream<A: Argument, M: StreamItem>(
         let run = || {
             let mut streams = HandlerStreams::take(cx)?;
             let (sink, end) = streams.sink(take_ticket(cx)?, M::encode_item, false)?;
+            cx.attach_stream(sink.response());
             end.returned(handler(cx, argument, sink));
             Ok(())
         };
@@ -71,6 +72,7 @@ pub(crate) fn bidirectional<M: StreamItem, N: StreamItem>(
             let mut streams = HandlerStreams::take(cx)?;
             let stream = streams.incoming(M::decode_item)?;
             let (sink, end) = streams.sink(take_ticket(cx)?, N::encode_item, false)?;
+            cx.attach_stream(sink.response());
             end.returned(handler(cx, stream, sink));
             Ok(())
         };

@@ -31,6 +31,9 @@ pub struct Snapshot {
     pub panics: u64,
     /// Futures of async methods that have not been dropped, of calls in flight and of calls that were answered.
     pub async_in_flight: usize,
+    /// Response headers, trailers and details of a status that were not sent, because the protocol of the caller has no
+    /// place for them or they are not valid in it.
+    pub response_entries_dropped: u64,
 }
 
 /// The statistics of one reactor.

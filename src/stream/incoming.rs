@@ -1,5 +1,7 @@
 //! The receiving end of a stream.
 
+mod response;
+
 use std::collections::VecDeque;
 use std::fmt;
 use std::future::Future;
@@ -13,6 +15,7 @@ use coreloop_bufpool::Chunk;
 use super::sink::{Sink, SinkLink, SinkWaiter};
 use super::{StreamAction, StreamAddress, StreamOrigin};
 use crate::codec::{Codec, CodecError, compress};
+use crate::message::ReplyExtras;
 use crate::status::Status;
 use crate::threads;
 
@@ -74,6 +77,8 @@ struct IncomingState {
     is_awaited: bool,
     /// Bytes taken and not reported yet.
     taken: u64,
+    /// The headers and trailers of a response, on the caller's side.
+    response: Option<Box<ReplyExtras>>,
 }
 
 /// What a stream shares with the reactor.
@@ -104,6 +109,7 @@ impl IncomingLink {
                 consumer: Consumer::Idle,
                 is_awaited: false,
                 taken: 0,
+                response: None,
             }),
             changed: Condvar::new(),
         })

@@ -42,6 +42,7 @@ pub(crate) use sink::{EncodeMessage, SinkLink};
 use crate::codec::{Codec, ValueRules};
 use crate::conn::streams::{StreamKey, StreamMessage};
 use crate::context::Ticket;
+use crate::message::MetadataBuf;
 use crate::status::Status;
 
 /// A stream of a connection of a reactor.
@@ -67,6 +68,8 @@ pub(crate) struct StreamCommand {
 pub(crate) enum StreamAction {
     /// Send a message.
     Send(StreamMessage),
+    /// Send the headers of the response, before the first message (the handler's side).
+    Headers(Box<MetadataBuf>),
     /// Messages with that many bytes of data frames were taken.
     Taken(u64),
     /// End this side's messages, after those that were sent (the caller's side).

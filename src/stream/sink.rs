@@ -1,5 +1,7 @@
 //! The sending end of a stream.
 
+mod response;
+
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -17,6 +19,7 @@ use super::{Gate, StreamAction, StreamAddress, StreamCommand, StreamOrigin};
 use crate::codec::{Codec, CodecError, ValueRules, compress};
 use crate::conn::streams::{StreamBody, StreamMessage};
 use crate::context::Ticket;
+use crate::message::ReplyExtras;
 use crate::status::Status;
 use crate::threads;
 
@@ -76,6 +79,8 @@ struct SinkState {
     ending: Option<SinkEnding>,
     /// Notified when the stream ends other than by its sink; an internal one with any end.
     on_cancel: Option<SinkWaiter>,
+    /// The headers, until they are sent, and the trailers of a handler's response.
+    extras: Option<Box<ReplyExtras>>,
 }
 
 /// What a sink shares with the reactor.
@@ -90,6 +95,8 @@ pub(crate) struct SinkLink {
     is_last_credit: AtomicBool,
     /// The sink was ready when a message was delivered into it: one may be sent even if the gate has closed since.
     has_permit: AtomicBool,
+    /// The first message, or the headers, were posted. Always true for a caller's sink, which has no headers.
+    has_begun: AtomicBool,
     state: Mutex<SinkState>,
 }
 
@@ -114,11 +121,13 @@ impl SinkLink {
             in_mailbox: AtomicUsize::new(0),
             is_last_credit: AtomicBool::new(false),
             has_permit: AtomicBool::new(false),
+            has_begun: AtomicBool::new(ending.is_some()),
             state: Mutex::new(SinkState {
                 ended: None,
                 handler: HandlerState::Returned,
                 ending,
                 on_cancel: None,
+                extras: None,
             }),
         })
     }
@@ -266,6 +275,9 @@ impl SinkLink {
         if self.has_permit.load(Ordering::Relaxed) {
             self.has_permit.store(false, Ordering::Relaxed);
         }
+        if !self.has_begun.load(Ordering::Acquire) {
+            self.begin_response();
+        }
         self.post_in_order(StreamAction::Send(message));
         Ok(())
     }
@@ -318,7 +330,7 @@ impl SinkLink {
     }
 
     pub(super) fn finish(&self, result: Result<(), Status>) {
-        let (ending, on_cancel, was_ended) = {
+        let (ending, on_cancel, was_ended, extras) = {
             let mut state = self.state();
             let status = match &result {
                 Ok(()) => Status::failed_precondition("the stream was finished before"),
@@ -327,14 +339,17 @@ impl SinkLink {
             let was_ended = state.ended.is_some();
             state.ended.get_or_insert(status);
             self.ready.end();
-            (state.ending.take(), state.on_cancel.take(), was_ended)
+            (state.ending.take(), state.on_cancel.take(), was_ended, state.extras.take())
         };
         match on_cancel {
             Some(waiter @ SinkWaiter::Internal(_)) => self.fire(waiter),
             Some(SinkWaiter::Waker(_) | SinkWaiter::Callback(_)) | None => {}
         }
         match (ending, result) {
-            (Some(SinkEnding::Answer(ticket)), result) => ticket.answer(result.map(|()| Chunk::default())),
+            (Some(SinkEnding::Answer(mut ticket)), result) => {
+                ticket.set_extras(extras);
+                ticket.answer(result.map(|()| Chunk::default()));
+            }
             // The call is over.
             (Some(SinkEnding::Messages), _) if was_ended => {}
             (Some(SinkEnding::Messages), Ok(())) => {
@@ -408,12 +423,13 @@ pub struct Sink<T> {
 impl<T> Sink<T> {
     pub(super) fn begin(
         link: Arc<SinkLink>,
-        ticket: Ticket,
+        mut ticket: Ticket,
         encode: EncodeMessage<T>,
         is_future: bool,
     ) -> (Sink<T>, HandlerEnd) {
         {
             let mut state = link.state();
+            state.extras = ticket.take_extras();
             state.ending = Some(SinkEnding::Answer(ticket));
             state.handler = match is_future {
                 true => HandlerState::Future,

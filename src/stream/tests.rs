@@ -103,6 +103,7 @@ impl TestPort {
                         let compressed = if message.compressed { " compressed" } else { "" };
                         format!("{connection} send {}{compressed}", String::from_utf8_lossy(&message.body))
                     }
+                    StreamAction::Headers(headers) => format!("{connection} headers {:?}", headers.view()),
                     StreamAction::Taken(bytes) => format!("{connection} taken {bytes}"),
                     StreamAction::End => format!("{connection} end"),
                     StreamAction::Break(status) => format!("{connection} break {status}"),

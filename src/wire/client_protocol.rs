@@ -60,6 +60,19 @@ impl Scheme {
         }
     }
 
+    /// Whether the metadata of a reply are the header fields of a response of HTTP.
+    pub(crate) fn has_fields(self) -> bool {
+        match self {
+            #[cfg(feature = "http")]
+            Scheme::Http => true,
+            Scheme::Native => false,
+            #[cfg(feature = "jsonrpc")]
+            Scheme::JsonRpc => false,
+            #[cfg(feature = "netrpc")]
+            Scheme::Gob | Scheme::GobHttp => false,
+        }
+    }
+
     /// Whether the protocol can carry this metadata entry.
     pub fn fits_metadata(self, key: &str, value: &[u8]) -> bool {
         match self {

@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::StreamSupport;
 use super::added::AddedProtocols;
@@ -61,6 +62,9 @@ pub struct ServerContext {
     pub added: AddedProtocols,
     /// The methods and pages.
     pub site: Box<dyn MethodDirectory>,
+    /// Response headers, trailers and details that a protocol had no place for. Rare, and so counted by all reactors
+    /// together.
+    pub entries_dropped: AtomicU64,
 }
 
 impl fmt::Debug for ServerContext {
@@ -99,7 +103,14 @@ impl ServerContext {
             cors_origins: Vec::new(),
             added: AddedProtocols::default(),
             site: Box::new(EmptyDirectory),
+            entries_dropped: AtomicU64::new(0),
         }
+    }
+
+    /// Counts response headers, trailers and details that a protocol has no place for.
+    #[cold]
+    pub(in crate::wire) fn note_dropped(&self, entries: usize) {
+        self.entries_dropped.fetch_add(entries as u64, Ordering::Relaxed);
     }
 
     /// The text of Go's server for a call of an unknown method (net/rpc server.go, `readRequestHeader`). `shown` is

@@ -9,6 +9,8 @@
 mod added;
 #[cfg(feature = "client")]
 pub mod client_protocol;
+#[cfg(feature = "json")]
+mod details;
 #[cfg(feature = "server")]
 pub mod directory;
 pub mod foreign;

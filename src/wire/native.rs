@@ -448,8 +448,8 @@ impl<const IS_SERVER: bool> Protocol for NativeEnd<IS_SERVER> {
     #[inline(always)]
     fn send(&mut self, outgoing: Outgoing<'_>, out: &mut Out<'_>) {
         match outgoing {
-            Outgoing::Reply(reply) if reply.trailers.is_empty() => {
-                send_frame(reply_words(&reply), reply.body, out)
+            Outgoing::Reply(reply) if reply.extras.is_none() => {
+                send_frame(reply_words(&reply, 0), reply.body, out)
             }
             other => send_other(other, out),
         }

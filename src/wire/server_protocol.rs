@@ -226,22 +226,13 @@ impl ServerProtocol {
 fn rebuilt(outgoing: Outgoing<'_>) -> Outgoing<'_> {
     match outgoing {
         Outgoing::Reply(reply) => {
-            let OutgoingReply { id, codec, compressed, code, queue_us, handler_us, trailers, body } = reply;
+            let OutgoingReply { id, codec, compressed, code, queue_us, handler_us, extras, body } = reply;
             #[allow(clippy::needless_match, reason = "the same value, in another place")]
             let body = match body {
                 SendBody::Bytes(bytes) => SendBody::Bytes(bytes),
                 SendBody::Chunk(chunk) => SendBody::Chunk(chunk),
             };
-            Outgoing::Reply(OutgoingReply {
-                id,
-                codec,
-                compressed,
-                code,
-                queue_us,
-                handler_us,
-                trailers,
-                body,
-            })
+            Outgoing::Reply(OutgoingReply { id, codec, compressed, code, queue_us, handler_us, extras, body })
         }
         other => other,
     }

@@ -23,7 +23,7 @@ pub use super::requests::{Job, JobParts};
 use super::{RunCall, RunMethod, WorkPool};
 use crate::context::{CompletionSink, Context, ContextParts, Deferral, Outcome, SCOPE_PLACES, Scope};
 use crate::error_text::panic_text;
-use crate::message::Metadata;
+use crate::message::{Metadata, ReplyExtras};
 use crate::policy::run_queue::{CallCost, ShedReason};
 use crate::stats::{Paces, micros};
 use crate::status::{Code, Status};
@@ -59,6 +59,8 @@ pub struct FinishedCall {
     pub cost: CallCost,
     /// The answer's body is compressed.
     pub compressed: bool,
+    /// The batch has extras of the answer.
+    has_extras: bool,
     out: Range<u32>,
     chunk: Option<Chunk>,
 }
@@ -101,6 +103,8 @@ pub struct WorkBatch {
     /// The requests while they are run; kept for reuse.
     shared: Option<Arc<SharedRequests>>,
     out: Vec<u8>,
+    /// The extras of the few answers that have any, by the index in [`WorkBatch::done`].
+    extras: Vec<(usize, Box<ReplyExtras>)>,
     sink: Arc<dyn CompletionSink>,
     back: ReturnBatch,
 }
@@ -122,6 +126,7 @@ impl WorkBatch {
             requests: BatchRequests::new(),
             shared: None,
             out: Vec::new(),
+            extras: Vec::new(),
             sink,
             back,
         })
@@ -208,6 +213,18 @@ impl WorkBatch {
         self.done[index].chunk.take()
     }
 
+    /// Returns the extras of the answer at that index.
+    #[inline]
+    pub fn extras_of(&self, index: usize) -> Option<&ReplyExtras> {
+        if self.done[index].has_extras { self.find_extras(index) } else { None }
+    }
+
+    #[cold]
+    fn find_extras(&self, index: usize) -> Option<&ReplyExtras> {
+        let at = self.extras.binary_search_by_key(&index, |(index, _)| *index).ok()?;
+        Some(&self.extras[at].1)
+    }
+
     /// Sends the batch back to its reactor.
     pub fn send_back(self: Box<Self>) {
         let back = self.back.clone();
@@ -251,7 +268,7 @@ impl WorkBatch {
         paces: &mut Paces,
         mut is_enough: impl FnMut(Instant) -> bool,
     ) -> bool {
-        let WorkBatch { shared: Some(shared), done, out, ended, .. } = self else { return false };
+        let WorkBatch { shared: Some(shared), done, out, extras, ended, .. } = self else { return false };
         let mut now = Instant::now();
         while let Some(claim) = shared.claim(paces, now) {
             let began = now;
@@ -259,7 +276,7 @@ impl WorkBatch {
             let (mut next, mut count) = (claim.first, Some(claim.count));
             while let Some(claimed) = count {
                 for index in next..next + claimed {
-                    run_one(run, shared, index, began, out, done);
+                    run_one(run, shared, index, began, out, done, extras);
                 }
                 next += claimed;
                 count = shared.claim_next(claim, next);
@@ -293,6 +310,7 @@ impl WorkBatch {
         part.is_part = true;
         std::mem::swap(&mut part.done, &mut self.done);
         std::mem::swap(&mut part.out, &mut self.out);
+        std::mem::swap(&mut part.extras, &mut self.extras);
         part
     }
 
@@ -312,6 +330,7 @@ impl WorkBatch {
                 method: job.method,
                 cost: job.cost,
                 compressed: false,
+                has_extras: false,
                 out: start..self.out.len() as u32,
                 chunk: None,
             });
@@ -327,6 +346,7 @@ impl WorkBatch {
         self.requests.jobs.clear();
         self.requests.bytes.clear();
         self.out.clear();
+        self.extras.clear();
         if self.requests.bytes.capacity() > KEEP_BYTES_MAX {
             self.requests.bytes = Vec::new();
         }
@@ -357,6 +377,7 @@ fn run_one(
     began: Instant,
     out: &mut Vec<u8>,
     done: &mut Vec<FinishedCall>,
+    extras: &mut Vec<(usize, Box<ReplyExtras>)>,
 ) {
     let SharedRequests {
         requests: BatchRequests { number, scope, queued_at, jobs, bytes, .. }, sink, ..
@@ -405,8 +426,9 @@ fn run_one(
         };
         guarded(run, &call, &cx, out)
     };
-    let compressed = matches!(outcome, Outcome::Compressed);
-    let (code, mut chunk) = settle(outcome, out, start as usize);
+    let SettledCall { code, mut chunk, compressed, extras: own } = settle(outcome, out, start as usize);
+    let has_extras = own.is_some();
+    extras.extend(own.map(|own| (done.len(), own)));
     if out.len() > OUT_BYTES_MAX {
         // Offsets of replies are 32 bits wide; many large ones do not share the buffer.
         chunk = chunk.or_else(|| Some(Chunk::from(out.split_off(start as usize))));
@@ -423,6 +445,7 @@ fn run_one(
         method: job.method,
         cost: job.cost,
         compressed,
+        has_extras,
         out: start..out.len() as u32,
         chunk,
     });
@@ -441,8 +464,13 @@ pub fn guarded<R: RunMethod + ?Sized>(
     // below.
     let result = catch_unwind(AssertUnwindSafe(|| run.run(call, cx, out)));
     match result {
-        Ok(Outcome::Answer) if out.len() - start <= run.reply_bytes_max() => (Outcome::Answer, CallNote::Ran),
-        Ok(other) => (other.limit_reply(run.reply_bytes_max(), cx.method(), out, start), CallNote::Ran),
+        Ok(Outcome::Answer) if out.len() - start <= run.reply_bytes_max() && !cx.has_extras() => {
+            (Outcome::Answer, CallNote::Ran)
+        }
+        Ok(other) => {
+            let limited = other.limit_reply(run.reply_bytes_max(), cx.method(), out, start);
+            (if cx.has_extras() { cx.extended(limited) } else { limited }, CallNote::Ran)
+        }
         Err(payload) => after_panic(payload, cx, out, start),
     }
 }
@@ -461,25 +489,58 @@ fn after_panic(
         // The ticket answers, whether the panic dropped it or another thread holds it.
         return (Outcome::Deferred, CallNote::Panicked);
     }
-    (Outcome::failed(Status::internal(format!("the handler panicked: {text}"))), CallNote::Panicked)
+    let failed = Outcome::failed(Status::internal(format!("the handler panicked: {text}")));
+    (cx.extended(failed), CallNote::Panicked)
 }
 
-/// Returns the code of an outcome and, if the body is a chunk, that chunk; any other body is in `out` from `start`
-/// on.
-pub fn settle(outcome: Outcome, out: &mut Vec<u8>, start: usize) -> (Option<Code>, Option<Chunk>) {
+/// The parts of an outcome. A body that is no chunk is in the buffer of the handler.
+pub struct SettledCall {
+    /// The code; `None` if the answer is deferred.
+    pub code: Option<Code>,
+    /// The body, if it is a chunk.
+    pub chunk: Option<Chunk>,
+    /// The body is compressed.
+    pub compressed: bool,
+    /// Headers, trailers, and what a status carries.
+    pub extras: Option<Box<ReplyExtras>>,
+}
+
+/// Returns the parts of an outcome. A body that is no chunk is in `out` from `start` on.
+#[inline]
+pub fn settle(outcome: Outcome, out: &mut Vec<u8>, start: usize) -> SettledCall {
+    let ok = SettledCall { code: Some(Code::Ok), chunk: None, compressed: false, extras: None };
     match outcome {
-        Outcome::Answer | Outcome::Compressed => (Some(Code::Ok), None),
-        Outcome::Shared(chunk) => (Some(Code::Ok), Some(*chunk)),
-        Outcome::Deferred => {
-            out.truncate(start);
-            (None, None)
-        }
+        Outcome::Answer => ok,
+        Outcome::Compressed => SettledCall { compressed: true, ..ok },
+        Outcome::Shared(chunk) => SettledCall { chunk: Some(*chunk), ..ok },
+        other => settle_slow(other, out, start),
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn settle_slow(outcome: Outcome, out: &mut Vec<u8>, start: usize) -> SettledCall {
+    let without_body = |code, extras| SettledCall { code, chunk: None, compressed: false, extras };
+    match outcome {
         Outcome::Failed(status) => {
             out.truncate(start);
             out.extend_from_slice(status.message.as_bytes());
             // A handler that fails cannot report success.
-            (Some(if status.code == Code::Ok { Code::Unknown } else { status.code }), None)
+            let code = if status.code == Code::Ok { Code::Unknown } else { status.code };
+            without_body(Some(code), ReplyExtras::of_status(&status))
         }
+        Outcome::Extended(both) => {
+            let (inner, mut extras) = *both;
+            if let Outcome::Failed(status) = &inner {
+                extras.add_status(status);
+            }
+            SettledCall { extras: Some(extras), ..settle(inner, out, start) }
+        }
+        Outcome::Deferred => {
+            out.truncate(start);
+            without_body(None, None)
+        }
+        quick => settle(quick, out, start),
     }
 }
 

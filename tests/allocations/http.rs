@@ -27,7 +27,7 @@ fn a_post_allocates_nothing_in_the_steady_state() {
             code: Code::Ok,
             queue_us: 3,
             handler_us: 4,
-            trailers: &[],
+            extras: None,
             body: SendBody::Bytes(b"13"),
         };
         http.send(Outgoing::Reply(reply), &mut Out { queue: &mut queue, pool: &mut pool });

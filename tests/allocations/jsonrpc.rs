@@ -56,7 +56,7 @@ fn a_warm_connection_allocates_nothing_for_its_calls() {
                         code,
                         queue_us,
                         handler_us,
-                        trailers: &[],
+                        extras: None,
                         body,
                     };
                     server.send(Outgoing::Reply(reply), &mut Out { queue: &mut queue, pool: &mut pool });

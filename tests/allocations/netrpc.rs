@@ -61,7 +61,7 @@ fn a_warm_connection_allocates_nothing_for_its_calls() {
             let (compressed, queue_us, handler_us) = (false, 0, 0);
             let (code, body) = (Code::Ok, SendBody::Bytes(&result));
             let reply =
-                OutgoingReply { id, codec: 3, compressed, code, queue_us, handler_us, trailers: &[], body };
+                OutgoingReply { id, codec: 3, compressed, code, queue_us, handler_us, extras: None, body };
             server.send(Outgoing::Reply(reply), &mut Out { queue: &mut queue, pool: &mut pool });
         }
         stream.clear();

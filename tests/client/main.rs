@@ -23,6 +23,7 @@ mod limits;
 mod metadata;
 mod nested_calls;
 mod options;
+mod response;
 mod stream_ends;
 mod streams;
 mod streams_raw;

@@ -62,6 +62,24 @@ with grpc.insecure_channel(address) as channel:
         "grpc-encoding: expected identity, found gzip",
     )
 
+    try:
+        echo.Fail(protos.Failure(code=9, message="é 100 %"))
+    except grpc.RpcError as error:
+        assert (error.code(), error.details()) == (grpc.StatusCode.FAILED_PRECONDITION, "é 100 %")
+        status = dict(error.trailing_metadata())["grpc-status-details-bin"]
+        # A google.rpc.Status: its code, its text, and an Any with a google.rpc.ErrorInfo.
+        assert status.startswith(b"\x08\x09\x12\x08" + "é 100 %".encode() + b"\x1a"), status
+        assert b"type.googleapis.com/google.rpc.ErrorInfo" in status and b"\x0a\x06WANTED" in status, status
+        print("a status with a detail")
+    else:
+        raise AssertionError("expected a failure")
+    metadata = (("echo-a", "1"), ("echo-b-bin", b"\0\xff"), ("trail-c", "2"), ("other", "3"))
+    reply, call = echo.Meta.with_call(StringValue(value="x"), metadata=metadata)
+    assert reply.value == "x"
+    assert tuple(call.initial_metadata()) == (("echo-a", "1"), ("echo-b-bin", b"\0\xff")), call.initial_metadata()
+    assert ("trail-c", "2") in tuple(call.trailing_metadata()), call.trailing_metadata()
+    print("headers and trailers")
+
     # Many calls at once on one connection.
     futures = [arith.Multiply.future(protos.Args(a=n, b=n)) for n in range(500)]
     assert [future.result().value for future in futures] == [n * n for n in range(500)]

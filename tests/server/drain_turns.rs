@@ -43,7 +43,7 @@ impl App for Answers {
             code,
             queue_us,
             handler_us,
-            trailers: &[],
+            extras: None,
             body,
         }));
     }

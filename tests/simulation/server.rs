@@ -85,7 +85,7 @@ impl Server {
             code,
             queue_us: 0,
             handler_us: 0,
-            trailers: &[],
+            extras: None,
             body,
         };
         self.conn.send(Outgoing::Reply(reply), &mut self.pool, now, &self.limits);

@@ -77,7 +77,7 @@ where
                     code,
                     queue_us,
                     handler_us,
-                    trailers: &[],
+                    extras: None,
                     body,
                 };
                 conn.send(Outgoing::Reply(reply), &mut pool, now, &limits);

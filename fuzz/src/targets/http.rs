@@ -8,10 +8,10 @@ use coreloop::bufpool::{Pool, PoolConfig, WriteQueue};
 use coreloop::config::Limits;
 use coreloop::conn::{Conn, NextMessage};
 use coreloop::message::{
-    Message, Metadata, Outgoing, OutgoingCall, OutgoingData, OutgoingReply, Refusal, Request, SendBody,
-    method_hash,
+    Message, Metadata, Outgoing, OutgoingCall, OutgoingData, OutgoingReply, Refusal, ReplyExtras, Request,
+    SendBody, method_hash,
 };
-use coreloop::status::Code;
+use coreloop::status::{Code, Detail};
 use coreloop::wire::{
     Broken, DirectoryEntry, Http, HttpClient, MethodDirectory, Out, Page, Protocol, Received, ServerContext,
     StreamSupport,
@@ -24,10 +24,19 @@ use super::{BODY_MAX, cut, pieces_of};
 const HEAD_MAX: usize = 512;
 /// The longest head that a client accepts; the fields are kept as metadata.
 const CLIENT_HEAD_MAX: usize = 64 << 10;
-/// Trailers of the refusals: a number, and an entry that is no field.
-const TRAILERS: &[u8] = b"\x0eretry-after-ms\x04\x001500\x03a b\x01\0\n\0\0\0\0";
 /// Whether `100 Continue` is sent depends on the bytes that have arrived, so it is not part of the comparison.
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+
+/// Extras of the refusals: a number, entries that are fields, entries that are none, and a detail.
+fn refusal_extras() -> ReplyExtras {
+    let mut extras = ReplyExtras::retry_after(1500);
+    extras.details = vec![Detail::new("a.B").form(2, b"{}".to_vec()).form(6, vec![8, 1])];
+    for (key, value) in [("a", &b"b"[..]), ("a b", b"\n")] {
+        extras.set_header(key, value).expect("it fits");
+        extras.set_trailer(key, value).expect("it fits");
+    }
+    extras
+}
 
 struct Fuzzed;
 
@@ -138,7 +147,8 @@ fn server_trace<'a>(side: &Arc<ServerContext>, pieces: impl Iterator<Item = &'a 
                 http.send(Outgoing::Data(OutgoingData { id: *id, codec: 2, compressed: false, body }), out);
             }
             let code = if matches!(message, Message::Request(_)) { Code::Ok } else { Code::Internal };
-            let trailers = if code == Code::Ok { &[] } else { TRAILERS };
+            let extras = refusal_extras();
+            let extras = if code == Code::Ok { None } else { Some(&extras) };
             let (codec, compressed, queue_us, handler_us) = (2, false, 1, 2);
             let body = SendBody::Bytes(body);
             let id = *id;
@@ -150,7 +160,7 @@ fn server_trace<'a>(side: &Arc<ServerContext>, pieces: impl Iterator<Item = &'a 
                     code,
                     queue_us,
                     handler_us,
-                    trailers,
+                    extras,
                     body,
                 }),
                 out,

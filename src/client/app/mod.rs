@@ -37,7 +37,6 @@ use super::pending::PendingLookup;
 use super::reply::ReplyOutcome;
 use crate::conn::streams::StreamWindows;
 use crate::context::Peer;
-use crate::message::trailers::{self, LOAD};
 use crate::message::{IncomingReply, Message, Metadata, Refusal};
 use crate::reactor::{App, ClosedConn, ConnCx, Conns, Remote};
 use crate::status::{Code, Status};
@@ -192,9 +191,9 @@ impl ClientApp {
         let mut answer = ReplyOutcome::of(answered, promise.endpoint().config.frame_bytes_max);
         note_round_trip(cx, &promise, answered);
         if !answered.metadata.is_empty() {
-            let trailers = Metadata::checked_before(cx.bytes(answered.metadata));
-            answer.read_trailers(trailers);
-            if let Some(us) = trailers::number(trailers, LOAD) {
+            let metadata = Metadata::checked_before(cx.bytes(answered.metadata));
+            answer.read_metadata(metadata, promise.endpoint().scheme);
+            if let Some(us) = answer.extras.as_ref().and_then(|extras| extras.load_us) {
                 promise.endpoint().set_load(us);
             }
         }
@@ -460,8 +459,8 @@ impl App for ClientApp {
                 self.on_data(cx, &data);
                 self.after_end(cx);
             }
-            Message::Headers { id, .. } => {
-                self.on_headers(cx, id);
+            Message::Headers { id, metadata } => {
+                self.on_headers(cx, id, metadata);
                 self.after_end(cx);
             }
             Message::CallBroken(broken) => {

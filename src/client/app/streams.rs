@@ -9,7 +9,7 @@ use super::{ClientApp, Cx};
 use crate::conn::streams::{
     CreditVerdict, DataVerdict, StreamKey, StreamMessage, StreamTable, StreamWindows,
 };
-use crate::message::{BrokenCall, IncomingData, Metadata, Outgoing, OutgoingCall, Span};
+use crate::message::{BrokenCall, IncomingData, Metadata, MetadataBuf, Outgoing, OutgoingCall, Span};
 use crate::reactor::Conns;
 use crate::status::Status;
 use crate::stream::{
@@ -153,16 +153,17 @@ impl ClientApp {
 
     /// Handles metadata before the first message of a call.
     #[cold]
-    pub(super) fn on_headers(&mut self, cx: &mut Cx<'_>, id: u64) {
+    pub(super) fn on_headers(&mut self, cx: &mut Cx<'_>, id: u64, metadata: Span) {
         let has_messages = cx.session.streams.as_mut().is_some_and(|streams| {
             let key = streams.table.find(id);
             key.and_then(|key| streams.table.data_mut(key)).is_some_and(|stream| stream.has_messages)
         });
+        let headers = MetadataBuf::of(Metadata::checked_before(cx.bytes(metadata)));
         let Some(promise) = cx.session.pending.at_mut(id) else { return };
         let text = match (std::mem::replace(&mut promise.has_headers, true), has_messages) {
             (true, _) => "the server sent headers twice",
             (false, true) => "the server sent headers after a message",
-            (false, false) => return,
+            (false, false) => return promise.keep_headers(headers),
         };
         self.on_broken(cx, id, Status::internal(text));
     }
@@ -258,6 +259,8 @@ impl ClientApp {
         match command.action {
             StreamAction::Send(message) => self.send_message(cx, key, message),
             StreamAction::Taken(bytes) => on_taken(cx, key, bytes),
+            // A caller sends its metadata with the call.
+            StreamAction::Headers(_) => {}
             StreamAction::End => {
                 let Some(stream) = streams(cx).table.data_mut(key) else { return };
                 stream.is_ending = true;

@@ -16,8 +16,8 @@ use crate::codec::{ArgumentEncode, Codec, ReplyDecode, ValueRules, compress};
 use crate::config::Limits;
 use crate::conn::{CloseReason, Conn, NextMessage, SocketAction};
 use crate::message::{
-    IncomingReply, Message, Metadata, MetadataBuf, Outgoing, OutgoingCall, SendBody, method_hash,
-    time_left_us,
+    IncomingReply, Message, Metadata, MetadataBuf, Outgoing, OutgoingCall, ReplyExtras, SendBody,
+    method_hash, time_left_us,
 };
 use crate::status::Status;
 use crate::transport::{Address, BlockingTransport, dial};
@@ -49,6 +49,8 @@ pub(super) struct DirectConn {
     pub(super) codec: Option<Codec>,
     pub(super) compresses: bool,
     pub(super) times: Times,
+    /// The headers and trailers of the last response.
+    pub(super) response: Option<Box<ReplyExtras>>,
     pub(super) is_draining: bool,
     /// The connection failed, or a frame was left half-read or half-written.
     is_lost: bool,
@@ -80,6 +82,7 @@ impl DirectConn {
             codec: None,
             compresses: false,
             times: Times::default(),
+            response: None,
             is_draining: false,
             is_lost: false,
             unknown_replies: 0,
@@ -187,12 +190,21 @@ impl DirectConn {
     ) -> Result<T, CallError> {
         let deadline = self.begin()?;
         let id = self.send(method, schema, codec, argument, false, deadline)?;
+        self.response = None;
         let result = loop {
             let (message, consumed) = self.next_message(deadline)?;
             let result = match &message {
                 Message::Reply(answered) if answered.id == id => {
                     self.times = Times { queue_us: answered.queue_us, handler_us: answered.handler_us };
-                    Some(self.decode(answered, decode))
+                    let mut response = self.response.take();
+                    let result = self.decode(answered, decode, &mut response);
+                    self.response = response;
+                    Some(result)
+                }
+                Message::Headers { id: call, metadata } if *call == id && self.response.is_none() => {
+                    let headers = MetadataBuf::of(Metadata::checked_before(self.conn.bytes_of(*metadata)));
+                    self.response = Some(Box::new(ReplyExtras { headers, ..ReplyExtras::default() }));
+                    None
                 }
                 Message::Refused(refusal) if refusal.id == id => {
                     Some(Err(CallError::ReplyRefused(Status::new(refusal.code, refusal.message.clone()))))
@@ -217,13 +229,23 @@ impl DirectConn {
         result
     }
 
-    fn decode<T>(&self, answered: &IncomingReply, decode: DecodeReply<T>) -> Result<T, CallError> {
+    fn decode<T>(
+        &self,
+        answered: &IncomingReply,
+        decode: DecodeReply<T>,
+        response: &mut Option<Box<ReplyExtras>>,
+    ) -> Result<T, CallError> {
         let body = self.conn.bytes_of(answered.body);
         let mut outcome = ReplyOutcome::of(answered, self.limits.frame_bytes_max);
         if !answered.metadata.is_empty() {
-            outcome.read_trailers(Metadata::checked_before(self.conn.bytes_of(answered.metadata)));
+            let metadata = Metadata::checked_before(self.conn.bytes_of(answered.metadata));
+            outcome.read_metadata(metadata, Scheme::Native);
         }
-        outcome.decode(body, decode)
+        let result = outcome.decode(body, decode);
+        if let Some(extras) = outcome.extras {
+            response.get_or_insert_default().trailers = extras.trailers;
+        }
+        result
     }
 
     fn send(
@@ -487,7 +509,7 @@ mod tests {
         let (compressed, code, queue_us, handler_us) = (false, Code::Ok, 0, 0);
         let body = SendBody::Bytes(body);
         let reply =
-            OutgoingReply { id: 1, codec: 0, compressed, code, queue_us, handler_us, trailers: &[], body };
+            OutgoingReply { id: 1, codec: 0, compressed, code, queue_us, handler_us, extras: None, body };
         let (mut pool, mut queue) = (Pool::new(PoolConfig::default()), WriteQueue::new());
         let out = &mut Out { queue: &mut queue, pool: &mut pool };
         crate::wire::NativeServer::new(1 << 20).send(Outgoing::Reply(reply), out);

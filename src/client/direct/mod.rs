@@ -97,6 +97,16 @@ impl Direct {
         self.link.borrow().times
     }
 
+    /// Returns the headers of the last response.
+    pub fn headers(&self) -> MetadataBuf {
+        self.link.borrow().response.as_ref().map(|response| response.headers.clone()).unwrap_or_default()
+    }
+
+    /// Returns the trailers of the last response.
+    pub fn trailers(&self) -> MetadataBuf {
+        self.link.borrow().response.as_ref().map(|response| response.trailers.clone()).unwrap_or_default()
+    }
+
     /// Returns whether the server has sent a drain notice: it takes no new requests on this connection.
     pub fn is_draining(&self) -> bool {
         self.link.borrow().is_draining

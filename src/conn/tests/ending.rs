@@ -207,7 +207,7 @@ fn a_drain_keeps_an_idle_http_connection_briefly() {
             code,
             queue_us: 0,
             handler_us: 0,
-            trailers: &[],
+            extras: None,
             body,
         };
         bench.conn.send(Outgoing::Reply(reply), &mut bench.pool, bench.now, &bench.limits);

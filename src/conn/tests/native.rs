@@ -56,7 +56,7 @@ fn another_version_is_answered_before_the_end() {
             code: Code::Unimplemented,
             queue_us: 0,
             handler_us: 0,
-            trailers: &[],
+            extras: None,
             body: SendBody::Bytes(refusal.message.as_bytes()),
         }),
         &mut bench.pool,

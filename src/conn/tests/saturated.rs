@@ -63,7 +63,7 @@ impl ConnBench<NativeServer> {
             code: Code::ResourceExhausted,
             queue_us: 0,
             handler_us: 0,
-            trailers: &[],
+            extras: None,
             body: SendBody::Bytes(b"too many"),
         };
         self.conn.send(Outgoing::Reply(reply), &mut self.pool, self.now, &self.limits);

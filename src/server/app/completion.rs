@@ -12,8 +12,7 @@ use coreloop_poller::Key;
 use super::end::CallEnd;
 use super::{Completion, Cx, Dispatcher, RpcApp, SPARE_BYTES_MAX, SPARE_MAX};
 use crate::context::{CompletionSink, DeferredReply, RunMethod, code_of, reply_too_large};
-use crate::message::SendBody;
-use crate::message::trailers::{TRAILER_BYTES_MAX, retry_after_ms};
+use crate::message::{ReplyExtras, SendBody};
 use crate::policy::run_queue::ShedReason;
 use crate::reactor::{Conns, Remote};
 use crate::service::Registry;
@@ -134,7 +133,7 @@ impl Dispatcher {
                 queue_us: done.queue_us,
                 handler_us: done.handler_us,
                 compressed: done.compressed,
-                trailers: &[],
+                extras: batch.extras_of(index),
                 body,
             };
             if let EndPlace::Shed(_) = place {
@@ -173,9 +172,8 @@ impl Dispatcher {
         slot: u32,
         ended: CallEnd<'_>,
     ) {
-        let mut room = [0; TRAILER_BYTES_MAX];
-        let trailers = retry_after_ms(self.run_queue.retry_after_ms(pool), &mut room);
-        conns.with(key, |cx| self.end_work(cx, slot, CallEnd { trailers, ..ended }));
+        let extras = ReplyExtras::retry_after(self.run_queue.retry_after_ms(pool));
+        conns.with(key, |cx| self.end_work(cx, slot, CallEnd { extras: Some(&extras), ..ended }));
     }
 
     pub(super) fn on_deferred(
@@ -208,6 +206,12 @@ impl Dispatcher {
     pub(super) fn end_deferred(&mut self, cx: &mut Cx<'_>, late: DeferredReply) {
         let code = code_of(&late.result);
         let handler_us = micros(cx.now().saturating_duration_since(late.began));
+        let mut extras = late.extras;
+        if let Err(status) = &late.result
+            && status.has_extras()
+        {
+            extras.get_or_insert_default().add_status(status);
+        }
         let body = match late.result {
             Ok(chunk) => SendBody::Chunk(chunk),
             Err(status) => SendBody::Chunk(Chunk::from(status.message.into_bytes())),
@@ -219,7 +223,7 @@ impl Dispatcher {
             queue_us: late.queue_us,
             handler_us,
             compressed: late.compressed,
-            trailers: &[],
+            extras: extras.as_deref(),
             body,
         };
         self.end_work(cx, late.slot, ended);

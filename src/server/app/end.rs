@@ -15,8 +15,8 @@ use super::{AppStats, Cx, Dispatcher};
 use crate::conn::calls::ConnCall;
 use crate::context::Peer;
 use crate::extensions::{CallExtensions, Extensions};
-use crate::message::trailers::{self, TRAILER_BYTES_MAX};
-use crate::message::{JsonDialect, Metadata, Outgoing, OutgoingReply, Request, SendBody};
+use crate::message::trailers::WANT_LOAD;
+use crate::message::{JsonDialect, Metadata, Outgoing, OutgoingReply, ReplyExtras, Request, SendBody};
 use crate::server::timing::Timing;
 use crate::service::Registry;
 use crate::service::interceptor::{AdmittedCall, EndPlace, EndedCall};
@@ -77,8 +77,8 @@ pub(super) struct CallEnd<'a> {
     pub(super) queue_us: u32,
     pub(super) handler_us: u32,
     pub(super) compressed: bool,
-    /// Encoded metadata entries.
-    pub(super) trailers: &'a [u8],
+    /// What the answer carries besides its body.
+    pub(super) extras: Option<&'a ReplyExtras>,
     pub(super) body: SendBody<'a>,
 }
 
@@ -91,9 +91,18 @@ impl<'a> CallEnd<'a> {
             queue_us: 0,
             handler_us: 0,
             compressed: false,
-            trailers: &[],
+            extras: None,
             body: SendBody::Bytes(message.as_bytes()),
         }
+    }
+
+    /// Creates the end of a call with a status, and with what that carries, before or without its work.
+    pub(super) fn of_status(
+        place: EndPlace,
+        status: &'a Status,
+        extras: Option<&'a ReplyExtras>,
+    ) -> CallEnd<'a> {
+        CallEnd { extras, ..CallEnd::early(place, status.code, &status.message) }
     }
 }
 
@@ -129,7 +138,7 @@ impl CallEnds {
             code: Code::Ok,
             queue_us,
             handler_us: 0,
-            trailers: &[],
+            extras: None,
             body: SendBody::Bytes(body),
         }));
     }
@@ -143,7 +152,7 @@ impl CallEnds {
         index: u32,
         ended: CallEnd<'_>,
     ) {
-        let CallEnd { code, queue_us, handler_us, compressed, trailers, body, .. } = ended;
+        let CallEnd { code, queue_us, handler_us, compressed, extras, body, .. } = ended;
         self.timing.calls += 1;
         match code {
             Code::Ok => self.timing.ok += 1,
@@ -157,7 +166,7 @@ impl CallEnds {
             code,
             queue_us,
             handler_us,
-            trailers,
+            extras,
             body,
         }));
     }
@@ -173,7 +182,7 @@ impl CallEnds {
     /// Ends a call.
     #[inline]
     pub(super) fn end(&mut self, cx: &mut Cx<'_>, call: EndingCall<'_>, ended: CallEnd<'_>) {
-        let CallEnd { place, code, queue_us, handler_us, compressed, trailers, body } = ended;
+        let CallEnd { place, code, queue_us, handler_us, compressed, extras, body } = ended;
         self.count(&call, place, code, queue_us, handler_us);
         if self.observes_ends {
             let reply_bytes = if call.one_way { 0 } else { body.len() };
@@ -189,7 +198,7 @@ impl CallEnds {
                 code,
                 queue_us,
                 handler_us,
-                trailers,
+                extras,
                 body,
             }));
         }
@@ -204,11 +213,9 @@ impl CallEnds {
         ended: CallEnd<'_>,
         load_ns: u64,
     ) {
-        let mut room = [0; TRAILER_BYTES_MAX];
-        // A shed call says when to try again instead.
-        let is_free = ended.trailers.is_empty();
-        let trailers = if is_free { load_trailers(load_ns, &mut room) } else { ended.trailers };
-        self.end(cx, call, CallEnd { trailers, ..ended });
+        let mut extras = ended.extras.cloned().unwrap_or_default();
+        extras.load_us = Some(load_us(load_ns));
+        self.end(cx, call, CallEnd { extras: Some(&extras), ..ended });
     }
 
     /// Ends a call whose connection has closed: it has no answer.
@@ -369,11 +376,6 @@ impl Dispatcher {
     }
 }
 
-/// Encodes the load of a reactor, which is the time that a new call would wait for a worker.
-pub(super) fn load_trailers(load_ns: u64, room: &mut [u8; TRAILER_BYTES_MAX]) -> &[u8] {
-    trailers::load_us(load_us(load_ns), room)
-}
-
 /// Converts a load to microseconds, rounded up.
 pub(super) fn load_us(load_ns: u64) -> u32 {
     load_ns.div_ceil(1000).min(u64::from(u32::MAX)) as u32
@@ -387,5 +389,5 @@ pub(super) fn wants_load(cx: &Cx<'_>, request: &Request) -> bool {
 
 #[cold]
 fn asks_for_load(cx: &Cx<'_>, request: &Request) -> bool {
-    Metadata::checked_before(cx.bytes(request.metadata)).find(trailers::WANT_LOAD).is_some()
+    Metadata::checked_before(cx.bytes(request.metadata)).find(WANT_LOAD).is_some()
 }

@@ -3,6 +3,7 @@
 use super::end::{CallEnd, EndingCall};
 use super::{Cx, Dispatcher};
 use crate::conn::calls::{ConnCall, WorkPlace};
+use crate::message::ReplyExtras;
 use crate::service::interceptor::EndPlace;
 use crate::status::Status;
 use crate::workers::batch::CallNote;
@@ -34,7 +35,8 @@ impl Dispatcher {
         if call.is_streaming() {
             self.end_streams(cx, call.id, status);
         }
-        let ended = CallEnd::early(place, status.code, &status.message);
+        let extras = ReplyExtras::of_status(status);
+        let ended = CallEnd::of_status(place, status, extras.as_deref());
         self.ends.end(cx, EndingCall::in_flight(call), ended);
         if call.is_streaming() {
             cx.on_stream_answered();

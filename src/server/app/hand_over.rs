@@ -13,8 +13,8 @@ use super::{BATCH_BYTES_MAX, BatchGroup, Cx, Dispatcher, RpcApp, deadline_of};
 use crate::conn::calls::{ConnCall, WorkPlace};
 use crate::context::Peer;
 use crate::extensions::CallExtensions;
-use crate::message::trailers::{self, TRAILER_BYTES_MAX};
-use crate::message::{Metadata, Priority, Request, SendBody};
+use crate::message::trailers::TRAILER_BYTES_MAX;
+use crate::message::{Metadata, Priority, ReplyExtras, Request, SendBody};
 use crate::policy::estimate::SizeClass;
 use crate::policy::fair::{ItemId, SourceId};
 use crate::policy::run_queue::{Arrival, CallCost, Next, ShedReason, Verdict};
@@ -119,14 +119,12 @@ impl Dispatcher {
         pool: WorkPool,
         reason: ShedReason,
     ) -> usize {
-        let mut room = [0; TRAILER_BYTES_MAX];
-        let retry_after_ms = self.run_queue.retry_after_ms(pool);
-        let load_us = wants_load(cx, request).then(|| load_us(self.run_queue.load_ns()));
-        let trailers = trailers::encode(Some(retry_after_ms), load_us, &mut room);
+        let mut extras = ReplyExtras::retry_after(self.run_queue.retry_after_ms(pool));
+        extras.load_us = wants_load(cx, request).then(|| load_us(self.run_queue.load_ns()));
         let ended = CallEnd::early(EndPlace::Shed(reason), Code::ResourceExhausted, reason.message());
         let call = EndingCall::of_request(request, method).with(self.attached.get());
-        self.ends.end(cx, call, CallEnd { trailers, ..ended });
-        FRAME_HEADER_BYTES + trailers.len() + reason.message().len()
+        self.ends.end(cx, call, CallEnd { extras: Some(&extras), ..ended });
+        FRAME_HEADER_BYTES + TRAILER_BYTES_MAX + reason.message().len()
     }
 
     /// Refuses a call because too many calls or answers wait on its connection.
@@ -266,7 +264,7 @@ impl Dispatcher {
                     queue_us: micros(now.saturating_duration_since(since)),
                     handler_us: 0,
                     compressed: false,
-                    trailers: &[],
+                    extras: None,
                     body: SendBody::Bytes(reason.message().as_bytes()),
                 };
                 self.end_shed(conns, pool, waiting.key, waiting.slot, ended);

@@ -4,17 +4,16 @@ use std::time::Instant;
 
 use coreloop_bufpool::{Chunk, LINK_BYTES_MIN};
 
-use super::end::{CallEnd, EndingCall, load_trailers, wants_load};
+use super::end::{CallEnd, EndingCall, load_us, wants_load};
 use super::{Cx, Dispatcher, deadline_of};
 use crate::conn::calls::WorkPlace;
 use crate::context::{Context, ContextParts, Deferral, Outcome, RunCall};
-use crate::message::trailers::TRAILER_BYTES_MAX;
-use crate::message::{Metadata, Request, SendBody};
+use crate::message::{Metadata, ReplyExtras, Request, SendBody};
 use crate::service::interceptor::EndPlace;
 use crate::service::{Method, Registry};
 use crate::stats::micros;
 use crate::status::{Code, Status};
-use crate::workers::batch::{CallNote, guarded, settle};
+use crate::workers::batch::{CallNote, SettledCall, guarded, settle};
 
 impl Dispatcher {
     /// Runs a method that is known to take less than a microsecond; such calls are timed together, not individually.
@@ -56,11 +55,13 @@ impl Dispatcher {
         queue_us: u32,
     ) {
         self.ends.count_work(note);
-        let mut room = [0; TRAILER_BYTES_MAX];
-        let is_told = wants_load(cx, request);
-        let trailers = if is_told { load_trailers(self.run_queue.load_ns(), &mut room) } else { &[] };
-        let ended = settle_inline(outcome, &mut self.out, queue_us, 0);
-        self.ends.end_quick_slow(cx, request, index, CallEnd { trailers, ..ended });
+        let mut settled = settle(outcome, &mut self.out, 0);
+        if wants_load(cx, request) {
+            settled.extras.get_or_insert_default().load_us = Some(load_us(self.run_queue.load_ns()));
+        }
+        let extras = settled.extras.take();
+        let ended = inline_end(settled, &self.out, extras.as_deref(), queue_us, 0);
+        self.ends.end_quick_slow(cx, request, index, ended);
     }
 
     #[inline(never)]
@@ -87,7 +88,9 @@ impl Dispatcher {
         let handler_us = micros(ended.duration_since(began));
         self.ends.count_work(note);
         let call = EndingCall::of_request(request, Some(index)).with(self.attached.get());
-        let ended = settle_inline(outcome, &mut self.out, queue_us, handler_us);
+        let mut settled = settle(outcome, &mut self.out, 0);
+        let extras = settled.extras.take();
+        let ended = inline_end(settled, &self.out, extras.as_deref(), queue_us, handler_us);
         if wants_load(cx, request) {
             return self.ends.end_with_load(cx, call, ended, self.run_queue.load_ns());
         }
@@ -189,16 +192,15 @@ impl Dispatcher {
         };
         self.ends.count_work(note);
         self.apply_all(cx, commands);
-        let compressed = matches!(outcome, Outcome::Compressed);
         let mut out = std::mem::take(&mut self.out);
-        if let (Some(code), chunk) = settle(outcome, &mut out, 0) {
+        if let SettledCall { code: Some(code), chunk, compressed, extras } = settle(outcome, &mut out, 0) {
             let body = chunk.map_or(SendBody::Bytes(&out), SendBody::Chunk);
             let handler_us = micros(began.elapsed());
             let place = EndPlace::Inline;
             self.end_work(
                 cx,
                 slot,
-                CallEnd { place, code, queue_us, handler_us, compressed, trailers: &[], body },
+                CallEnd { place, code, queue_us, handler_us, compressed, extras: extras.as_deref(), body },
             );
             drop(scope);
             self.complete(number, 1);
@@ -209,13 +211,18 @@ impl Dispatcher {
 
 /// Returns the end of an inline call that cannot be deferred.
 #[inline]
-fn settle_inline(outcome: Outcome, out: &mut Vec<u8>, queue_us: u32, handler_us: u32) -> CallEnd<'_> {
-    let compressed = matches!(outcome, Outcome::Compressed);
-    let (code, chunk) = settle(outcome, out, 0);
+fn inline_end<'a>(
+    settled: SettledCall,
+    out: &'a [u8],
+    extras: Option<&'a ReplyExtras>,
+    queue_us: u32,
+    handler_us: u32,
+) -> CallEnd<'a> {
+    let SettledCall { code, chunk, compressed, .. } = settled;
     // A method that is not declared as deferring has no ticket to take.
     let code = code.unwrap_or(Code::Internal);
     let body = chunk.map_or(SendBody::Bytes(out), SendBody::Chunk);
-    CallEnd { place: EndPlace::Inline, code, queue_us, handler_us, compressed, trailers: &[], body }
+    CallEnd { place: EndPlace::Inline, code, queue_us, handler_us, compressed, extras, body }
 }
 
 /// Returns the body as a chunk, for a method that may keep it, if it is large enough that sharing costs less than

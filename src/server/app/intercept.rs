@@ -9,8 +9,8 @@ use super::end::{CallEnd, EndingCall};
 use super::streams::FRAME_HEADER_BYTES;
 use super::{Cx, Dispatcher, deadline_of, duplicate_id};
 use crate::extensions::{CallExtensions, Extensions};
-use crate::message::trailers::{TRAILER_BYTES_MAX, retry_after_ms};
-use crate::message::{Metadata, Request};
+use crate::message::trailers::TRAILER_BYTES_MAX;
+use crate::message::{Metadata, ReplyExtras, Request};
 use crate::service::interceptor::EndPlace;
 use crate::service::interceptor::chain::{Admission, AdmitParts};
 use crate::service::{CallShape, Kind, Method, Registry};
@@ -75,12 +75,11 @@ impl Dispatcher {
             Admission::Refused(status) => {
                 // A refusal is no success.
                 let code = if status.code == Code::Ok { Code::Unknown } else { status.code };
-                let mut room = [0; TRAILER_BYTES_MAX];
-                let trailers = status.retry_after().map_or(&[][..], |after| {
-                    retry_after_ms(u32::try_from(after.as_millis()).unwrap_or(u32::MAX), &mut room)
-                });
-                let bytes = FRAME_HEADER_BYTES + trailers.len() + status.message.len();
-                let ended = CallEnd { trailers, ..CallEnd::early(EndPlace::Refused, code, &status.message) };
+                let extras = ReplyExtras::of_status(&status);
+                let extra_bytes = extras.as_ref().map_or(0, |extras| TRAILER_BYTES_MAX + extras.bytes());
+                let bytes = FRAME_HEADER_BYTES + extra_bytes + status.message.len();
+                let early = CallEnd::early(EndPlace::Refused, code, &status.message);
+                let ended = CallEnd { extras: extras.as_deref(), ..early };
                 let call = EndingCall::of_request(request, Some(index)).with(self.attached.get());
                 self.ends.end(cx, call, ended);
                 cx.note_refusal(bytes);

@@ -33,7 +33,7 @@ use crate::codec::Codec;
 use crate::config::FairBy;
 use crate::conn::calls::{ConnCall, FreeList};
 use crate::context::{CompletionSink, DeferredReply, Peer, Scope};
-use crate::message::{JsonDialect, Message, Refusal, Request};
+use crate::message::{JsonDialect, Message, Refusal, ReplyExtras, Request};
 use crate::policy::run_queue::{RunQueue, RunQueueConfig};
 use crate::reactor::{App, ClosedConn, ConnCx, Conns, Remote};
 #[cfg(feature = "bench-internals")]
@@ -305,7 +305,8 @@ impl Dispatcher {
         place: EndPlace,
         status: &Status,
     ) {
-        let ended = CallEnd::early(place, status.code, &status.message);
+        let extras = ReplyExtras::of_status(status);
+        let ended = CallEnd::of_status(place, status, extras.as_deref());
         self.ends.end(cx, EndingCall::of_request(request, method).with(self.attached.get()), ended);
     }
 

@@ -337,7 +337,7 @@ impl Dispatcher {
                     code: status.code,
                     queue_us: 0,
                     handler_us: 0,
-                    trailers: &[],
+                    extras: None,
                     body: SendBody::Bytes(status.message.as_bytes()),
                 }));
                 cx.close();
@@ -395,7 +395,7 @@ impl Dispatcher {
     /// Handles a command from the mailbox.
     pub(super) fn on_stream_command(&mut self, conns: &mut Conns<'_, RpcApp>, command: StreamCommand) {
         conns.with(command.address.connection, |cx| {
-            if let StreamAction::Send(_) = command.action
+            if let StreamAction::Send(_) | StreamAction::Headers(_) = command.action
                 && let Some((_, state)) = table(cx).table.get(command.address.stream)
                 && let Some(sink) = &state.sink
             {
@@ -456,6 +456,12 @@ impl Dispatcher {
         let key = command.address.stream;
         match command.action {
             StreamAction::Send(message) => self.send_message(cx, key, message),
+            StreamAction::Headers(headers) => {
+                if let Some((id, state)) = table(cx).table.get(key) {
+                    let codec = state.codec;
+                    cx.send(Outgoing::Headers { id, codec, metadata: headers.as_bytes() });
+                }
+            }
             StreamAction::Taken(bytes) => self.on_taken(cx, key, bytes),
             // A handler's sink ends the call with its answer.
             StreamAction::End => {}

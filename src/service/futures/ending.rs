@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::limit::AsyncPermit;
-use crate::context::{CallSignal, Scope, Ticket};
+use crate::context::{CallSignal, OwnedContext, Scope, Ticket};
 use crate::status::Status;
 use crate::stream::{EncodeMessage, HandlerEnd, HandlerStreams, Sink};
 
@@ -26,13 +26,22 @@ pub(crate) struct CallEnding {
     place: u8,
     /// Once the future has been polled.
     signal: Option<Arc<CallSignal>>,
+    /// What the handler was given, for the headers and trailers that it sets.
+    cx: Option<OwnedContext>,
 }
 
 impl CallEnding {
     pub(crate) fn new(ticket: Ticket, permit: AsyncPermit) -> CallEnding {
         let (scope, place) = ticket.cancellation();
         let scope = scope.clone();
-        CallEnding { outcome: CallOutcome::Ticket(ticket), permit: Some(permit), scope, place, signal: None }
+        CallEnding {
+            outcome: CallOutcome::Ticket(ticket),
+            permit: Some(permit),
+            scope,
+            place,
+            signal: None,
+            cx: None,
+        }
     }
 
     /// Takes note that the executor runs the call, and returns what its cancellation sets.
@@ -41,6 +50,11 @@ impl CallEnding {
             ticket.begin(now);
         }
         self.signal.insert(CallSignal::of(&self.scope, self.place)).clone()
+    }
+
+    /// Keeps the context of the handler, for the headers and trailers of the answer.
+    pub(super) fn attach(&mut self, cx: OwnedContext) {
+        self.cx = Some(cx);
     }
 
     /// Returns the scope of the call's cancellation, and the place in it.
@@ -82,7 +96,11 @@ impl CallEnding {
     fn end(&mut self, answer: impl FnOnce(CallOutcome)) {
         // First, so that the caller may call again when it has the answer.
         self.permit = None;
-        answer(std::mem::replace(&mut self.outcome, CallOutcome::Ended));
+        let mut outcome = std::mem::replace(&mut self.outcome, CallOutcome::Ended);
+        if let (CallOutcome::Ticket(ticket), Some(cx)) = (&mut outcome, self.cx.take()) {
+            ticket.set_extras(cx.take_extras());
+        }
+        answer(outcome);
         // If the call was cancelled, the signal is set where its callbacks may run.
         if let Some(signal) = self.signal.take().filter(|_| !self.is_cancelled()) {
             signal.set(false);

@@ -19,7 +19,7 @@ use coreloop_bufpool::Chunk;
 use super::ending::CallEnding;
 use super::{AsyncBody, AsyncCall, CallLimits};
 use crate::codec::{self, Body, Codec, CodecError, ValueRules, compress};
-use crate::context::{CallSignal, Outcome, OwnedContext, OwnedContextParts};
+use crate::context::{CallSignal, Outcome, OwnedContext, OwnedContextParts, SharedResponse};
 use crate::error_text::panic_text;
 use crate::service::interceptor::chain::{CalledHandler, CalledMethod, InterceptorChain};
 use crate::service::registry::compress_reply;
@@ -55,7 +55,9 @@ impl<'a> Begun<'a> {
 
     /// Takes the sink, through which the call is answered from here on.
     pub(super) fn sink<T>(&mut self, encode: EncodeMessage<T>) -> Result<Sink<T>, Status> {
-        self.ending.sink(self.streams.as_mut().ok_or_else(no_streams)?, encode)
+        let sink = self.ending.sink(self.streams.as_mut().ok_or_else(no_streams)?, encode)?;
+        self.cx.attach_stream(sink.response());
+        Ok(sink)
     }
 }
 
@@ -105,7 +107,9 @@ impl AsyncRun {
             scope: scope.clone(),
             place,
             signal: signal.clone(),
+            response: SharedResponse::default(),
         });
+        ending.attach(cx.clone());
         let mut run = AsyncRun {
             ending,
             method,
@@ -173,7 +177,7 @@ impl AsyncRun {
             Ok(Outcome::Answer | Outcome::Compressed) => self.send(out, None),
             Ok(Outcome::Shared(chunk)) => self.send(out, Some(*chunk)),
             Ok(Outcome::Failed(status)) => self.ending.fail(*status),
-            Ok(Outcome::Deferred) => {
+            Ok(Outcome::Deferred | Outcome::Extended(_)) => {
                 self.ending
                     .fail(Status::internal("an interceptor has deferred the answer of an async method"));
             }
@@ -309,7 +313,7 @@ impl AsyncRun {
             Outcome::Failed(status) => self.ending.fail(*status),
             Outcome::Shared(chunk) => self.ending.answer(|ticket| ticket.answer(Ok(*chunk))),
             Outcome::Compressed => self.ending.answer(|ticket| ticket.answer_compressed(Chunk::from(out))),
-            Outcome::Answer | Outcome::Deferred => {
+            Outcome::Answer | Outcome::Deferred | Outcome::Extended(_) => {
                 self.ending.answer(|ticket| ticket.answer(Ok(Chunk::from(out))));
             }
         }

@@ -361,7 +361,11 @@ impl Handled {
     pub fn status(&self) -> Option<&Status> {
         match &self.0 {
             Outcome::Failed(status) => Some(status),
-            Outcome::Answer | Outcome::Shared(_) | Outcome::Compressed | Outcome::Deferred => None,
+            Outcome::Answer
+            | Outcome::Shared(_)
+            | Outcome::Compressed
+            | Outcome::Deferred
+            | Outcome::Extended(_) => None,
         }
     }
 

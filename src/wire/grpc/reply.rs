@@ -6,17 +6,20 @@ use base64::Engine as _;
 use coreloop_bufpool::Chunk;
 
 use super::request::{BASE64, JSON};
-use crate::message::trailers::{self, RETRY_AFTER_MS};
-use crate::message::{Metadata, OutgoingReply, SendBody};
-use crate::status::Code;
+use crate::codec_number::Codec;
+use crate::message::trailers::{LOAD, RETRY_AFTER_MS};
+use crate::message::{Metadata, OutgoingReply, ReplyExtras, SendBody};
+use crate::status::{Code, Detail};
 use crate::wire::http2::hpack::Indexing;
 use crate::wire::http2::{BodyPart, Http2Connection, OutField};
-use crate::wire::{Out, Page};
+use crate::wire::{Out, Page, ServerContext};
 
 /// The bytes before a message: a flag and the length.
 pub(super) const PREFIX_BYTES: usize = 5;
 /// The longest text of an error that is sent, before it is percent-encoded: clients limit a head, often to 8 KiB.
 const TEXT_BYTES_MAX: usize = 2048;
+/// The most bytes of a `google.rpc.Status` that are sent, before base64: clients limit a head, often to 8 KiB.
+const DETAILS_BYTES_MAX: usize = 4096;
 
 /// How a call is answered, where that differs from an ordinary answer. It is carried in the upper half of the id of a
 /// request that is refused.
@@ -72,14 +75,23 @@ fn grpc_status(code: Code) -> OutField<'static> {
 /// Writes the answer of a call. `is_headed`: its head was written before.
 #[inline]
 pub(super) fn write_reply(
+    side: &ServerContext,
     connection: &mut Http2Connection,
     reply: OutgoingReply<'_>,
-    is_headed: bool,
+    mut is_headed: bool,
     out: &mut Out<'_>,
 ) {
     let stream = reply.id as u32;
+    if let Some(extras) = reply.extras
+        && !extras.headers.is_empty()
+        && !is_headed
+        && AnswerKind::of_id(reply.id).http_status == 0
+    {
+        write_metadata(side, connection, stream, reply.codec, extras.headers.as_bytes(), out);
+        is_headed = true;
+    }
     if reply.code != Code::Ok {
-        return write_error(connection, reply, is_headed, out);
+        return write_error(side, connection, reply, is_headed, out);
     }
     if !is_headed {
         connection.send_head(stream, &[STATUS_200, content_type(reply.codec)], false, out);
@@ -88,14 +100,15 @@ pub(super) fn write_reply(
     let [a, b, c, d] = (reply.body.len() as u32).to_be_bytes();
     let part = BodyPart { prefix: &[0, a, b, c, d], body: reply.body };
     connection.send_data(stream, part, false, out);
-    if !reply.trailers.is_empty() {
-        return write_ok_with_entries(connection, stream, reply.trailers, out);
+    if let Some(extras) = reply.extras {
+        return write_ok_with_entries(side, connection, stream, extras, out);
     }
     connection.send_trailers(stream, &[grpc_status(Code::Ok)], out);
 }
 
 #[cold]
 fn write_error(
+    side: &ServerContext,
     connection: &mut Http2Connection,
     reply: OutgoingReply<'_>,
     is_headed: bool,
@@ -119,7 +132,14 @@ fn write_error(
     if kind.names_encodings {
         trailers.push(repeated("grpc-accept-encoding", b"identity"));
     }
-    let entries = custom_entries(reply.trailers);
+    let mut entries = Vec::new();
+    if let Some(extras) = reply.extras {
+        entries = trailing_entries(side, extras);
+        if !extras.details.is_empty() {
+            let cut = cut(&text);
+            entries.extend(status_details(side, reply.code, cut, &extras.details));
+        }
+    }
     trailers.extend(entries.iter().map(|(key, value)| once(key, value)));
     if is_headed {
         return connection.send_trailers(stream, &trailers, out);
@@ -131,45 +151,105 @@ fn write_error(
 
 /// Writes the trailers of a result, with entries besides the status.
 #[cold]
-fn write_ok_with_entries(connection: &mut Http2Connection, stream: u32, metadata: &[u8], out: &mut Out<'_>) {
-    let entries = custom_entries(metadata);
+fn write_ok_with_entries(
+    side: &ServerContext,
+    connection: &mut Http2Connection,
+    stream: u32,
+    extras: &ReplyExtras,
+    out: &mut Out<'_>,
+) {
+    let entries = trailing_entries(side, extras);
     let mut trailers = vec![grpc_status(Code::Ok)];
     trailers.extend(entries.iter().map(|(key, value)| once(key, value)));
     connection.send_trailers(stream, &trailers, out);
 }
 
-/// Returns metadata as fields. Entries that have no form as fields are left out. The time after which a call may be
-/// repeated follows once more under the name that gRPC's clients read; they take a number of 32 bits with a sign.
-fn custom_entries(metadata: &[u8]) -> Vec<(&str, Cow<'_, [u8]>)> {
-    let mut fields = Vec::new();
-    for (key, value) in Metadata::checked_before(metadata).iter().filter(|(key, value)| fits(key, value)) {
+type Entry<'a> = (&'a str, Cow<'a, [u8]>);
+
+/// Returns trailers and the hints of the server as fields. The time after which a call may be repeated follows once more
+/// under the name that gRPC's clients read; they take a number of 32 bits with a sign.
+fn trailing_entries<'a>(side: &ServerContext, extras: &'a ReplyExtras) -> Vec<Entry<'a>> {
+    let mut entries = custom_entries(side, extras.trailers.view());
+    let mut number = |name, number: u32| entries.push((name, Cow::Owned(number.to_string().into_bytes())));
+    if let Some(ms) = extras.retry_after_ms {
+        number(RETRY_AFTER_MS, ms);
+        number("grpc-retry-pushback-ms", ms.min(i32::MAX as u32));
+    }
+    if let Some(us) = extras.load_us {
+        number(LOAD, us);
+    }
+    entries
+}
+
+/// Returns metadata as fields. Entries that have no form as fields are left out, and counted.
+fn custom_entries<'a>(side: &ServerContext, metadata: Metadata<'a>) -> Vec<Entry<'a>> {
+    let (mut fields, mut dropped) = (Vec::new(), 0);
+    for (key, value) in metadata.iter() {
         match key.ends_with("-bin") {
+            _ if !fits(key, value) => dropped += 1,
             true => fields.push((key, Cow::Owned(BASE64.encode(value).into_bytes()))),
             false => fields.push((key, Cow::Borrowed(value))),
         }
-        if key == RETRY_AFTER_MS
-            && let Some(ms) = trailers::parse(value)
-        {
-            let pushback = ms.min(i32::MAX as u32).to_string().into_bytes();
-            fields.push(("grpc-retry-pushback-ms", Cow::Owned(pushback)));
-        }
+    }
+    if dropped > 0 {
+        side.note_dropped(dropped);
     }
     fields
+}
+
+/// Returns the details of a status as gRPC's clients read them: a `google.rpc.Status` with the details that are protobuf
+/// messages (status.proto of googleapis). The others are left out, and counted; all are, if they are too large.
+fn status_details(
+    side: &ServerContext,
+    code: Code,
+    text: &[u8],
+    details: &[Detail],
+) -> Option<Entry<'static>> {
+    let mut status = vec![1 << 3, code as u8];
+    put_field(2, text, &mut status);
+    let mut sent = 0;
+    for detail in details {
+        let Some(message) = detail.value(Codec::Protobuf.number()) else { continue };
+        let mut any = Vec::new();
+        put_field(1, format!("type.googleapis.com/{}", detail.type_name()).as_bytes(), &mut any);
+        put_field(2, message, &mut any);
+        put_field(3, &any, &mut status);
+        sent += 1;
+    }
+    if status.len() > DETAILS_BYTES_MAX {
+        sent = 0;
+    }
+    if sent < details.len() {
+        side.note_dropped(details.len() - sent);
+    }
+    (sent > 0).then(|| ("grpc-status-details-bin", Cow::Owned(BASE64.encode(&status).into_bytes())))
+}
+
+/// Writes a field of bytes; its number is below 16.
+fn put_field(number: u8, bytes: &[u8], out: &mut Vec<u8>) {
+    out.push(number << 3 | 2);
+    let mut len = bytes.len();
+    while len >= 0x80 {
+        out.push(len as u8 | 0x80);
+        len >>= 7;
+    }
+    out.push(len as u8);
+    out.extend_from_slice(bytes);
+}
+
+/// Returns what is sent of a text: a long one is cut, not in the middle of a character.
+fn cut(text: &[u8]) -> &[u8] {
+    let Some(cut) = text.get(..TEXT_BYTES_MAX) else { return text };
+    let is_inside = |byte: &u8| *byte & 0xc0 == 0x80;
+    let inside = text[TEXT_BYTES_MAX..].iter().take(1).filter(|byte| is_inside(byte)).count();
+    let back = cut.iter().rev().take_while(|byte| is_inside(byte)).count() + 1;
+    &cut[..cut.len() - inside * back.min(cut.len())]
 }
 
 /// Returns a text as `grpc-message` carries it: bytes outside of the printable ASCII characters, and `%`, are
 /// percent-encoded. A long text is cut.
 fn percent_encoded(text: &[u8]) -> Vec<u8> {
-    let text = match text.get(..TEXT_BYTES_MAX) {
-        None => text,
-        // Not in the middle of a character.
-        Some(cut) => {
-            let is_inside = |byte: &u8| *byte & 0xc0 == 0x80;
-            let inside = text[TEXT_BYTES_MAX..].iter().take(1).filter(|byte| is_inside(byte)).count();
-            let back = cut.iter().rev().take_while(|byte| is_inside(byte)).count() + 1;
-            &cut[..cut.len() - inside * back.min(cut.len())]
-        }
-    };
+    let text = cut(text);
     let mut encoded = Vec::with_capacity(text.len());
     for &byte in text {
         if matches!(byte, b' '..=b'~') && byte != b'%' {
@@ -233,13 +313,14 @@ fn write_http(
 /// Writes the head of an answer with metadata.
 #[cold]
 pub(super) fn write_metadata(
+    side: &ServerContext,
     connection: &mut Http2Connection,
     stream: u32,
     codec: u8,
     metadata: &[u8],
     out: &mut Out<'_>,
 ) {
-    let entries = custom_entries(metadata);
+    let entries = custom_entries(side, Metadata::checked_before(metadata));
     let mut fields = vec![STATUS_200, content_type(codec)];
     fields.extend(entries.iter().map(|(key, value)| once(key, value)));
     connection.send_head(stream, &fields, false, out);

@@ -393,14 +393,14 @@ impl GrpcServerInner {
             is_headed = self.headed.contains(&stream);
             self.headed.retain(|headed| *headed != stream);
         }
-        write_reply(&mut self.connection, reply, is_headed, out);
+        write_reply(&self.side, &mut self.connection, reply, is_headed, out);
     }
 
     /// Writes the head of an answer, with metadata, ahead of the answer.
     pub(super) fn headers(&mut self, id: u64, codec: u8, metadata: &[u8], out: &mut Out<'_>) {
         let stream = id as u32;
         if self.connection.is_open(stream) && !self.headed.contains(&stream) {
-            write_metadata(&mut self.connection, stream, codec, metadata, out);
+            write_metadata(&self.side, &mut self.connection, stream, codec, metadata, out);
             self.headed.push(stream);
         }
     }

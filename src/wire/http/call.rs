@@ -64,6 +64,18 @@ pub(in crate::wire) fn fits_field(name: &str, value: &[u8]) -> bool {
     is_field && !is_ours && !is_protocol
 }
 
+/// Whether an entry can be a field of a response, as a header or behind `Trailer-`: it is one that [`fits_field`], and not
+/// one that the server or the Connect protocol sets.
+pub(super) fn fits_response_field(name: &str, value: &[u8]) -> bool {
+    const OURS: [&str; 4] = ["date", "server-timing", "allow", "accept-encoding"];
+    let begins_with =
+        |prefix: &str| name.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix));
+    fits_field(name, value)
+        && !OURS.iter().any(|ours| name.eq_ignore_ascii_case(ours))
+        && !begins_with("trailer-")
+        && !begins_with("access-control-")
+}
+
 fn put_number(name: &[u8], number: u64, out: &mut Out<'_>) {
     let (mut text, mut at, mut rest) = ([0; 22], 20, number);
     text[20..].copy_from_slice(b"\r\n");

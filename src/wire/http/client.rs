@@ -12,9 +12,10 @@ use super::scan::{HeadScan, ScannedHead};
 use super::{JSON, KEEP_BYTES_MAX};
 use crate::message::trailers::{self, RETRY_AFTER_MS};
 use crate::message::{
-    IncomingReply, JsonDialect, Message, MetadataBuf, Outgoing, OutgoingCall, Refusal, Span,
+    DETAILS, IncomingReply, JsonDialect, Message, Metadata, MetadataBuf, Outgoing, OutgoingCall, Refusal,
+    Span,
 };
-use crate::status::Code;
+use crate::status::{Code, Detail};
 use crate::wire::{Broken, ForeignProtocol, Out, Protocol, Received};
 
 /// The maximum bytes of a reply's head.
@@ -306,13 +307,16 @@ impl HttpClientInner {
             // If the connection has ended, no more bytes may be requested: the next state decides.
             return if consumed > 0 { Received::Skip { consumed } } else { self.decode(&[]) };
         };
+        let mut metadata_bytes = head.metadata_bytes;
         let error = match head {
             ReplyHead { is_encoded: true, .. } => {
-                Some((Code::Internal, "the reply has a Content-Encoding that was not asked for".to_owned()))
+                let text = "the reply has a Content-Encoding that was not asked for";
+                Some((Code::Internal, text.to_owned(), Vec::new()))
             }
             ReplyHead { status: 200, is_json: true, .. } => None,
             ReplyHead { status: 200, .. } => {
-                Some((Code::Unknown, "the reply's Content-Type is not application/json".to_owned()))
+                let text = "the reply's Content-Type is not application/json";
+                Some((Code::Unknown, text.to_owned(), Vec::new()))
             }
             ReplyHead { status, .. } => {
                 let bytes = if body.is_scratch() { &self.gathered } else { input };
@@ -321,10 +325,13 @@ impl HttpClientInner {
         };
         let (code, body) = match error {
             None => (Code::Ok, body),
-            Some((code, message)) => {
+            Some((code, message, details)) => {
                 self.gathered.truncate(head.metadata_bytes as usize);
+                if !details.is_empty() {
+                    metadata_bytes = self.add_details(&details);
+                }
                 self.gathered.extend_from_slice(message.as_bytes());
-                (code, Span::scratch(head.metadata_bytes, message.len() as u32))
+                (code, Span::scratch(metadata_bytes, message.len() as u32))
             }
         };
         let answered = IncomingReply {
@@ -334,10 +341,22 @@ impl HttpClientInner {
             status: code.number(),
             queue_us: head.times.0,
             handler_us: head.times.1,
-            metadata: Span::scratch(0, head.metadata_bytes),
+            metadata: Span::scratch(0, metadata_bytes),
             body,
         };
         Received::Message { message: Message::Reply(answered), consumed }
+    }
+
+    /// Adds details to the metadata, which are all that is gathered. Returns the length of the metadata.
+    #[cold]
+    fn add_details(&mut self, details: &[Detail]) -> u32 {
+        let mut metadata = MetadataBuf::of(Metadata::checked_before(&self.gathered));
+        metadata.remove(DETAILS);
+        // Beside the largest head that is read they may not fit.
+        let _ = metadata.push(DETAILS, &Detail::encode_all(details));
+        self.gathered.clear();
+        self.gathered.extend_from_slice(metadata.as_bytes());
+        metadata.as_bytes().len() as u32
     }
 
     /// Returns a reply whose body is in `gathered`.

@@ -5,15 +5,18 @@ use std::fmt;
 
 use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
 
 use super::framing::{digits, list, trim};
-use crate::status::Code;
+use crate::status::{Code, Detail};
+use crate::wire::details;
 
 /// The members of an error that are read. Others are skipped, and need no memory.
 #[derive(Default)]
 struct ErrorBody<'a> {
     code: Text<'a>,
     message: Text<'a>,
+    details: Option<&'a RawValue>,
 }
 
 impl<'de: 'a, 'a> Deserialize<'de> for ErrorBody<'a> {
@@ -37,6 +40,7 @@ impl<'de> Visitor<'de> for ErrorBodyVisitor {
             match name {
                 Text::Is(name) if name == "code" => body.code = members.next_value()?,
                 Text::Is(name) if name == "message" => body.message = members.next_value()?,
+                Text::Is(name) if name == "details" => body.details = Some(members.next_value()?),
                 Text::Is(_) | Text::None => {
                     members.next_value::<IgnoredAny>()?;
                 }
@@ -109,19 +113,23 @@ impl<'de> Visitor<'de> for TextVisitor {
     }
 }
 
-/// Returns the code and message of a reply with a status other than 200. If the body is no error of the Connect
-/// protocol, the status decides.
-pub(super) fn read_error(status: u16, body: &[u8]) -> (Code, String) {
-    let from_status =
-        || (Code::from_http_status(status), format!("the server answered with HTTP status {status}"));
-    let Ok(ErrorBody { code: Text::Is(code), message }) = serde_json::from_slice::<ErrorBody<'_>>(body)
+/// Returns the code, the message and the details of a reply with a status other than 200. If the body is no error of the
+/// Connect protocol, the status decides.
+pub(super) fn read_error(status: u16, body: &[u8]) -> (Code, String, Vec<Detail>) {
+    let from_status = || {
+        let message = format!("the server answered with HTTP status {status}");
+        (Code::from_http_status(status), message, Vec::new())
+    };
+    let Ok(ErrorBody { code: Text::Is(code), message, details }) =
+        serde_json::from_slice::<ErrorBody<'_>>(body)
     else {
         return from_status();
     };
+    let details = || details.map(|text| details::read(text.get())).unwrap_or_default();
     match (Code::from_connect_name(&code), message) {
         (None | Some(Code::Ok), _) => from_status(),
-        (Some(code), Text::Is(message)) => (code, message.into_owned()),
-        (Some(code), Text::None) => (code, String::new()),
+        (Some(code), Text::Is(message)) => (code, message.into_owned(), details()),
+        (Some(code), Text::None) => (code, String::new(), details()),
     }
 }
 
@@ -158,7 +166,11 @@ mod tests {
 
     #[test]
     fn the_body_has_precedence_over_the_status() {
-        let of = |status, body: &str| read_error(status, body.as_bytes());
+        let of = |status, body: &str| {
+            let (code, message, details) = read_error(status, body.as_bytes());
+            assert!(details.is_empty());
+            (code, message)
+        };
         let error = r#"{"code":"canceled","message":"é","details":[]}"#;
         assert_eq!(of(200, error), (Code::Cancelled, "é".into()));
         assert_eq!(of(500, r#"{"code":"not_found"}"#), (Code::NotFound, String::new()));
@@ -178,6 +190,9 @@ mod tests {
             (Code::NotFound, String::new())
         );
         assert_eq!(of(503, &"[".repeat(10_000)).0, Code::Unavailable);
+        let detail = Detail::new("a.B").form(6, vec![8, 1]);
+        let detailed = r#"{"details":[{"type":"a.B","value":"CAE"}],"code":"aborted"}"#;
+        assert_eq!(read_error(409, detailed.as_bytes()), (Code::Aborted, String::new(), vec![detail]));
     }
 
     #[test]

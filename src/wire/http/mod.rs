@@ -109,12 +109,12 @@ impl Protocol for Http {
                 code,
                 queue_us,
                 handler_us,
-                trailers,
+                extras,
                 body,
                 codec: _,
                 compressed: _,
             }) => {
-                self.0.reply(id, code, (queue_us, handler_us), trailers, body, out);
+                self.0.reply(id, code, (queue_us, handler_us), extras, body, out);
             }
             Outgoing::Data(OutgoingData { id, body, codec: _, compressed: _ }) => {
                 self.0.stream_message(id, body, out);

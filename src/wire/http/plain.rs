@@ -145,7 +145,7 @@ mod tests {
                 let body = || if is_chunk { SendBody::Chunk(Chunk::from(text.clone())) } else { SendBody::Bytes(&text) };
                 let short = written(before, |out| write_response(&side, (queue_us, handler_us), body(), out));
                 let long = written(before, |out| {
-                    write_with_any_head(&side, &pending, Code::Ok, (queue_us, handler_us), &[], body(), out);
+                    write_with_any_head(&side, &pending, Code::Ok, (queue_us, handler_us), None, body(), out);
                 });
                 prop_assert_eq!(short.escape_ascii().to_string(), long.escape_ascii().to_string());
             }

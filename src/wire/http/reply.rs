@@ -2,12 +2,12 @@
 
 use coreloop_bufpool::Chunk;
 
-use super::call::fits_field;
+use super::call::fits_response_field;
 use super::plain;
-use crate::message::trailers::{self, RETRY_AFTER_MS};
-use crate::message::{Metadata, SendBody};
-use crate::status::Code;
-use crate::wire::{Out, ServerContext};
+use crate::message::trailers::{LOAD, RETRY_AFTER_MS};
+use crate::message::{Metadata, ReplyExtras, SendBody};
+use crate::status::{Code, Detail};
+use crate::wire::{Out, ServerContext, details};
 
 /// The line that Go's `rpc.DialHTTP` expects (net/rpc server.go, `connected`).
 pub(super) const GO_RPC: &[u8] = b"HTTP/1.0 200 Connected to Go RPC\n\n";
@@ -73,7 +73,7 @@ pub(super) struct PendingResponse {
 #[derive(Debug)]
 pub(super) enum Response<'a> {
     /// The result of a call.
-    Reply { code: Code, queue_us: u32, handler_us: u32, trailers: Vec<u8>, body: SendBody<'a> },
+    Reply { code: Code, queue_us: u32, handler_us: u32, extras: Option<Box<ReplyExtras>>, body: SendBody<'a> },
     /// The result of a call that is a stream: metadata for the head, and the chunked body.
     Stream { fields: Vec<u8>, body: Chunk },
     /// A page.
@@ -99,7 +99,9 @@ impl Response<'_> {
     pub(super) fn kept_bytes(&self) -> usize {
         KEPT_BYTES
             + match self {
-                Response::Reply { trailers, body, .. } => trailers.len() + body.len(),
+                Response::Reply { extras, body, .. } => {
+                    extras.as_ref().map_or(0, |extras| extras.bytes()) + body.len()
+                }
                 Response::Stream { fields, body } => fields.len() + body.len(),
                 Response::Page { body, .. } => body.len(),
                 #[cfg(feature = "jsonrpc")]
@@ -118,14 +120,14 @@ pub(super) fn write_end(
     pending: &PendingResponse,
     code: Code,
     times_us: (u32, u32),
-    trailers: &[u8],
+    extras: Option<&ReplyExtras>,
     body: SendBody<'_>,
     out: &mut Out<'_>,
 ) {
-    if code == Code::Ok && trailers.is_empty() && plain::fits(side, pending, times_us) {
+    if code == Code::Ok && extras.is_none() && plain::fits(side, pending, times_us) {
         plain::write_response(side, times_us, body, out);
     } else {
-        write_with_any_head(side, pending, code, times_us, trailers, body, out);
+        write_with_any_head(side, pending, code, times_us, extras, body, out);
     }
 }
 
@@ -136,7 +138,7 @@ pub(super) fn write_with_any_head(
     pending: &PendingResponse,
     code: Code,
     (queue_us, handler_us): (u32, u32),
-    trailers: &[u8],
+    extras: Option<&ReplyExtras>,
     body: SendBody<'_>,
     out: &mut Out<'_>,
 ) {
@@ -144,21 +146,22 @@ pub(super) fn write_with_any_head(
         let mut head = ResponseHead::begin(side, pending, 200, out);
         head.content("application/json", body.len());
         head.server_timing(queue_us, handler_us);
-        head.metadata(trailers);
+        head.extras(side, extras);
         return head.end(side, pending, body);
     }
     let is_refusal = pending.status != 0;
     let status = if is_refusal { pending.status } else { code.http_status() };
+    let status_details = extras.map_or(&[][..], |extras| &extras.details);
     let body = match &body {
-        SendBody::Bytes(bytes) => error_body(code, bytes),
-        SendBody::Chunk(chunk) => error_body(code, chunk),
+        SendBody::Bytes(bytes) => error_body(code, bytes, status_details),
+        SendBody::Chunk(chunk) => error_body(code, chunk, status_details),
     };
     let mut head = ResponseHead::begin(side, pending, status, out);
     head.content("application/json", body.len());
     if !is_refusal {
         head.server_timing(queue_us, handler_us);
     }
-    head.metadata(trailers);
+    head.extras(side, extras);
     head.end(side, pending, SendBody::Bytes(&body));
 }
 
@@ -172,7 +175,7 @@ pub(super) fn write_stream_head(
 ) {
     let mut head = ResponseHead::begin(side, pending, 200, out);
     head.put(b"Content-Type: application/x-ndjson\r\nTransfer-Encoding: chunked\r\n");
-    head.metadata(fields);
+    head.metadata(side, b"", Metadata::checked_before(fields));
     head.end(side, pending, SendBody::Bytes(&[]));
 }
 
@@ -187,8 +190,8 @@ pub(super) fn write_response(
     match response {
         Response::Continue => out.put(CONTINUE),
         Response::GoRpc => out.put(GO_RPC),
-        Response::Reply { code, queue_us, handler_us, trailers, body } => {
-            write_end(side, pending, code, (queue_us, handler_us), &trailers, body, out);
+        Response::Reply { code, queue_us, handler_us, extras, body } => {
+            write_end(side, pending, code, (queue_us, handler_us), extras.as_deref(), body, out);
         }
         Response::Stream { fields, body } => {
             write_stream_head(side, pending, &fields, out);
@@ -234,13 +237,17 @@ pub(super) fn write_response(
 }
 
 /// Returns the body of an error in the Connect protocol.
-fn error_body(code: Code, message: &[u8]) -> Vec<u8> {
+fn error_body(code: Code, message: &[u8], status_details: &[Detail]) -> Vec<u8> {
     let mut body = Vec::with_capacity(48 + message.len());
     body.extend_from_slice(b"{\"code\":\"");
     body.extend_from_slice(code.connect_name().as_bytes());
     body.extend_from_slice(b"\",\"message\":");
     // Neither step can fail: every string has a JSON form, and a vector accepts all bytes.
     let _ = serde_json::to_writer(&mut body, &String::from_utf8_lossy(message));
+    if !status_details.is_empty() {
+        body.extend_from_slice(b",\"details\":");
+        details::write(status_details, &mut body);
+    }
     body.push(b'}');
     body
 }
@@ -340,20 +347,46 @@ impl<'a, 'b> ResponseHead<'a, 'b> {
         self.put(b"\r\n");
     }
 
-    /// Writes metadata as fields. Entries that cannot be fields are skipped. The time after which a call may be
-    /// repeated is also written as the standard field, in whole seconds (RFC 9110 section 10.2.3).
-    fn metadata(&mut self, entries: &[u8]) {
-        for (name, value) in Metadata::checked_before(entries).iter() {
-            if name == RETRY_AFTER_MS {
-                let Some(ms) = trailers::parse(value) else { continue };
-                self.put(b"Retry-After: ");
-                self.number(ms.div_ceil(1000) as usize);
-                self.put(b"\r\n");
-            }
-            if fits_field(name, value) {
+    /// Writes what a reply carries besides its body as fields: headers as they are, trailers behind `Trailer-` as the
+    /// Connect protocol has them. The time after which a call may be repeated is also written as the standard field, in
+    /// whole seconds (RFC 9110 section 10.2.3).
+    #[cold]
+    fn extras(&mut self, side: &ServerContext, extras: Option<&ReplyExtras>) {
+        let Some(extras) = extras else { return };
+        self.metadata(side, b"", extras.headers.view());
+        if let Some(ms) = extras.retry_after_ms {
+            self.put(b"Retry-After: ");
+            self.number(ms.div_ceil(1000) as usize);
+            self.put(b"\r\n");
+            self.number_field(RETRY_AFTER_MS, ms);
+        }
+        if let Some(us) = extras.load_us {
+            self.number_field(LOAD, us);
+        }
+        self.metadata(side, b"Trailer-", extras.trailers.view());
+    }
+
+    fn number_field(&mut self, name: &str, number: u32) {
+        self.put(name.as_bytes());
+        self.put(b": ");
+        self.number(number as usize);
+        self.put(b"\r\n");
+    }
+
+    /// Writes metadata as fields. Entries that cannot be fields are left out, and counted.
+    fn metadata(&mut self, side: &ServerContext, prefix: &[u8], entries: Metadata<'_>) {
+        let mut dropped = 0;
+        for (name, value) in entries.iter() {
+            if fits_response_field(name, value) {
+                self.put(prefix);
                 self.put(name.as_bytes());
                 self.field(b": ", value);
+            } else {
+                dropped += 1;
             }
+        }
+        if dropped > 0 {
+            side.note_dropped(dropped);
         }
     }
 
@@ -413,7 +446,8 @@ impl<'a, 'b> ResponseHead<'a, 'b> {
             usize::from(pending.origin).checked_sub(1).and_then(|at| side.cors_origins.get(at))
         {
             self.field(b"Access-Control-Allow-Origin: ", origin.as_bytes());
-            self.put(b"Access-Control-Expose-Headers: Server-Timing\r\n");
+            // `*` includes the headers and trailers that handlers set.
+            self.put(b"Access-Control-Expose-Headers: Server-Timing, Retry-After, Retry-After-Ms, *\r\n");
         }
         if !side.cors_origins.iter().any(|origin| origin == "*") {
             self.put(b"Vary: Origin\r\n");

@@ -19,7 +19,7 @@ use super::request::{
 };
 use super::scan::{HeadScan, ScannedHead};
 use super::{JSON, KEEP_BYTES_MAX};
-use crate::message::{JsonDialect, Message, MetadataBuf, Refusal, Request, SendBody, Span};
+use crate::message::{JsonDialect, Message, MetadataBuf, Refusal, ReplyExtras, Request, SendBody, Span};
 use crate::status::Code;
 use crate::wire::order::{OrderTicket, OrderedReplies};
 use crate::wire::{Out, Received, ServerContext};
@@ -496,29 +496,32 @@ impl HttpServerInner {
         id: u64,
         code: Code,
         (queue_us, handler_us): (u32, u32),
-        trailers: &[u8],
+        extras: Option<&ReplyExtras>,
         body: SendBody<'_>,
         out: &mut Out<'_>,
     ) {
         #[cfg(feature = "jsonrpc")]
         if id & json_rpc::ID_BIT != 0 {
-            return self.reply_json_rpc(id, code, body, out);
+            return self.reply_json_rpc(id, code, extras, body, out);
         }
         if let RequestState::Stream { id: stream, progress } = self.state
             && stream == id
         {
+            if code == Code::Ok {
+                self.note_stream_extras(id, extras);
+            }
             let response = (code != Code::Ok).then(|| {
-                let (trailers, body) = (trailers.to_vec(), kept(body));
-                Response::Reply { code, queue_us, handler_us, trailers, body }
+                let (extras, body) = (extras.cloned().map(Box::new), kept(body));
+                Response::Reply { code, queue_us, handler_us, extras, body }
             });
             return self.end_stream(id, progress, response, out);
         }
         if let Some(pending) = self.order.take_turn(OrderTicket::of(id)) {
-            write_end(&self.side, &pending, code, (queue_us, handler_us), trailers, body, out);
+            write_end(&self.side, &pending, code, (queue_us, handler_us), extras, body, out);
             return self.write_ready(out);
         }
-        let (trailers, body) = (trailers.to_vec(), kept(body));
-        self.keep(id, Response::Reply { code, queue_us, handler_us, trailers, body });
+        let (extras, body) = (extras.cloned().map(Box::new), kept(body));
+        self.keep(id, Response::Reply { code, queue_us, handler_us, extras, body });
     }
 
     /// Writes the answers that are ready at the front.
@@ -578,7 +581,7 @@ impl HttpServerInner {
             let pending = PendingResponse { status: 408, closes: true, ..PendingResponse::default() };
             let body = SendBody::Bytes(b"the request took too long to arrive");
             let code = Code::DeadlineExceeded;
-            write_end(&self.side, &pending, code, (0, 0), &[], body, out);
+            write_end(&self.side, &pending, code, (0, 0), None, body, out);
         }
     }
 }

@@ -4,9 +4,9 @@ use super::escape::put_string;
 use super::outstanding::{Dialect, OutstandingReply};
 use super::sink::ByteSink;
 use crate::json_text::trim;
-use crate::message::SendBody;
+use crate::message::{ReplyExtras, SendBody};
 use crate::status::Code;
-use crate::wire::Out;
+use crate::wire::{Out, ServerContext, details};
 
 /// Writes an answer: the result as it is, or an error with its message.
 #[inline]
@@ -14,6 +14,7 @@ pub(super) fn put_answer(
     sink: &mut impl ByteSink,
     outstanding: &OutstandingReply,
     code: Code,
+    extras: Option<&ReplyExtras>,
     body: SendBody<'_>,
 ) {
     match (outstanding.dialect, code) {
@@ -55,13 +56,51 @@ pub(super) fn put_answer(
             sink.put(b",\"message\":");
             put_message(sink, code, body);
             if outstanding.number.is_none() {
-                sink.put(b",\"data\":\"");
-                sink.put(code.name().as_bytes());
-                sink.put(b"\"");
+                put_data(sink, code, extras);
             }
             sink.put(b"}}");
         }
     }
+}
+
+/// Writes the data of an error: the name of its code, when the call may be repeated, and the details of the status.
+#[cold]
+fn put_data(sink: &mut impl ByteSink, code: Code, extras: Option<&ReplyExtras>) {
+    sink.put(b",\"data\":{\"code\":\"");
+    sink.put(code.name().as_bytes());
+    sink.put(b"\"");
+    if let Some(extras) = extras {
+        if let Some(ms) = extras.retry_after_ms {
+            sink.put(b",\"retry_after_ms\":");
+            sink.put_number(u64::from(ms));
+        }
+        if !extras.details.is_empty() {
+            let mut text = Vec::new();
+            details::write(&extras.details, &mut text);
+            sink.put(b",\"details\":");
+            sink.put(&text);
+        }
+    }
+    sink.put(b"}");
+}
+
+/// Counts what an answer has no place for: headers and trailers, and in 1.0 all else.
+#[inline]
+pub(super) fn note_dropped(
+    side: &ServerContext,
+    outstanding: &OutstandingReply,
+    extras: Option<&ReplyExtras>,
+) {
+    if let Some(extras) = extras {
+        note_dropped_of(side, outstanding, extras);
+    }
+}
+
+#[cold]
+fn note_dropped_of(side: &ServerContext, outstanding: &OutstandingReply, extras: &ReplyExtras) {
+    let is_placed = outstanding.dialect == Dialect::Two && outstanding.number.is_none();
+    let others = if is_placed { 0 } else { extras.details.len() };
+    side.note_dropped(extras.entries() + others);
 }
 
 #[inline]

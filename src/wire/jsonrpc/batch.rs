@@ -9,14 +9,14 @@ use std::ops::Range;
 
 use slab::Slab;
 
-use super::answer::put_answer;
+use super::answer::{note_dropped, put_answer};
 use super::members::RequestMembers;
 use super::outstanding::{Dialect, OutstandingReply};
 use super::request::{JudgedRequest, RequestRefusal, judge};
 use super::sink::ByteSink;
 use crate::config::Limits;
 use crate::json_text::{JsonFault, JsonReader};
-use crate::message::SendBody;
+use crate::message::{ReplyExtras, SendBody};
 use crate::status::Code;
 use crate::wire::ServerContext;
 
@@ -155,17 +155,18 @@ impl Batches {
         &mut self,
         (batch, place): (u32, u32),
         outstanding: &OutstandingReply,
-        (code, body): (Code, SendBody<'_>),
-        limits: &Limits,
+        (code, extras, body): (Code, Option<&ReplyExtras>, SendBody<'_>),
+        side: &ServerContext,
     ) -> Option<AnsweredBatch> {
-        let is_full = self.held_bytes >= limits.write_queue_high_bytes;
+        let is_full = self.held_bytes >= side.limits.write_queue_high_bytes;
         let open = self.open.get_mut(batch as usize)?;
         let start = open.text.len();
         if is_full {
             let message = b"the answers to the batches of this connection are too large in total";
-            put_answer(&mut open.text, outstanding, Code::ResourceExhausted, SendBody::Bytes(message));
+            put_answer(&mut open.text, outstanding, Code::ResourceExhausted, None, SendBody::Bytes(message));
         } else {
-            put_answer(&mut open.text, outstanding, code, body);
+            note_dropped(side, outstanding, extras);
+            put_answer(&mut open.text, outstanding, code, extras, body);
         }
         open.places[place as usize] = start..open.text.len();
         open.missing -= 1;

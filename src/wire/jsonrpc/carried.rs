@@ -13,7 +13,7 @@ use super::outstanding::{Dialect, OutstandingReplies};
 use super::request::{JudgedRequest, RequestRefusal, judge};
 use crate::json_text::ContainerStack;
 use crate::json_text::{JsonFault, JsonReader};
-use crate::message::{Message, SendBody, Span};
+use crate::message::{Message, ReplyExtras, SendBody, Span};
 use crate::status::Code;
 use crate::wire::ServerContext;
 
@@ -85,12 +85,11 @@ impl CarriedCalls {
     pub(in crate::wire) fn answer(
         &mut self,
         id: u64,
-        code: Code,
-        body: SendBody<'_>,
+        answer: (Code, Option<&ReplyExtras>, SendBody<'_>),
         side: &ServerContext,
     ) -> Option<(u64, Vec<u8>)> {
         let outstanding = self.pending.end(id)?;
-        let answered = self.batches.answer(outstanding.batch?, &outstanding, (code, body), &side.limits)?;
+        let answered = self.batches.answer(outstanding.batch?, &outstanding, answer, side)?;
         let label = answered.label & !IS_ARRAY;
         let text = if answered.label & IS_ARRAY != 0 {
             let mut text = Vec::new();

@@ -4,15 +4,22 @@
 //! as a notification of 2.0: our server and those of 2.0 send no answer; Go's answers with a null id, and such an
 //! answer is skipped. The protocol has no messages to cancel a call or to ping.
 
+use std::collections::BTreeMap;
+
+use serde_json::value::RawValue;
+
 use super::escape::put_string;
 use super::members::{ErrorMembers, ResponseMembers};
 use super::oversize::OversizedAnswer;
 use super::sink::ByteSink;
 use super::{CODEC_JSON, MESSAGE_BYTES_MAX};
 use crate::json_text::{ContainerStack, FoundValue, JsonFault, JsonReader, ValueSearch, space_len, unescape};
-use crate::message::{IncomingReply, JsonDialect, Message, Outgoing, OutgoingCall, Refusal, Span};
-use crate::status::{Code, jsonrpc};
-use crate::wire::{Broken, ForeignProtocol, Out, Protocol, Received};
+use crate::message::trailers::{self, RETRY_AFTER_MS};
+use crate::message::{
+    DETAILS, IncomingReply, JsonDialect, Message, MetadataBuf, Outgoing, OutgoingCall, Refusal, Span,
+};
+use crate::status::{Code, Detail, jsonrpc};
+use crate::wire::{Broken, ForeignProtocol, Out, Protocol, Received, details};
 
 /// The maximum nesting in an answer: that of the largest argument that a server accepts.
 const DEPTH_MAX: usize = 128;
@@ -22,11 +29,14 @@ const DEPTH_MAX: usize = 128;
 pub struct JsonRpcClient {
     bytes_max: usize,
     frame: ValueSearch,
-    /// The message of an error that contained escapes.
-    scratch: String,
+    /// The metadata of an error, and then its message if it contained escapes.
+    scratch: Vec<u8>,
     /// The answer that is being skipped because it is over the limit.
     oversized: Option<Box<OversizedAnswer>>,
 }
+
+/// The longest data of an error that are read.
+const DATA_BYTES_MAX: usize = 64 << 10;
 
 /// Replaces a message that is missing or not a string.
 const UNSPECIFIED: &str = "unspecified error";
@@ -37,7 +47,7 @@ impl JsonRpcClient {
         JsonRpcClient {
             bytes_max: frame_bytes_max.min(MESSAGE_BYTES_MAX),
             frame: ValueSearch::default(),
-            scratch: String::new(),
+            scratch: Vec::new(),
             oversized: None,
         }
     }
@@ -98,10 +108,14 @@ impl JsonRpcClient {
         }
         let consumed = end + space_len(&input[end..]);
         let error = response.error.clone().filter(|error| input[error.clone()] != *b"null");
+        let mut metadata_bytes = 0;
         let (code, body) = match (error, &response.result) {
-            (Some(error), _) => self.failed(Span::new(error.start as u32, error.len() as u32), input),
+            (Some(error), _) => {
+                metadata_bytes = self.read_data(&input[error.clone()]);
+                self.failed(Span::new(error.start as u32, error.len() as u32), input)
+            }
             (None, Some(_)) if response.null.clone().is_some_and(|null| input[null] == *b"true") => {
-                self.scratch.push_str("null");
+                self.scratch.extend_from_slice(b"null");
                 (Code::Ok, Span::scratch(0, 4))
             }
             (None, Some(result)) => (Code::Ok, Span::new(result.start as u32, result.len() as u32)),
@@ -118,10 +132,32 @@ impl JsonRpcClient {
             status: code.number(),
             queue_us: 0,
             handler_us: 0,
-            metadata: Span::default(),
+            metadata: Span::scratch(0, metadata_bytes),
             body,
         });
         Received::Message { message, consumed }
+    }
+
+    /// Reads what the data of an error say besides its code, as metadata in the scratch bytes. Returns their length.
+    #[cold]
+    fn read_data(&mut self, error: &[u8]) -> u32 {
+        let members = ErrorMembers::read(&mut JsonReader::new(error, ContainerStack::ROOM)).ok();
+        let data = members.and_then(|members| members.data);
+        let text = data.filter(|data| data.len() <= DATA_BYTES_MAX).and_then(|data| error.get(data));
+        let Some(Ok(data)) = text.map(serde_json::from_slice::<BTreeMap<String, &RawValue>>) else {
+            return 0;
+        };
+        let mut metadata = MetadataBuf::new();
+        if let Some(ms) = data.get("retry_after_ms").and_then(|ms| trailers::parse(ms.get().as_bytes())) {
+            let _ = metadata.push(RETRY_AFTER_MS, ms.to_string().as_bytes());
+        }
+        let list = data.get("details").map(|list| details::read(list.get())).unwrap_or_default();
+        if !list.is_empty() {
+            // Within the limits of details it fits.
+            let _ = metadata.push(DETAILS, &Detail::encode_all(&list));
+        }
+        self.scratch.extend_from_slice(metadata.as_bytes());
+        metadata.as_bytes().len() as u32
     }
 
     /// Handles an answer without a call: that of a one-way call, or a server's report that it could not read a
@@ -139,7 +175,7 @@ impl JsonRpcClient {
         if !failed.is_some_and(|number| unread.contains(&number)) {
             return Received::Skip { consumed };
         }
-        let text = if body.is_scratch() { self.scratch.as_bytes() } else { input };
+        let text = if body.is_scratch() { &self.scratch } else { input };
         let text = String::from_utf8_lossy(&text[body.range()]);
         broken(format!("the server reports an unreadable request: {text}"))
     }
@@ -150,7 +186,7 @@ impl JsonRpcClient {
         let bytes = &input[error.range()];
         if bytes[0] == b'"' {
             let text = self.text(error, input);
-            let source = if text.is_scratch() { self.scratch.as_bytes() } else { input };
+            let source = if text.is_scratch() { &self.scratch } else { input };
             let code = if source[text.range()].starts_with(b"rpc: can't find ") {
                 Code::Unimplemented
             } else {
@@ -179,12 +215,15 @@ impl JsonRpcClient {
         if !text.is_empty() && !text.contains(&b'\\') {
             return inside;
         }
+        let start = self.scratch.len();
         if text.is_empty() {
-            self.scratch.push_str(UNSPECIFIED);
+            self.scratch.extend_from_slice(UNSPECIFIED.as_bytes());
         } else {
-            unescape(text, &mut self.scratch);
+            let mut plain = String::new();
+            unescape(text, &mut plain);
+            self.scratch.extend_from_slice(plain.as_bytes());
         }
-        Span::scratch(0, self.scratch.len() as u32)
+        Span::scratch(start as u32, (self.scratch.len() - start) as u32)
     }
 
     fn encode_call(call: OutgoingCall<'_>, out: &mut Out<'_>) {
@@ -287,6 +326,6 @@ impl Protocol for JsonRpcClient {
     }
 
     fn scratch(&self) -> &[u8] {
-        self.scratch.as_bytes()
+        &self.scratch
     }
 }

@@ -187,6 +187,8 @@ pub(super) struct ErrorMembers {
     pub(super) code: Option<Range<usize>>,
     /// The message.
     pub(super) message: Option<Range<usize>>,
+    /// The data.
+    pub(super) data: Option<Range<usize>>,
 }
 
 impl ErrorMembers {
@@ -194,9 +196,14 @@ impl ErrorMembers {
     pub(super) fn read(reader: &mut JsonReader<'_>) -> Result<ErrorMembers, JsonFault> {
         let mut failed = ErrorMembers::default();
         let goes_on = reader.opens(b'{', b'}')?;
-        each_member(reader, goes_on, &["\"code\":", "\"message\":"], |reader, which| {
+        each_member(reader, goes_on, &["\"code\":", "\"message\":", "\"data\":"], |reader, which| {
             let value = reader.value()?;
-            *(if which == 0 { &mut failed.code } else { &mut failed.message }) = Some(value);
+            let member = match which {
+                0 => &mut failed.code,
+                1 => &mut failed.message,
+                _ => &mut failed.data,
+            };
+            *member = Some(value);
             Ok(())
         })?;
         Ok(failed)

@@ -10,7 +10,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::MESSAGE_BYTES_MAX;
-use super::answer::{put_answer, put_result_line};
+use super::answer::{note_dropped, put_answer, put_result_line};
 use super::batch::{self, BatchRemainder, Batches};
 use super::deliver::{CallDetails, message};
 use super::known::KnownRequestPrefix;
@@ -18,7 +18,7 @@ use super::members::RequestMembers;
 use super::outstanding::{Dialect, OutstandingReplies, OutstandingReply, PeerId};
 use super::request::{JudgedRequest, RequestAction, RequestRefusal, judge};
 use crate::json_text::{ContainerStack, FoundValue, JsonFault, JsonReader, ValueSearch, space_len};
-use crate::message::{Message, Outgoing, OutgoingReply, SendBody, Span};
+use crate::message::{Message, Outgoing, OutgoingReply, ReplyExtras, SendBody, Span};
 use crate::status::Code;
 use crate::wire::{DrainNotice, Out, Protocol, Received, ServerContext};
 
@@ -194,6 +194,7 @@ impl JsonRpc {
         let Some(outstanding) = self.pending.end(reply.id) else { return };
         match outstanding.batch {
             None => {
+                note_dropped(&self.side, &outstanding, reply.extras);
                 let is_said = match reply.body {
                     SendBody::Bytes(result) if reply.code == Code::Ok => {
                         put_result_line(&outstanding, result, out)
@@ -201,11 +202,14 @@ impl JsonRpc {
                     _ => false,
                 };
                 if !is_said {
-                    put_answer(out, &outstanding, reply.code, reply.body);
+                    put_answer(out, &outstanding, reply.code, reply.extras, reply.body);
                     out.put(b"\n");
                 }
             }
-            Some(place) => self.encode_in_batch(place, &outstanding, reply.code, reply.body, out),
+            Some(place) => {
+                let answer = (reply.code, reply.extras, reply.body);
+                self.encode_in_batch(place, &outstanding, answer, out);
+            }
         }
     }
 
@@ -213,12 +217,11 @@ impl JsonRpc {
         &mut self,
         place: (u32, u32),
         outstanding: &OutstandingReply,
-        code: Code,
-        body: SendBody<'_>,
+        answer: (Code, Option<&ReplyExtras>, SendBody<'_>),
         out: &mut Out<'_>,
     ) {
         let Some(batches) = &mut self.batches else { return };
-        if let Some(answered) = batches.answer(place, outstanding, (code, body), &self.side.limits) {
+        if let Some(answered) = batches.answer(place, outstanding, answer, &self.side) {
             answered.put(out);
             out.put(b"\n");
         }
@@ -281,6 +284,7 @@ impl Protocol for JsonRpc {
                 out,
                 &outstanding,
                 Code::DeadlineExceeded,
+                None,
                 SendBody::Bytes(b"the message took too long to arrive (frame_ms)"),
             );
             out.put(b"\n");

@@ -48,23 +48,23 @@ pub fn request_header(call: &OutgoingCall<'_>) -> [u8; HEADER_BYTES] {
 }
 
 #[inline(always)]
-pub(super) fn reply_words(reply: &OutgoingReply<'_>) -> [u64; 4] {
+pub(super) fn reply_words(reply: &OutgoingReply<'_>, metadata_bytes: usize) -> [u64; 4] {
     words(
         kind::REPLY,
         reply.codec,
         u8::from(reply.compressed),
-        reply.trailers.len(),
+        metadata_bytes,
         reply.id,
         [reply.code.number(), reply.queue_us, reply.handler_us],
         reply.body.len(),
     )
 }
 
-/// The slow path: every message but a reply without trailers.
+/// The slow path: every message but a reply without extras.
 #[inline(never)]
 pub(super) fn send_other(outgoing: Outgoing<'_>, out: &mut Out<'_>) {
     match outgoing {
-        Outgoing::Reply(reply) => reply_with_trailers(reply, out),
+        Outgoing::Reply(reply) => reply_with_extras(reply, out),
         Outgoing::Request(call) => {
             let header = request_header(&call);
             frame(&header, call.metadata, call.body, out);
@@ -100,10 +100,21 @@ pub(super) fn send_other(outgoing: Outgoing<'_>, out: &mut Out<'_>) {
     }
 }
 
+/// Writes headers as a frame of their own, and the other extras as the metadata of the reply.
 #[cold]
-fn reply_with_trailers(reply: OutgoingReply<'_>, out: &mut Out<'_>) {
-    let header = to_bytes(reply_words(&reply));
-    frame(&header, reply.trailers, reply.body, out);
+fn reply_with_extras(reply: OutgoingReply<'_>, out: &mut Out<'_>) {
+    let Some(extras) = reply.extras else {
+        return frame(&to_bytes(reply_words(&reply, 0)), &[], reply.body, out);
+    };
+    if !extras.headers.is_empty() {
+        let headers = extras.headers.as_bytes();
+        let words = words(kind::HEADERS, reply.codec, 0, headers.len(), reply.id, [0; 3], 0);
+        out.frame(&to_bytes(words), SendBody::Bytes(headers));
+    }
+    extras.with_native(|metadata| {
+        let header = to_bytes(reply_words(&reply, metadata.len()));
+        frame(&header, metadata, reply.body, out);
+    });
 }
 
 /// Writes a header, metadata and a body.

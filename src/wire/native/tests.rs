@@ -4,8 +4,7 @@ use coreloop_bufpool::{Chunk, Pool, PoolConfig, WriteQueue};
 use proptest::prelude::*;
 
 use super::*;
-use crate::message::{MetadataBuf, OutgoingData};
-use crate::message::{OutgoingCall, OutgoingReply, SendBody};
+use crate::message::{MetadataBuf, OutgoingCall, OutgoingData, OutgoingReply, ReplyExtras, SendBody};
 use crate::wire::testing::Decode;
 
 /// The largest body of these tests.
@@ -230,7 +229,7 @@ fn a_reply_has_the_documented_layout() {
         code: Code::NotFound,
         queue_us: 3,
         handler_us: 0x0405,
-        trailers: &[],
+        extras: None,
         body: SendBody::Bytes(b"no"),
     })]);
     assert_eq!(
@@ -241,6 +240,7 @@ fn a_reply_has_the_documented_layout() {
 
 #[test]
 fn trailers_of_a_reply_precede_its_body() {
+    let extras = ReplyExtras::retry_after(250);
     let reply = |body| OutgoingReply {
         id: 9,
         codec: 2,
@@ -248,7 +248,7 @@ fn trailers_of_a_reply_precede_its_body() {
         code: Code::ResourceExhausted,
         queue_us: 3,
         handler_us: 4,
-        trailers: b"\x0eretry-after-ms\x03\x00250\0\0\0\0",
+        extras: Some(&extras),
         body,
     };
     let chunk = Chunk::from(b"full".to_vec());
@@ -265,6 +265,34 @@ fn trailers_of_a_reply_precede_its_body() {
             (&frame[32..56], &b"full"[..])
         );
         assert_eq!((&trace.received[1].message, trace.left), (&Message::Pong { id: 1 }, 0));
+    }
+}
+
+#[test]
+fn headers_of_a_reply_are_a_frame_before_it() {
+    let mut extras = ReplyExtras::default();
+    extras.set_header("h", b"1").unwrap();
+    extras.set_trailer("t", b"2").unwrap();
+    let reply = |code, body: &'static [u8]| OutgoingReply {
+        id: 9,
+        codec: 2,
+        compressed: false,
+        code,
+        queue_us: 0,
+        handler_us: 0,
+        extras: Some(&extras),
+        body: SendBody::Bytes(body),
+    };
+    for (code, body) in [(Code::Ok, &b"[1]"[..]), (Code::NotFound, b"no")] {
+        let trace = decode_whole(&mut client(), &encoded(vec![Outgoing::Reply(reply(code, body))]));
+        let [headers, answer] = &trace.received[..] else { panic!("{trace:?}") };
+        let Message::Headers { id: 9, .. } = headers.message else { panic!("{headers:?}") };
+        let Message::Reply(IncomingReply { id: 9, status, .. }) = answer.message else {
+            panic!("{answer:?}")
+        };
+        assert_eq!((status, &answer.body[..]), (code.number(), body));
+        assert_eq!(headers.metadata, extras.headers.as_bytes());
+        assert_eq!(answer.metadata, extras.trailers.as_bytes());
     }
 }
 
@@ -313,7 +341,7 @@ fn a_client_decodes_a_servers_frames() {
         code,
         queue_us: 4,
         handler_us: 5,
-        trailers: &[],
+        extras: None,
         body,
     };
     let stream = encoded(vec![
@@ -731,9 +759,10 @@ proptest! {
         prop_assert_eq!((request.schema, request.time_left_us), (schema, time_left_us));
         prop_assert_eq!((&trace.received[0].metadata[..], &trace.received[0].body), (entries.as_bytes(), &body));
 
+        let extras = ReplyExtras { trailers: entries.clone(), ..ReplyExtras::default() };
         let reply = OutgoingReply {
             id, codec, compressed, code: Code::ALL[schema as usize % 17], queue_us: method, handler_us: time_left_us,
-            trailers: entries.as_bytes(),
+            extras: Some(&extras),
             body: SendBody::Bytes(&body),
         };
         let trace = decode_whole(&mut client(), &encoded(vec![Outgoing::Reply(reply)]));

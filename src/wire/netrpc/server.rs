@@ -186,6 +186,10 @@ impl NetRpc {
     #[inline]
     fn encode_reply(&mut self, reply: OutgoingReply<'_>, out: &mut Out<'_>) {
         let Some(outstanding) = self.pending.end(reply.id) else { return };
+        if let Some(extras) = reply.extras {
+            // An answer is a value, or a text.
+            self.side.note_dropped(extras.entries() + extras.details.len());
+        }
         if reply.code == Code::Ok
             && let Some(fields) = self.methods.fields(&outstanding.method)
             && self.sender.put_again(fields, outstanding.seq, &reply.body, out)

@@ -4,7 +4,7 @@
 // is the bare value. A line is printed for each check; the first that fails ends the run.
 
 import assert from "node:assert/strict";
-import { create, createFileRegistry } from "@bufbuild/protobuf";
+import { create, createFileRegistry, fromBinary } from "@bufbuild/protobuf";
 import {
   FieldDescriptorProto_Label as Label,
   FieldDescriptorProto_Type as Type,
@@ -35,6 +35,12 @@ const describe = (args) => create(FileDescriptorProtoSchema, {
     },
     { name: "Plain", field: [field("A", 1, Type.INT32), field("B", 2, Type.INT32)] },
     { name: "Wide", field: [field("A", 1, Type.INT64), field("B", 2, Type.INT64)] },
+    { name: "Failure", field: [field("Code", 1, Type.INT32), field("Message", 2, Type.STRING)] },
+    {
+      // google/rpc/error_details.proto, without its map.
+      name: "ErrorInfo",
+      field: [field("reason", 1, Type.STRING), field("domain", 2, Type.STRING)],
+    },
     { name: "Quotient", field: [field("Quo", 1, Type.INT64), field("Rem", 2, Type.INT64)] },
     {
       name: "User",
@@ -72,6 +78,8 @@ const describe = (args) => create(FileDescriptorProtoSchema, {
         method("Echo", wrapper("String"), wrapper("String")),
         method("Bytes", wrapper("Bytes"), wrapper("Bytes")),
         method("Sleep", wrapper("Int32"), wrapper("Int32")),
+        method("Fail", ".Failure", wrapper("String")),
+        method("Meta", wrapper("String"), wrapper("String")),
       ],
     },
     {
@@ -100,6 +108,25 @@ const fails = async (call, code, message) => {
 };
 
 const checks = {
+  "a status with a detail": async () => {
+    const call = echo.fail({ Code: 9, Message: "é\n" });
+    const error = await call.then(() => assert.fail("it went well"), (error) => ConnectError.from(error));
+    assert.deepEqual([error.code, error.rawMessage], [Code.FailedPrecondition, "é\n"]);
+    // The client finds a detail by the name of its message; here that has no package.
+    assert.deepEqual(error.details.map(({ type }) => type), ["google.rpc.ErrorInfo"]);
+    const [{ value, debug }] = error.details;
+    const info = fromBinary(registry.getMessage("ErrorInfo"), value);
+    assert.deepEqual([info.reason, info.domain], ["WANTED", "coreloop.demo"]);
+    assert.equal(debug.metadata.code, "failed_precondition");
+  },
+  "headers and trailers": async () => {
+    const headers = { "echo-a": "1", "trail-b": "2", "other": "3" };
+    let head, trail;
+    const onHeader = (found) => (head = found), onTrailer = (found) => (trail = found);
+    await echo.meta({ value: "x" }, { headers, onHeader, onTrailer });
+    assert.deepEqual([head.get("echo-a"), head.get("other"), trail.get("trail-b")], ["1", null, "2"]);
+    assert.equal(head.get("trailer-trail-b"), null);
+  },
   "objects both ways": async () => {
     const { Quo, Rem } = await arith.divide({ A: -7, B: 2 });
     assert.deepEqual([Quo, Rem], [-3n, -1n]);

@@ -38,7 +38,7 @@ pub(super) fn add(cases: &mut Vec<Case>) {
                         code: Code::Ok,
                         queue_us: 0,
                         handler_us: 0,
-                        trailers: &[],
+                        extras: None,
                         body: SendBody::Bytes(black_box(&bytes.result)),
                     };
                     conn.send(Outgoing::Reply(reply), &mut pool, now, &limits);

@@ -210,7 +210,7 @@ impl Server {
             code: Code::Ok,
             queue_us,
             handler_us,
-            trailers: &[],
+            extras: None,
             body,
         }));
     }

@@ -47,46 +47,78 @@ fn errors_are_trailers_only() {
     }
 }
 
+fn pair(name: &str, value: &str) -> (String, String) {
+    (name.to_owned(), value.to_owned())
+}
+
 #[test]
 fn entries_of_a_reply_are_trailers_with_and_without_a_message() {
-    let mut entries = MetadataBuf::new();
-    for (key, value) in [
-        ("retry-after-ms", &b"250"[..]),
-        ("load", b"7"),
-        ("x-bin", b"\0\xff"),
-        ("te", b"x"),
-        ("X", b"x"),
-        ("y", b"\n"),
-    ] {
-        entries.push(key, value).unwrap();
+    let mut extras = ReplyExtras { load_us: Some(7), ..ReplyExtras::retry_after(250) };
+    for (key, value) in [("x-bin", &b"\0\xff"[..]), ("te", b"x"), ("X", b"x"), ("y", b"\n"), (":path", b"/")]
+    {
+        extras.set_trailer(key, value).unwrap();
     }
-    let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
     let expected = [
+        pair("x-bin", "AP8"),
         pair("retry-after-ms", "250"),
         pair("grpc-retry-pushback-ms", "250"),
         pair("load", "7"),
-        pair("x-bin", "AP8"),
     ];
     let mut rig = Rig::new();
     rig.call(1, b"x");
-    rig.reply_with(1, 6, Code::ResourceExhausted, entries.as_bytes(), b"full");
+    rig.reply_with(1, 6, Code::ResourceExhausted, Some(&extras), b"full");
     let answer = rig.answer(1);
     assert_eq!((answer.status(), answer.field("grpc-message")), (Some("8"), Some("full")));
     assert_eq!(answer.head[answer.head.len() - 4..], expected);
     rig.call(3, b"x");
-    rig.reply_with(3, 6, Code::Ok, entries.as_bytes(), b"y");
+    rig.reply_with(3, 6, Code::Ok, Some(&extras), b"y");
     let answer = rig.answer(3);
     assert_eq!((&answer.data, answer.is_ended), (&message(b"y"), true));
     assert_eq!(answer.trailers, [&[pair("grpc-status", "0")], &expected[..]].concat());
-    // A number that gRPC's clients could not read is limited; what is no number says nothing to them.
-    for (value, pushback) in [("4294967295", Some("2147483647")), ("soon", None)] {
-        let mut entries = MetadataBuf::new();
-        entries.push("retry-after-ms", value.as_bytes()).unwrap();
-        let stream = if pushback.is_some() { 5 } else { 7 };
-        rig.call(stream, b"x");
-        rig.reply_with(u64::from(stream), 6, Code::Unavailable, entries.as_bytes(), b"");
-        assert_eq!(rig.answer(stream).field("grpc-retry-pushback-ms"), pushback);
+    // A number that gRPC's clients could not read is limited.
+    rig.call(5, b"x");
+    rig.reply_with(5, 6, Code::Unavailable, Some(&ReplyExtras::retry_after(u32::MAX)), b"");
+    assert_eq!(rig.answer(5).field("grpc-retry-pushback-ms"), Some("2147483647"));
+}
+
+#[test]
+fn headers_of_a_reply_precede_its_message_or_its_status() {
+    let mut extras = ReplyExtras::default();
+    for (key, value) in [("h", &b"1"[..]), ("h-bin", b"\xff"), ("connection", b"close"), ("grpc-x", b"1")] {
+        extras.set_header(key, value).unwrap();
     }
+    extras.set_trailer("t", b"2").unwrap();
+    let mut rig = Rig::new();
+    for (stream, code, body) in [(1, Code::Ok, &b"y"[..]), (3, Code::NotFound, b"no")] {
+        rig.call(stream, b"x");
+        rig.reply_with(u64::from(stream), 6, code, Some(&extras), body);
+        let answer = rig.answer(stream);
+        assert!(answer.is_ended);
+        assert_eq!(answer.head[answer.head.len() - 2..], [pair("h", "1"), pair("h-bin", "/w")]);
+        assert_eq!(answer.trailers.last(), Some(&pair("t", "2")));
+        assert_eq!(answer.status(), Some(&*code.number().to_string()));
+        assert_eq!(answer.data.is_empty(), code != Code::Ok);
+    }
+}
+
+#[test]
+fn details_that_are_messages_are_a_status_of_google() {
+    let error = |details: Vec<Detail>| {
+        let extras = ReplyExtras { details, ..ReplyExtras::default() };
+        let mut rig = Rig::new();
+        rig.call(1, b"x");
+        rig.reply_with(1, 6, Code::NotFound, Some(&extras), b"no");
+        rig.answer(1).field("grpc-status-details-bin").map(str::to_owned)
+    };
+    let both = Detail::new("a.B").form(2, b"{}".to_vec()).form(6, vec![8, 1]);
+    // { code: 5, message: "no", details: [{ type_url: "type.googleapis.com/a.B", value: "\x08\x01" }] }
+    let expected = "CAUSAm5vGh0KF3R5cGUuZ29vZ2xlYXBpcy5jb20vYS5CEgIIAQ";
+    assert_eq!(error(vec![both.clone()]).as_deref(), Some(expected));
+    let json_only = Detail::new("c").form(2, b"{}".to_vec());
+    assert_eq!(error(vec![json_only.clone(), both]).as_deref(), Some(expected));
+    assert_eq!(error(vec![json_only]), None);
+    let large = Detail::new("d").form(6, vec![0; 5000]);
+    assert_eq!(error(vec![large]), None, "a client would refuse the head");
 }
 
 #[test]

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use coreloop_bufpool::{Pool, PoolConfig, WriteQueue};
 
 use super::*;
-use crate::message::{Metadata, MetadataBuf, OutgoingReply, Refusal, SendBody, Span, method_hash};
-use crate::status::Code;
+use crate::message::{Metadata, OutgoingReply, Refusal, ReplyExtras, SendBody, Span, method_hash};
+use crate::status::{Code, Detail};
 use crate::wire::http2::frame::FRAME_HEAD_BYTES;
 use crate::wire::http2::hpack::{FieldList, HpackDecoder, HpackEncoder, Indexing};
 use crate::wire::http2::{FrameHead, Http2Code, Http2Frame, PREFACE, SettingEntries};
@@ -221,13 +221,13 @@ impl Rig {
     }
 
     fn reply(&mut self, id: u64, codec: u8, code: Code, body: &[u8]) {
-        self.reply_with(id, codec, code, &[], body);
+        self.reply_with(id, codec, code, None, body);
     }
 
-    fn reply_with(&mut self, id: u64, codec: u8, code: Code, trailers: &[u8], body: &[u8]) {
+    fn reply_with(&mut self, id: u64, codec: u8, code: Code, extras: Option<&ReplyExtras>, body: &[u8]) {
         let body = SendBody::Bytes(body);
         let reply =
-            OutgoingReply { id, codec, compressed: false, code, queue_us: 0, handler_us: 0, trailers, body };
+            OutgoingReply { id, codec, compressed: false, code, queue_us: 0, handler_us: 0, extras, body };
         self.with_out(|wire, out| wire.send(Outgoing::Reply(reply), out));
     }
 

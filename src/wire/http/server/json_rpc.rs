@@ -9,7 +9,7 @@ use coreloop_bufpool::Chunk;
 
 use super::super::reply::{PendingResponse, Response};
 use super::{HttpServerInner, RequestCall, RequestState};
-use crate::message::{Message, SendBody, Span};
+use crate::message::{Message, ReplyExtras, SendBody, Span};
 use crate::status::Code;
 use crate::wire::jsonrpc::{CarriedCalls, CarriedMessages};
 use crate::wire::{Out, Received};
@@ -124,9 +124,16 @@ impl HttpServerInner {
 
     /// Handles the result of a call by JSON-RPC. The last answer of a body sends all of them.
     #[inline(never)]
-    pub(super) fn reply_json_rpc(&mut self, id: u64, code: Code, body: SendBody<'_>, out: &mut Out<'_>) {
+    pub(super) fn reply_json_rpc(
+        &mut self,
+        id: u64,
+        code: Code,
+        extras: Option<&ReplyExtras>,
+        body: SendBody<'_>,
+        out: &mut Out<'_>,
+    ) {
         if let Some(bodies) = &mut self.json_rpc
-            && let Some((place, text)) = bodies.calls.answer(id & !ID_BIT, code, body, &self.side)
+            && let Some((place, text)) = bodies.calls.answer(id & !ID_BIT, (code, extras, body), &self.side)
         {
             self.keep(place, Response::JsonRpc { body: Chunk::from(text) });
             self.write_ready(out);

@@ -9,7 +9,7 @@ use std::borrow::Cow;
 use coreloop_bufpool::Chunk;
 
 use super::{HttpServerInner, RequestState};
-use crate::message::SendBody;
+use crate::message::{ReplyExtras, SendBody};
 use crate::wire::http::reply::{Response, write_stream_head};
 use crate::wire::order::OrderTicket;
 use crate::wire::{Out, StreamSupport};
@@ -57,6 +57,19 @@ impl HttpServerInner {
         if self.progress_of(id) == Some(StreamProgress::Waiting) && self.held_stream.fields.is_empty() {
             self.held_bytes += metadata.len();
             self.held_stream.fields.extend_from_slice(metadata);
+        }
+    }
+
+    /// Takes the headers of a stream that ends without a message; its trailers have no place.
+    #[cold]
+    pub(super) fn note_stream_extras(&mut self, id: u64, extras: Option<&ReplyExtras>) {
+        let Some(extras) = extras else { return };
+        if !extras.headers.is_empty() {
+            self.stream_headers(id, extras.headers.as_bytes());
+        }
+        let dropped = extras.trailers.view().iter().count();
+        if dropped > 0 {
+            self.side.note_dropped(dropped);
         }
     }
 

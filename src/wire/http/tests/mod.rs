@@ -197,7 +197,7 @@ fn reply<'a>(id: u64, code: Code, body: &'a [u8]) -> Outgoing<'a> {
         code,
         queue_us: 12,
         handler_us: 34_567,
-        trailers: &[],
+        extras: None,
         body,
     })
 }
@@ -223,7 +223,7 @@ impl Rig<Http> {
                         code,
                         queue_us,
                         handler_us,
-                        trailers: &[],
+                        extras: None,
                         body,
                     }));
                 }

@@ -75,7 +75,7 @@ fn large_bodies_are_linked_and_small_ones_copied() {
             code: Code::Ok,
             queue_us: 0,
             handler_us: 0,
-            trailers: &[],
+            extras: None,
             body,
         }
     };

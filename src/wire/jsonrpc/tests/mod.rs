@@ -177,7 +177,7 @@ fn reply(id: u64, code: Code, body: SendBody<'_>) -> Outgoing<'_> {
         code,
         queue_us: 1,
         handler_us: 2,
-        trailers: &[],
+        extras: None,
         body,
     })
 }
@@ -225,6 +225,6 @@ fn error(id: &str, number: i32, message: &str) -> String {
         -32004 => "deadline_exceeded",
         _ => "",
     };
-    let data = if standard { String::new() } else { format!(r#","data":"{data}""#) };
+    let data = if standard { String::new() } else { format!(r#","data":{{"code":"{data}"}}"#) };
     format!(r#"{{"jsonrpc":"2.0","id":{id},"error":{{"code":{number},"message":"{message}"{data}}}}}"#)
 }

@@ -287,7 +287,7 @@ fn every_code_has_its_form() {
             server.output(),
             format!(
                 "{{\"jsonrpc\":\"2.0\",\"id\":1,\"error\":{{\"code\":{number},\"message\":\"no \\\"such\\\" thing\",\
-                 \"data\":\"{name}\"}}}}\n{{\"id\":2,\"result\":null,\"error\":\"no \\\"such\\\" thing\"}}\n"
+                 \"data\":{{\"code\":\"{name}\"}}}}}}\n{{\"id\":2,\"result\":null,\"error\":\"no \\\"such\\\" thing\"}}\n"
             )
         );
     }

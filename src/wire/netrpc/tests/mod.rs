@@ -153,7 +153,7 @@ where
             code,
             queue_us: 1,
             handler_us: 2,
-            trailers: &[],
+            extras: None,
             body,
         }));
     }

@@ -1,0 +1,45 @@
+//! The headers and trailers of a response, on both sides of a call.
+
+use super::{InFlight, Promise};
+use crate::client::CallError;
+use crate::client::reply::Response;
+use crate::message::{Metadata, MetadataBuf, ReplyExtras};
+
+impl Promise {
+    /// Keeps the headers that precede the reply or the first message.
+    #[cold]
+    pub(in crate::client) fn keep_headers(&self, headers: MetadataBuf) {
+        match self.streams().and_then(|streams| streams.incoming.as_ref()) {
+            Some(incoming) => incoming.set_headers(headers),
+            None => self.call_slot().inside().headers = Some(Box::new(headers)),
+        }
+    }
+}
+
+impl<T> InFlight<T> {
+    /// Waits for the result, and returns it with the headers and trailers of the response.
+    ///
+    /// # Errors
+    ///
+    /// As [`InFlight::wait`]. The metadata of a failed call are in [`InFlight::headers`] and [`InFlight::trailers`], after
+    /// [`InFlight::wait_timeout`], [`InFlight::try_take`] or as a future.
+    pub fn response(mut self) -> Result<Response<T>, CallError> {
+        loop {
+            if let Some(result) = self.wait_until(None) {
+                let value = result?;
+                let ReplyExtras { headers, trailers, .. } = *self.response.take().unwrap_or_default();
+                return Ok(Response { value, headers, trailers });
+            }
+        }
+    }
+
+    /// Returns the headers of the response. Empty before the result was taken.
+    pub fn headers(&self) -> Metadata<'_> {
+        self.response.as_ref().map(|response| response.headers.view()).unwrap_or_default()
+    }
+
+    /// Returns the trailers of the response. Empty before the result was taken.
+    pub fn trailers(&self) -> Metadata<'_> {
+        self.response.as_ref().map(|response| response.trailers.view()).unwrap_or_default()
+    }
+}
