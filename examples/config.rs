@@ -92,7 +92,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     // As `ServerBuilder::run`, which prints nothing: the server drains on SIGTERM and SIGINT.
     let stopper = server.stopper();
-    let _signals = coreloop::poller::signals::on_stop(move |_signal| stopper.stop())?;
+    let _signals = coreloop::signals::on_stop(move |_signal| stopper.stop())?;
     server.wait()?;
     Ok(())
 }

@@ -348,6 +348,7 @@ pub struct ContextParts<'a> {
 
 impl<'a> Context<'a> {
     /// Creates a context from its parts.
+    #[doc(hidden)]
     #[inline]
     pub fn new(parts: ContextParts<'a>) -> Context<'a> {
         let ContextParts { method, began, deadline, metadata, peer, scope, place, deferral, extensions } =
@@ -475,6 +476,7 @@ impl<'a> Context<'a> {
 
     /// Takes the right to answer later. `None` if it was taken before, or if the call cannot wait (a one-way call
     /// can: its answer is dropped).
+    #[doc(hidden)]
     pub fn take_ticket(&self) -> Option<Ticket> {
         let deferral = self.deferral?;
         if self.is_deferred.replace(true) {

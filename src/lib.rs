@@ -1,46 +1,82 @@
 //! coreloop: an embeddable RPC server and client, one event loop per core, plain threads.
 //!
-//! A service is a plain impl over plain serde types. [`Server`] serves it, [`client::Client`] calls it from many
-//! threads at once, and [`client::Direct`] from one:
+//! # Start here
+//!
+//! A trait is the contract of a service: [`#[coreloop::service]`](macro@service) makes a server and a typed client of it.
+//! On an `impl` block it makes a service of that type alone, the short form for one crate.
 //!
 //! ```
-//! use coreloop::client::Direct;
 //! use coreloop::{Context, Server, Status};
-//! use serde::{Deserialize, Serialize};
-//!
-//! #[derive(Serialize, Deserialize)]
-//! #[serde(rename_all = "PascalCase")]
-//! struct Args { a: i64, b: i64 }
-//!
-//! struct Arith;
 //!
 //! #[coreloop::service]
-//! impl Arith {
-//!     /// Product of the two.
-//!     fn multiply(&self, _cx: &Context, args: Args) -> Result<i64, Status> { Ok(args.a * args.b) }
+//! pub trait Shop {
+//!     /// The price of a number of items, in cents.
+//!     fn price(&self, cx: &Context, item: u32, count: u32) -> Result<u64, Status>;
+//! }
+//!
+//! struct Apples;
+//!
+//! impl Shop for Apples {
+//!     fn price(&self, _cx: &Context, item: u32, count: u32) -> Result<u64, Status> {
+//!         if item == 7 { Ok(40 * u64::from(count)) } else { Err(Status::not_found("no such item")) }
+//!     }
 //! }
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let server = Server::builder().service(Arith).listen("127.0.0.1:0").start()?;
-//! let address = server.addresses()[0].to_string();
-//!
-//! let client = ArithClient::new(Direct::connect(&address)?);
-//! assert_eq!(client.multiply(&Args { a: 6, b: 7 })?, 42);
+//! let server = Server::builder().service(ShopServer::new(Apples)).listen("127.0.0.1:0").start()?;
+//! let shop = ShopClient::connect(&server.addresses()[0].to_string())?;
+//! assert_eq!(shop.price(&7, &3)?, 120);
 //! # Ok(())
 //! # }
 //! ```
 //!
-//! The layers, from the top down; each imports only lower ones:
+//! [`ServerBuilder::run`](server::ServerBuilder::run) in place of `start` serves until SIGTERM or Ctrl-C.
+//! [`Client`](client::Client) is shared by threads, and its calls can be awaited in any executor; [`Direct`](client::Direct)
+//! calls from one thread.
 //!
-//! | layer | modules |
+//! # Guides
+//!
+//! They are in the folder `docs` of the source.
+//!
+//! | file | answers |
 //! |---|---|
-//! | roles | [`server`], [`client`] |
-//! | work | [`mod@service`], [`workers`] |
-//! | the loop | [`reactor`] |
-//! | a connection | [`conn`], [`mod@transport`], [`mailbox`]; above them [`stream`] |
-//! | pure logic | [`wire`], [`codec`], [`policy`] |
-//! | words | [`message`], [`method_name`], [`context`], [`status`], [`config`], [`stats`] |
-//! | tools | [`poller`], [`bufpool`] |
+//! | `services.md` | contracts and services: names, arguments, where methods run, late replies, streams, async methods |
+//! | `client.md` | calls: handles, callbacks, batches, timeouts, options, several servers, errors |
+//! | `interceptors.md` | authentication, access logs, limits, and code of your own around calls |
+//! | `embedding.md` | a server inside a program, broadcasts, protocols of your own, the bare event loop |
+//! | `configuration.md` | every setting and limit |
+//! | `overload.md` | deadlines, fair order, refusals |
+//! | `http.md`, `grpc.md`, `go-interop.md`, `wire.md` | the protocols |
+//! | `features.md` | features, dependencies, what the tests cover |
+//! | `architecture.md` | how it works: layers, invariants, the way of a request |
+//!
+//! # Features
+//!
+//! | feature | adds |
+//! |---|---|
+//! | `server`, `client` | the two roles (default) |
+//! | `macros` | the attribute (default) |
+//! | `json`, `gob`, `fixed` | codecs (default) |
+//! | `http`, `jsonrpc`, `netrpc` | protocols: HTTP/1.1 with JSON, JSON-RPC, Go's net/rpc (default) |
+//! | `signals` | `ServerBuilder::run` drains on SIGTERM and SIGINT (default) |
+//! | `compact`, `messagepack`, `protobuf` | further codecs |
+//! | `grpc` | gRPC over HTTP/2 |
+//! | `lz4` | compressed bodies |
+//! | `full` | all of the above |
+//! | `config-file` | configuration from a TOML file, the environment and flags |
+//!
+//! # Options of a method
+//!
+//! `#[rpc(…)]` on a function of the trait or block; [the attribute](macro@service) documents all of them.
+//!
+//! | option | meaning |
+//! |---|---|
+//! | `inline` | runs on the event loop's thread: it must never block |
+//! | none | runs on the worker pool |
+//! | `blocking` | runs on a second pool that grows: it may block |
+//! | `idempotent` | changes nothing: it may be called with GET, and repeated |
+//! | `name = "…"` | the method's name, instead of its function's in PascalCase |
+//! | `skip` | not a method |
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![forbid(unsafe_code)]
 #![cfg_attr(not(feature = "bench-internals"), deny(missing_debug_implementations))]
@@ -72,7 +108,11 @@ mod debug;
 #[cfg(feature = "demo")]
 pub mod demo;
 mod error_text;
+#[cfg(feature = "bench-internals")]
+#[doc(hidden)]
 pub mod extensions;
+#[cfg(not(feature = "bench-internals"))]
+mod extensions;
 #[cfg(feature = "json")]
 mod json_text;
 #[cfg(feature = "bench-internals")]
@@ -142,8 +182,9 @@ pub use codec::Bytes;
 pub use context::{Context, OwnedContext, Peer};
 #[cfg(feature = "macros")]
 pub use coreloop_macros::service;
-pub use message::{Metadata, MetadataBuf, Priority, SetMetadataError};
-pub use method_name::MethodName;
+pub use extensions::Extensions;
+pub use message::{Metadata, MetadataBuf, MetadataError, MetadataTooLong, Priority, SetMetadataError};
+pub use method_name::{MethodName, MethodNameError};
 #[cfg(feature = "server")]
 pub use server::{Error, Server};
 pub use service::Reply;

@@ -5,7 +5,7 @@ pub use super::error::{ConfigError, Origin};
 pub use super::keys::{ConfigKey, keys};
 #[cfg(feature = "config-file")]
 pub use super::layers::{Layers, Origins, Resolved};
-pub use super::socket_mode::SocketMode;
+pub use super::socket_mode::{SocketMode, SocketModeError};
 pub use super::valid::ValidConfig;
 pub use super::value::split_listen;
 pub(crate) use super::value::split_method_limit;

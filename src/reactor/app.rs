@@ -337,6 +337,7 @@ impl<A: App> Conns<'_, A> {
     ///
     /// There are already `connections_max` connections, or the poller does not accept the socket. The socket is
     /// closed then.
+    #[doc(hidden)]
     pub fn adopt(
         &mut self,
         mut stream: Transport,

@@ -79,6 +79,7 @@ impl<M> Remote<M> {
 
     /// Gives the reactor a connection; the app receives `listener` as the listener index. A client's connection
     /// is served in the same way as an accepted one. Returns false if the reactor has ended.
+    #[doc(hidden)]
     pub fn adopt(&self, stream: Transport, peer: Peer, listener: usize) -> bool {
         self.sender.send(ReactorCommand::Adopt(stream, peer, listener)).is_ok()
     }

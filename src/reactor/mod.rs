@@ -198,6 +198,7 @@ impl<A: App> Reactor<A> {
     }
 
     /// Returns the reactor's counters.
+    #[doc(hidden)]
     pub fn stats(&self) -> Arc<ReactorStats> {
         self.main.core.stats.clone()
     }

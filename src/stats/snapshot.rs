@@ -132,7 +132,7 @@ fn by_name<'a>(
 
 impl ReactorSnapshot {
     /// Returns the current numbers of one reactor.
-    pub fn of(stats: &ReactorStats) -> ReactorSnapshot {
+    pub(crate) fn of(stats: &ReactorStats) -> ReactorSnapshot {
         let mut lag_us = HistogramSnapshot::default();
         stats.lag_us.add_to(&mut lag_us);
         let sampled = stats.sampled_turns.value().max(1) as f64;
@@ -166,7 +166,7 @@ impl ReactorSnapshot {
 
 impl MethodSnapshot {
     /// Returns the numbers of one method, summed over the threads that counted them.
-    pub fn of<'a>(name: &str, parts: impl Iterator<Item = &'a MethodStats>) -> MethodSnapshot {
+    pub(crate) fn of<'a>(name: &str, parts: impl Iterator<Item = &'a MethodStats>) -> MethodSnapshot {
         let mut snapshot = MethodSnapshot { name: name.to_owned(), ..MethodSnapshot::default() };
         let mut answers = [0; Code::ALL.len()];
         let mut shed = [0; SHED_REASONS.len()];
@@ -201,7 +201,7 @@ impl MethodSnapshot {
 
 impl Snapshot {
     /// Adds the counters of one reactor for calls of all methods.
-    pub fn add_calls(&mut self, calls: &CallStats) {
+    pub(crate) fn add_calls(&mut self, calls: &CallStats) {
         self.dropped += calls.dropped.value();
         self.late += calls.late.value();
         self.deadlines[0] += calls.late_at_decode.value();

@@ -57,10 +57,13 @@ pub struct ServerContext {
     /// The limits.
     pub limits: Limits,
     /// Origins of other sites whose pages may call (CORS); `*` allows all, empty allows none.
+    #[doc(hidden)]
     pub cors_origins: Vec<String>,
     /// Protocols beside those of this crate.
+    #[doc(hidden)]
     pub added: AddedProtocols,
     /// The methods and pages.
+    #[doc(hidden)]
     pub site: Box<dyn MethodDirectory>,
     /// Response headers, trailers and details that a protocol had no place for. Rare, and so counted by all reactors
     /// together.

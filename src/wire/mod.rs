@@ -148,8 +148,10 @@ impl std::error::Error for Broken {}
 /// Where a protocol writes: a connection's write queue, and the pool that supplies its buffers.
 pub struct Out<'a> {
     /// The connection's write queue.
+    #[doc(hidden)]
     pub queue: &'a mut WriteQueue,
     /// The reactor's buffer pool.
+    #[doc(hidden)]
     pub pool: &'a mut Pool,
 }
 
