@@ -8,6 +8,8 @@
 //! that the type meets, and the type of the result is the form. The markers of a method therefore come as values, and
 //! the functions here take them in place of type arguments.
 
+mod checks;
+
 use std::future::Future;
 use std::marker::PhantomData;
 
@@ -27,6 +29,10 @@ pub use std::vec::Vec;
 
 pub use coreloop_bufpool::Chunk;
 
+pub use checks::{
+    ProbeAllTransmitted, ProbeError, ProbeLacks, ProbeTransmitted, check_error, check_transmitted, types,
+};
+
 #[cfg(feature = "client")]
 pub use crate::client::{
     CallError, CallOptions, Caller, Chat, Client, InFlight, MethodId, Starter, StreamCaller, ToAddress,
@@ -37,7 +43,7 @@ pub use crate::codec::Fixed;
 pub use crate::codec::{
     AddedCodecs, Argument, ArgumentEncode, ArgumentNames, Body, Codec, CodecError, DescribeError, Described,
     DescribedBy, Description, EncodeOnly, Plain, Raw, RawBytes, ReplyDecode, ReplyEncode, Several,
-    SeveralGiven, StreamItem,
+    StreamItem,
 };
 pub use crate::config::MissingFields;
 pub use crate::context::{Context, Outcome, OwnedContext};
@@ -145,24 +151,9 @@ pub fn described<D: DescribedBy, M>(_marker: M) -> Described<M, D> {
     Described::default()
 }
 
-/// Returns the marker of several arguments at the server, with their forms in protobuf and the user's codecs `U`.
+/// Returns the marker of several arguments that are only received, with their forms in protobuf and the user's codecs `U`.
 pub fn several<T, N, U, F>(_forms: F) -> Several<T, N, F, U> {
     Several::default()
-}
-
-/// Returns the marker of several arguments at the caller.
-pub fn several_given<'a, T, N, U, F>(_forms: F) -> SeveralGiven<'a, T, N, F, U> {
-    SeveralGiven::default()
-}
-
-/// Converts the error of a method.
-///
-/// # Errors
-///
-/// That of the method.
-#[inline(always)]
-pub fn result<R, E: Into<Status>>(result: Result<R, E>) -> Result<R, Status> {
-    result.map_err(E::into)
 }
 
 /// Creates a method, as [`Method::new`] does.

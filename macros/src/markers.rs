@@ -1,12 +1,13 @@
 //! The markers of a method's types: expressions whose types tell the library how values are encoded.
 
 use proc_macro2::{Ident, Span, TokenStream};
-use quote::quote;
+use quote::{ToTokens, quote, quote_spanned};
 use syn::spanned::Spanned;
 use syn::{Generics, Type};
 
 use crate::model::{Method, Model};
 use crate::signature::{Answer, Argument, Marker};
+use crate::tokens::located;
 
 /// The markers of a method's types, as expressions.
 pub struct Markers {
@@ -36,6 +37,7 @@ impl Method {
     pub fn markers(&self, model: &Model, generics: &Generics, end: End) -> Markers {
         let support = model.support();
         let mut items = self.field_names(model);
+        items.extend(self.checks(model));
         let mut described = |marker: TokenStream, by_hand: &Option<TokenStream>, name: &str| {
             let Some(path) = by_hand else { return marker };
             let name = Ident::new(name, Span::call_site());
@@ -60,6 +62,34 @@ impl Method {
         Markers { items, argument, reply }
     }
 
+    /// Returns statements at which the compiler reports types that serde cannot encode: one error for each type, since
+    /// it reports the same error at the same place once. Without a client the arguments need only be decoded.
+    fn checks(&self, model: &Model) -> TokenStream {
+        if !model.options.has_client {
+            return TokenStream::new();
+        }
+        let support = model.support();
+        let arguments = match &self.form.argument {
+            Argument::Fixed(_) => Vec::new(),
+            argument => argument.types(),
+        };
+        let reply = matches!(self.form.reply_marker(), Marker::Plain).then_some(&self.form.reply);
+        let checks = arguments.into_iter().chain(reply).map(|ty| {
+            let check = quote!(#support::check_transmitted::<#ty>(););
+            located(check, ty.span())
+        });
+        checks.collect()
+    }
+
+    /// Returns an expression for the result of the method, `call`, with a `Status` as its error.
+    pub fn converted(&self, model: &Model, call: &TokenStream) -> TokenStream {
+        let support = model.support();
+        let Some(error) = &self.form.error else { return call.clone() };
+        let check = located(quote!(#support::check_error::<#error>();), error.span());
+        let answer = answer(model, "converts", error);
+        quote_spanned!(self.result_span=> { #check #answer.result(#call) })
+    }
+
     /// Returns the marker that encodes the argument or the messages of its stream, as an expression.
     fn argument_marker(&self, model: &Model, end: End) -> TokenStream {
         let support = model.support();
@@ -70,14 +100,21 @@ impl Method {
             Argument::Raw => quote!(#support::Raw),
             Argument::Bytes => quote!(#support::RawBytes),
             Argument::Several(fields) => {
+                let types = fields.iter().map(|field| &field.ty);
+                let types = quote!((#(#types,)*));
+                let forms = fields.iter().map(|field| protobuf_form(model, &field.ty));
+                let forms = quote!((#(#forms,)*));
+                let codecs = codecs(model);
+                if !model.options.has_client {
+                    return quote!(#support::several::<#types, FieldNames, #codecs, _>(#forms));
+                }
                 let function = match end {
                     End::Server => quote!(several),
                     End::Client => quote!(several_given),
                 };
-                let types = fields.iter().map(|field| &field.ty);
-                let forms = fields.iter().map(|field| protobuf_form(model, &field.ty));
-                let codecs = codecs(model);
-                quote!(#support::#function::<(#(#types,)*), FieldNames, #codecs, _>((#(#forms,)*)))
+                let given = (end == End::Client).then(|| quote!(, &arguments));
+                let answer = answer(model, "all_transmitted", &types);
+                quote!(#answer.#function(#support::types::<#types, FieldNames, #codecs>(), #forms #given))
             }
         }
     }
@@ -125,7 +162,27 @@ fn marker(model: &Model, function: &str, ty: &Type) -> TokenStream {
     let support = model.support();
     let function = Ident::new(function, Span::call_site());
     let (codecs, form) = (codecs(model), protobuf_form(model, ty));
+    if function == "plain" && model.options.has_client {
+        let answer = answer(model, "transmitted", ty);
+        return quote!(#answer.one(#support::types::<#ty, (), #codecs>(), #form));
+    }
     quote!(#support::#function::<#ty, _, #codecs>(#form))
+}
+
+/// Returns the answer to a question about a type, as an expression. Whether it fits is required by a statement of its own,
+/// so that the compiler reports one error and not one for each use.
+pub fn answer(model: &Model, question: &str, ty: &impl ToTokens) -> TokenStream {
+    let support = model.support();
+    let question = Ident::new(question, Span::call_site());
+    quote! {
+        {
+            #[allow(unused_imports)]
+            use #support::{
+                ProbeAllTransmitted as _, ProbeError as _, ProbeLacks as _, ProbeTransmitted as _,
+            };
+            (&&#support::Probe::<#ty>::NEW).#question()
+        }
+    }
 }
 
 /// Returns the service's own codecs, as a type.

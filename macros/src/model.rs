@@ -121,6 +121,7 @@ impl Model {
             return Err(Error::new_spanned(kind, message));
         }
         form.reply = self.outside(&form.reply)?;
+        form.error = form.error.map(|error| self.outside(&error)).transpose()?;
         form.argument.map_types(|ty| self.outside(ty))?;
         if let (Argument::None, Some(path)) = (&form.argument, &options.argument) {
             return Err(Error::new_spanned(path, "there is no argument to describe"));

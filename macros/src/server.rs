@@ -130,7 +130,7 @@ fn made(
 ) -> TokenStream {
     let Markers { items, argument, reply } = method.markers(model, generics, End::Server);
     let (name, docs, options) = (&method.name, &method.docs, &method.options);
-    let handler = handler(method, callee, support);
+    let handler = handler(model, method, callee, support);
     // The compiler reports a reply that cannot be written here.
     let (argument_marker, reply_marker) = located_markers(method);
     let constructor = if method.form.is_async { quote!(async_method) } else { quote!(method) };
@@ -174,7 +174,7 @@ fn located_markers(method: &Method) -> (TokenStream, TokenStream) {
 }
 
 /// Returns the handler: a closure over the service.
-fn handler(method: &Method, callee: &Callee, support: &TokenStream) -> TokenStream {
+fn handler(model: &Model, method: &Method, callee: &Callee, support: &TokenStream) -> TokenStream {
     let (path, receiver) = (&callee.path, &callee.receiver);
     let function = &method.ident;
     let function = quote!(#path::#function);
@@ -197,9 +197,8 @@ fn handler(method: &Method, callee: &Callee, support: &TokenStream) -> TokenStre
             Shape::Bidirectional => quote!(async_bidirectional),
         };
         let answer = (method.form.answer == Answer::Sink).then(|| quote!(, answer));
-        let call = quote_spanned! {method.result_span=>
-            #support::result(#function(#receiver, cx #passed #answer).await)
-        };
+        let call = quote_spanned!(method.result_span=> #function(#receiver, cx #passed #answer).await);
+        let call = method.converted(model, &call);
         let create = quote! {
             #support::#future(#argument_marker, #reply_marker, move |cx, #pattern #answer| {
                 let service = #support::Arc::clone(&service);
@@ -220,7 +219,7 @@ fn handler(method: &Method, callee: &Callee, support: &TokenStream) -> TokenStre
         let answer = (method.form.answer != Answer::Returned).then(|| quote!(, answer));
         let mut call = quote_spanned!(method.result_span=> #function(#receiver, cx #passed #answer));
         if !is_deferred {
-            call = quote_spanned!(method.result_span=> #support::result(#call));
+            call = method.converted(model, &call);
         }
         // The compiler reports messages that cannot be encoded or decoded here.
         let messages = match method.form.argument {
@@ -243,7 +242,8 @@ fn handler(method: &Method, callee: &Callee, support: &TokenStream) -> TokenStre
             }
         }
     } else {
-        let result = quote_spanned!(method.result_span=> #support::result(#function(#receiver, cx #passed)));
+        let result = quote_spanned!(method.result_span=> #function(#receiver, cx #passed));
+        let result = method.converted(model, &result);
         quote!(#support::finish(#reply_marker, cx, codec, #result, out))
     };
     // The compiler reports an argument that cannot be read here.

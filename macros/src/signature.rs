@@ -67,6 +67,8 @@ pub struct Form {
     pub argument: Argument,
     /// The type of the reply, or of the messages of the sink.
     pub reply: Type,
+    /// The type of the error; `None` if it is written as `Status`, or if there is no result.
+    pub error: Option<Type>,
     /// How the reply is given.
     pub answer: Answer,
     /// The function is `async`.
@@ -114,7 +116,11 @@ impl Form {
         if is_async {
             check_async(&parameters, &argument, answer)?;
         }
-        Ok(Form { argument, reply, answer, is_async })
+        let error = match &sig.output {
+            ReturnType::Type(_, ty) => error_of(ty).filter(|error| !is_named(error, "Status")).cloned(),
+            ReturnType::Default => None,
+        };
+        Ok(Form { argument, reply, error, answer, is_async })
     }
 
     /// Returns the shape of its calls.
@@ -421,6 +427,14 @@ fn check_sink(sig: &Signature, returned: Option<&Type>, types: &[&Type], index: 
             ReturnType::Default => Err(Error::new_spanned(&sig.ident, message)),
             ReturnType::Type(_, ty) => Err(Error::new_spanned(ty, message)),
         },
+    }
+}
+
+/// Returns the `E` of a `Result<R, E>`.
+fn error_of(ty: &Type) -> Option<&Type> {
+    match type_arguments(last_segment(ty)?)[..] {
+        [_, error] => Some(error),
+        _ => None,
     }
 }
 

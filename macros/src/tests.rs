@@ -18,12 +18,16 @@ fn expanded(options: &str, functions: &str) -> String {
 fn expanded_item(options: &str, item: &str) -> String {
     let item = tokens(item);
     let mut text = expand(tokens(options), item).to_string().replace(char::is_whitespace, "");
-    let (begin, end) = ("{#[allow(unused_imports)]use", ".protobuf_form()}");
+    let begin = "{#[allow(unused_imports)]use";
     while let Some(start) = text.find(begin) {
-        let len = text[start..].find(end).expect("a question has an end") + end.len();
-        text.replace_range(start..start + len, "?");
+        let ends = [".protobuf_form()}", ".transmitted()}", ".all_transmitted()}", ".converts()}"];
+        let end = ends.iter().filter_map(|end| Some(text[start..].find(end)? + end.len())).min();
+        text.replace_range(start..start + end.expect("a question has an end"), "?");
     }
-    text.replace("(?)", "")
+    // The marker of a type that is checked first, as that of one that is not.
+    let text =
+        text.replace("?.one(::coreloop::macro_support::types::<", "::coreloop::macro_support::plain::<");
+    text.replace(">(),?)", ">").replace(",(),(", ",_,(").replace("(?)", "")
 }
 
 const MULTIPLY: &str =
@@ -112,35 +116,35 @@ fn streams_and_sinks_decide_the_shape() {
             ", n: i64, users: Sink<User>) -> Result<(), Status>",
             "ServerStream",
             "server_stream(argument_marker, reply_marker, move |cx, argument, answer| \
-             RESULT(Self::f(&service, cx, argument, answer)))",
+             Self::f(&service, cx, argument, answer))",
             "plain::<i64, _, ()>, S::plain::<User, _, ()>",
         ),
         (
             ", sink: coreloop::Sink<User>) -> Result<(), Status>",
             "ServerStream",
             "server_stream(argument_marker, reply_marker, move |cx, (), answer| \
-             RESULT(Self::f(&service, cx, answer)))",
+             Self::f(&service, cx, answer))",
             "plain::<(), _, ()>, S::plain::<User, _, ()>",
         ),
         (
             ", n: &Pair, users: Sink<Pair>) -> Result<(), Status>",
             "ServerStream",
             "server_stream(argument_marker, reply_marker, move |cx, argument, answer| \
-             RESULT(Self::f(&service, cx, &argument, answer)))",
+             Self::f(&service, cx, &argument, answer))",
             "fixed::<Pair, _, ()>, S::fixed::<Pair, _, ()>",
         ),
         (
             ", n: Bytes, parts: Sink<Bytes>) -> Result<(), Status>",
             "ServerStream",
             "server_stream(argument_marker, reply_marker, move |cx, argument, answer| \
-             RESULT(Self::f(&service, cx, argument, answer)))",
+             Self::f(&service, cx, argument, answer))",
             "RawBytes, S::plain::<Bytes, _, ()>",
         ),
         (
             ", users: Stream<User>) -> Result<i64, Status>",
             "ClientStream",
             "client_stream(argument_marker, reply_marker, move |cx, argument| \
-             RESULT(Self::f(&service, cx, argument)))",
+             Self::f(&service, cx, argument))",
             "plain::<User, _, ()>, S::plain::<i64, _, ()>",
         ),
         (
@@ -154,7 +158,7 @@ fn streams_and_sinks_decide_the_shape() {
             ", texts: Stream<String>, sink: Sink<Vec<u8>>) -> Result<(), Status>",
             "Bidirectional",
             "bidirectional(argument_marker, reply_marker, move |cx, argument, answer| \
-             RESULT(Self::f(&service, cx, argument, answer)))",
+             Self::f(&service, cx, argument, answer))",
             "plain::<String, _, ()>, S::plain::<Vec<u8>, _, ()>",
         ),
     ] {
@@ -162,7 +166,6 @@ fn streams_and_sinks_decide_the_shape() {
             expanded("client = false", &format!("#[rpc(blocking)] fn f(&self, _: &Context{rest} {{}}"));
         let support = "::coreloop::macro_support::";
         let markers = format!("(argument_marker, reply_marker) = (S::{markers})").replace("S::", support);
-        let handler = handler.replace("RESULT", &format!("{support}result"));
         let handler = format!("let handler = {support}{handler}");
         let shape = format!(", {support}CallShape::{shape}).kind({support}Kind::Blocking)");
         assert_has(&text, &[&markers, &handler, &shape]);
@@ -275,7 +278,8 @@ fn a_contract_has_a_server_of_any_implementation_and_a_client() {
             "pub(crate) struct OrdersServer<T> { implementation: T, }",
             "impl<T: Orders + ::core::marker::Send + ::core::marker::Sync + 'static> OrdersServer<T>",
             "::coreloop::macro_support::Service for OrdersServer<T> {",
-            "<T as Orders>::price(&service.implementation, cx, argument)",
+            "{ ::coreloop::macro_support::check_error::<ShopError>(); \
+             ?.result(<T as Orders>::price(&service.implementation, cx, argument)) }",
             "\"shop.v1.Orders.Price\"",
             "Kind::Inline",
             "pub(crate) struct OrdersClient<C = ::coreloop::macro_support::Client>",
@@ -306,8 +310,8 @@ fn several_arguments_are_fields_of_a_struct() {
         &text,
         &[
             "const FIELDS: &'static[&'static str] = &[\"unitPrice\", \"n\"];",
-            "several::<(u64, u8,), FieldNames, (), _>((?, ?,))",
-            "several_given::<(u64, u8,), FieldNames, (), _>((?, ?,))",
+            "several(::coreloop::macro_support::types::<(u64, u8,), FieldNames, ()>(), (?, ?,))",
+            "several_given(::coreloop::macro_support::types::<(u64, u8,), FieldNames, ()>(), (?, ?,), &arguments)",
             "Ok((argument_0, argument_1,)) =>",
             "Self::f(&service, cx, argument_0, argument_1)",
             "pub fn f(&self, unit_price: &u64, _count: &u8)",
@@ -334,8 +338,7 @@ fn an_async_method_of_a_contract_returns_a_future_that_can_be_sent() {
             "Result<u64, Status>> + ::core::marker::Send { async move { Ok(1) } }",
             "::coreloop::macro_support::async_method(argument_marker, reply_marker, \"Market.Quote\", handler)",
             "async_unary(argument_marker, reply_marker, move |cx, argument| {",
-            "async move { ::coreloop::macro_support::result(<T as Market>::quote(&service.implementation, cx, \
-             argument).await) }",
+            "async move { <T as Market>::quote(&service.implementation, cx, argument).await }",
         ],
     );
     assert!(!text.contains("asyncfn") && !text.contains(".kind("), "{text}");
