@@ -63,17 +63,20 @@ impl Method {
     }
 
     /// Returns statements at which the compiler reports types that serde cannot encode: one error for each type, since
-    /// it reports the same error at the same place once. Without a client the arguments need only be decoded.
+    /// it reports the same error at the same place once. Without a client only the messages of streams are encoded
+    /// and decoded at one end.
     fn checks(&self, model: &Model) -> TokenStream {
-        if !model.options.has_client {
-            return TokenStream::new();
-        }
         let support = model.support();
+        let has_client = model.options.has_client;
         let arguments = match &self.form.argument {
             Argument::Fixed(_) => Vec::new(),
-            argument => argument.types(),
+            Argument::Stream(message) => vec![message],
+            argument if has_client => argument.types(),
+            _ => Vec::new(),
         };
-        let reply = matches!(self.form.reply_marker(), Marker::Plain).then_some(&self.form.reply);
+        let is_checked = has_client || self.form.answer == Answer::Sink;
+        let is_plain = matches!(self.form.reply_marker(), Marker::Plain);
+        let reply = (is_checked && is_plain).then_some(&self.form.reply);
         let checks = arguments.into_iter().chain(reply).map(|ty| {
             let check = quote!(#support::check_transmitted::<#ty>(););
             located(check, ty.span())
@@ -95,7 +98,8 @@ impl Method {
         let support = model.support();
         match &self.form.argument {
             Argument::None => marker(model, "plain", &syn::parse_quote!(())),
-            Argument::Plain(ty) | Argument::Stream(ty) => marker(model, "plain", ty),
+            Argument::Plain(ty) => marker(model, "plain", ty),
+            Argument::Stream(ty) => transmitted(model, ty),
             Argument::Fixed(ty) => marker(model, "fixed", ty),
             Argument::Raw => quote!(#support::Raw),
             Argument::Bytes => quote!(#support::RawBytes),
@@ -149,6 +153,7 @@ impl Method {
             {
                 marker(model, "encode_only", reply)
             }
+            Marker::Plain if self.form.answer == Answer::Sink => transmitted(model, reply),
             Marker::Plain => marker(model, "plain", reply),
             Marker::Fixed => marker(model, "fixed", reply),
             Marker::Raw => quote!(#support::Raw),
@@ -163,10 +168,17 @@ fn marker(model: &Model, function: &str, ty: &Type) -> TokenStream {
     let function = Ident::new(function, Span::call_site());
     let (codecs, form) = (codecs(model), protobuf_form(model, ty));
     if function == "plain" && model.options.has_client {
-        let answer = answer(model, "transmitted", ty);
-        return quote!(#answer.one(#support::types::<#ty, (), #codecs>(), #form));
+        return transmitted(model, ty);
     }
     quote!(#support::#function::<#ty, _, #codecs>(#form))
+}
+
+/// Returns the marker of a serde type that is sent and received, as an expression.
+fn transmitted(model: &Model, ty: &Type) -> TokenStream {
+    let support = model.support();
+    let (codecs, form) = (codecs(model), protobuf_form(model, ty));
+    let answer = answer(model, "transmitted", ty);
+    quote!(#answer.one(#support::types::<#ty, (), #codecs>(), #form))
 }
 
 /// Returns the answer to a question about a type, as an expression. Whether it fits is required by a statement of its own,

@@ -3,6 +3,7 @@
 //! Generated code uses a type in many places, and each would be an error of its own. So it asks whether the type fits,
 //! as it asks for the form in protobuf, and goes on with a stand-in ([`Absent`]) where it does not; one function then
 //! requires that it fits.
+#![allow(missing_debug_implementations, reason = "only generated code names these types")]
 
 use std::marker::PhantomData;
 
