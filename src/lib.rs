@@ -113,6 +113,8 @@ mod error_text;
 pub mod extensions;
 #[cfg(not(feature = "bench-internals"))]
 mod extensions;
+#[cfg(all(feature = "server", feature = "client"))]
+mod in_process;
 #[cfg(feature = "json")]
 mod json_text;
 #[cfg(feature = "bench-internals")]

@@ -110,7 +110,15 @@ impl ClientBuilder {
             ))
         };
         let endpoints: Vec<Arc<Endpoint>> = addresses.into_iter().enumerate().map(endpoint).collect();
-        Ok(Client::of(ClientShared { endpoints, route: self.route, driver, config, scheme }))
+        Ok(Client::of(ClientShared {
+            endpoints,
+            route: self.route,
+            driver,
+            config,
+            scheme,
+            #[cfg(feature = "json")]
+            description: Default::default(),
+        }))
     }
 
     /// Builds the client and waits until it is connected, for up to `connect_timeout_ms`. Do not call this with a

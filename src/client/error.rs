@@ -5,6 +5,8 @@ use std::io;
 use std::time::Duration;
 
 use super::address::BuildError;
+#[cfg(feature = "json")]
+use super::dynamic::DescriptionError;
 use super::reply::with_method_name;
 use crate::codec::CodecError;
 use crate::message::MetadataTooLong;
@@ -24,6 +26,10 @@ pub enum CallError {
     Reply(CodecError),
     /// The client could not be built: an address is not valid, a limit is out of range. No call was made.
     Build(BuildError),
+    /// The call does not fit what the server says of its methods ([`Client::call_json`](super::Client::call_json)); nothing was
+    /// sent.
+    #[cfg(feature = "json")]
+    NotDescribed(Box<DescriptionError>),
     /// The client could not connect to the address; nothing was sent.
     Connect(io::Error),
     /// The connection failed.
@@ -140,6 +146,8 @@ impl CallError {
             }
             CallError::TooLarge { .. } | CallError::Full { .. } => Code::ResourceExhausted,
             CallError::ReplyRefused(status) => status.code,
+            #[cfg(feature = "json")]
+            CallError::NotDescribed(error) => error.code(),
             CallError::Cancelled { .. } => Code::Cancelled,
             CallError::OnReactor | CallError::NotSent | CallError::WrongProtocol(_) | CallError::Build(_) => {
                 Code::FailedPrecondition
@@ -178,6 +186,8 @@ impl CallError {
             | CallError::ReplyRefused(_)
             | CallError::OnReactor
             | CallError::Broken(_) => true,
+            #[cfg(feature = "json")]
+            CallError::NotDescribed(_) => false,
             CallError::Argument(_)
             | CallError::Build(_)
             | CallError::Connect(_)
@@ -215,6 +225,8 @@ impl fmt::Display for CallError {
             CallError::Argument(error) => write!(f, "the argument cannot be encoded: {error}"),
             CallError::Reply(error) => write!(f, "the reply cannot be decoded: {error}"),
             CallError::Build(error) => write!(f, "failed_precondition: the client cannot be built: {error}"),
+            #[cfg(feature = "json")]
+            CallError::NotDescribed(error) => write!(f, "{}: {error}", error.code()),
             CallError::Connect(error) => write!(f, "unavailable: cannot connect: {error}"),
             CallError::Lost { error, may_have_run: true } => {
                 write!(f, "unavailable: the connection was lost after the call was sent: {error}")
@@ -260,6 +272,8 @@ impl std::error::Error for CallError {
             CallError::Status(status) | CallError::ReplyRefused(status) => status.source(),
             CallError::Argument(error) | CallError::Reply(error) => error.source(),
             CallError::Build(error) => error.source(),
+            #[cfg(feature = "json")]
+            CallError::NotDescribed(error) => error.source(),
             CallError::Connect(error) | CallError::Lost { error, .. } => error.source(),
             CallError::Broken(why) => why.source(),
             CallError::WrongProtocol(_)
@@ -308,6 +322,7 @@ mod tests {
             ("Argument", CallError::Argument(codec())),
             ("Reply", CallError::Reply(codec())),
             ("Build", CallError::Build(BuildError::OnlyNative { scheme: Scheme::Native })),
+            ("NotDescribed", DescriptionError::Method { method: "A.B".to_owned(), nearest: None }.into()),
             ("Connect", CallError::Connect(io())),
             ("Lost", CallError::Lost { error: io(), may_have_run: true }),
             ("Broken", CallError::Broken(Broken::Version(9))),
@@ -331,6 +346,7 @@ mod tests {
             let code = match error {
                 CallError::Status(_) => "the server's".to_owned(),
                 CallError::ReplyRefused(_) => "the refusal's".to_owned(),
+                CallError::NotDescribed(_) => "by its kind".to_owned(),
                 _ => format!("`{}`", error.code()),
             };
             let may_have_run = match error {

@@ -14,6 +14,8 @@ mod call_slot;
 mod config;
 mod direct;
 mod driver;
+#[cfg(feature = "json")]
+mod dynamic;
 mod endpoint;
 mod error;
 mod interceptor;
@@ -37,6 +39,8 @@ pub use call_slot::InFlight;
 pub use config::{ClientConfig, ClientConfigError, WhenFull};
 pub use direct::{Direct, Times};
 pub use driver::{ClientStats, Driver, DriverConfig};
+#[cfg(feature = "json")]
+pub use dynamic::DescriptionError;
 pub use error::{CallError, WrongProtocol};
 pub use interceptor::{ClientInterceptor, EndedClientCall, NewCall};
 pub use options::CallOptions;

@@ -30,6 +30,8 @@ pub(super) struct ClientShared {
     pub(super) driver: Driver,
     pub(super) config: Arc<ClientConfig>,
     pub(super) scheme: Scheme,
+    #[cfg(feature = "json")]
+    pub(super) description: super::dynamic::Description,
 }
 
 /// The settings of every call that is made with one [`Client`].
@@ -215,6 +217,11 @@ impl Client {
 
     pub(super) fn metadata(&self) -> Option<&MetadataBuf> {
         self.settings.metadata.as_deref()
+    }
+
+    #[cfg(feature = "json")]
+    pub(super) fn description(&self) -> &super::dynamic::Description {
+        &self.shared.description
     }
 
     pub(super) fn scheme(&self) -> Scheme {

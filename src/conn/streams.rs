@@ -254,12 +254,22 @@ impl<T> StreamTable<T> {
         }
     }
 
-    /// Takes note of the windows that the peer grants, in bytes, where they are larger than the defaults. No stream is
-    /// open yet.
-    pub fn on_hello(&mut self, windows: StreamWindows) {
-        self.send_stream_bytes = windows.stream_bytes.clamp(STREAM_WINDOW_BYTES, WINDOW_BYTES_MAX);
+    /// Takes note of the windows that the peer grants, in bytes, where they are larger than the defaults. It does so once,
+    /// and streams that are open already have the larger window, too: returns what is added for each.
+    pub fn on_hello(&mut self, windows: StreamWindows) -> u32 {
+        let stream_bytes = windows.stream_bytes.clamp(STREAM_WINDOW_BYTES, WINDOW_BYTES_MAX);
+        let added = stream_bytes - STREAM_WINDOW_BYTES;
+        self.send_stream_bytes = stream_bytes;
+        for (slot, entry) in &mut self.entries {
+            let Some(sending) = entry.sending.as_mut().filter(|_| added > 0) else { continue };
+            sending.window += i64::from(added);
+            if !sending.held.is_empty() && !std::mem::replace(&mut sending.is_waiting, true) {
+                self.waiting.push_back(StreamKey { slot: slot as u32, generation: entry.generation });
+            }
+        }
         let connection_bytes = windows.connection_bytes.clamp(CONNECTION_WINDOW_BYTES, WINDOW_BYTES_MAX);
         self.send_window += i64::from(connection_bytes - CONNECTION_WINDOW_BYTES);
+        added
     }
 
     /// Returns the bytes that the peer grants for a new stream.

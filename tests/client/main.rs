@@ -9,6 +9,7 @@ mod bad_days;
 mod bad_input;
 mod bounds;
 mod calls;
+mod dynamic;
 mod futures;
 #[cfg(all(feature = "netrpc", feature = "http"))]
 mod gob_http;

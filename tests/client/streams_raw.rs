@@ -8,7 +8,7 @@ use coreloop::stream::{Sink, SinkError, Stream};
 use coreloop::{Code, Status};
 
 use crate::common::raw_server::{ClientFrame, RawServer, Side, assert_works, connected, end, start};
-use crate::common::{Frame, eventually, kind};
+use crate::common::{Frame, PATIENCE, eventually, kind};
 
 static CHAT: MethodId = MethodId::new("Raw.Chat");
 static COUNT: MethodId = MethodId::new("Raw.Count");
@@ -158,6 +158,33 @@ fn a_hello_enlarges_the_windows() {
         }
         open.push((sink, stream));
     }
+}
+
+#[test]
+fn a_hello_that_comes_late_enlarges_the_windows_of_open_streams() {
+    let server = RawServer::start();
+    let client = server.client().with_codec(Codec::Json);
+    let (sink, _stream) = client.bidirectional::<Text, Text>(&CHAT).unwrap().split();
+    let mut side = server.accept();
+    side.next_of(kind::REQUEST);
+    for bytes in [60_000, 10_000] {
+        sink.send(&"x".repeat(bytes)).unwrap();
+        side.next_of(kind::DATA);
+    }
+    assert_eq!(sink.try_send(&"more".to_owned()), Err(SinkError::NotReady));
+    let (ready, is_ready) = std::sync::mpsc::channel();
+    sink.on_ready(move || ready.send(()).unwrap());
+    let mut metadata = MetadataBuf::new();
+    metadata.push("stream-window", b"200000").unwrap();
+    let mut hello = Frame::of_kind(kind::HELLO, 0);
+    hello.metadata = metadata.as_bytes().to_vec();
+    side.peer.send(&hello);
+    is_ready.recv_timeout(PATIENCE).expect("the sink is ready");
+    for bytes in [100_000, 20_000, 20_000] {
+        sink.try_send(&"x".repeat(bytes)).unwrap();
+        side.next_of(kind::DATA);
+    }
+    assert_eq!(sink.try_send(&"more".to_owned()), Err(SinkError::NotReady));
 }
 
 /// Plays `answer` to a call whose result is a stream; returns how the stream ended. The call is cancelled.

@@ -18,7 +18,7 @@ const FLOORS: [&[&str]; 9] = [
     &["reactor"],
     &["service", "workers"],
     &["server", "client"],
-    &["demo", "macro_support", "protocol", "debug", "lib"],
+    &["demo", "macro_support", "protocol", "debug", "in_process", "lib"],
 ];
 const TOOLS: usize = 0;
 const WORDS: usize = 1;

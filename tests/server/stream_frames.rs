@@ -1,9 +1,13 @@
 //! Frames of streams that name calls without a stream: each breaks its call or is dropped, and the connection lives.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use crate::common::{Frame, Peer, Rig, kind, rig, serial};
-use coreloop::Code;
+use crate::common::{Frame, Peer, Rig, eventually, kind, rig, serial};
+use coreloop::codec::Plain;
+use coreloop::service::Method;
+use coreloop::{Code, Server};
 
 fn plain() -> Rig {
     rig(|_| {})
@@ -53,6 +57,48 @@ fn frames_of_a_call_whose_argument_is_complete_end_it() {
     ends_call(&mut peer, &flags, Code::InvalidArgument, "unknown flags 0x02");
     drop(peer);
     witness.assert_all_released();
+}
+
+/// A peer with an open stream is not paused for what waits to be written; what it makes the protocol refuse is bounded by
+/// `refusal_bytes_max`.
+#[test]
+fn refusals_by_the_protocol_stop_the_reading_of_a_peer_with_a_stream_that_reads_nothing() {
+    let _turn = serial();
+    let (sinks, held) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicUsize::new(0)));
+    let (keep, count) = (sinks.clone(), held.clone());
+    let hold = Method::server_stream::<Plain<i64>, Plain<i64>>("Lines.Hold", move |_cx, _, sink| {
+        keep.lock().unwrap().push(sink);
+        count.fetch_add(1, Ordering::SeqCst);
+        Ok(())
+    });
+    let server = Server::builder()
+        .method_of(hold.unwrap())
+        .cores(1)
+        .configure(|config| {
+            config.limits.refusal_bytes_max = 64 << 10;
+            config.limits.write_queue_high_bytes = 32 << 10;
+            config.limits.write_queue_low_bytes = 16 << 10;
+            config.limits.write_stall_ms = 600_000;
+        })
+        .listen("127.0.0.1:0")
+        .start()
+        .unwrap();
+    let mut peer = Peer::connect(&server.addresses()[0]);
+    peer.send(&Frame::call(1, "Lines.Hold", 1));
+    eventually("the stream is open", || held.load(Ordering::SeqCst) == 1);
+    // The frame of a call with a flag that no version has; its refusal repeats the flag.
+    let mut refused = Frame::call(2, "Lines.Hold", 1);
+    refused.flags = 0x80;
+    let mut writer = peer.duplicate();
+    let flood = std::thread::spawn(move || {
+        let bytes = refused.bytes().repeat(1000);
+        // It ends when the connection does.
+        while writer.try_send(&bytes).is_ok() {}
+    });
+    let pauses = || server.stats().reactors.iter().map(|reactor| reactor.pauses).sum::<u64>();
+    eventually("reading is stopped", || pauses() >= 1);
+    drop(server);
+    flood.join().unwrap();
 }
 
 #[test]

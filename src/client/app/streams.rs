@@ -173,9 +173,12 @@ impl ClientApp {
     pub(super) fn on_hello(&mut self, cx: &mut Cx<'_>, metadata: Span) {
         // The protocol has checked it.
         let windows = StreamWindows::of_hello(Metadata::checked_before(cx.bytes(metadata)));
-        // Streams that were opened before keep their window; the connection's is theirs, too.
-        streams(cx).table.on_hello(windows);
+        // The client opens streams before it knows the windows.
+        let added = streams(cx).table.on_hello(windows);
         self.send_held(cx);
+        let open = streams(cx).table.iter().filter_map(|(_, stream)| stream.sink.clone());
+        let sinks: Vec<Arc<SinkLink>> = open.filter(|_| added > 0).collect();
+        sinks.iter().for_each(|sink| sink.add_credit(added));
     }
 
     /// Handles credit from the server.

@@ -106,6 +106,23 @@ fn the_windows_of_a_hello_hold_for_what_is_sent() {
 }
 
 #[test]
+fn a_hello_adds_to_the_windows_of_open_streams() {
+    let mut table = StreamTable::new(SMALL);
+    let (first, _) = table.open(1, false, true, |_| ());
+    let (second, _) = table.open(2, true, true, |_| ());
+    assert!(table.send(first, message(70_000)).is_some());
+    assert!(table.send(first, message(10)).is_none(), "its window is used up");
+    let added = table.on_hello(StreamWindows { stream_bytes: 80_000, ..StreamWindows::DEFAULT });
+    assert_eq!(added, 80_000 - STREAM_WINDOW_BYTES);
+    assert_eq!(table.next_sendable().map(|(key, message)| (key, message.body.len())), Some((first, 10)));
+    assert!(table.next_sendable().is_none() && table.held_bytes() == 0);
+    assert!(table.send(second, message(79_000)).is_some());
+    assert!(table.send(second, message(2000)).is_some());
+    assert!(table.send(second, message(0)).is_none());
+    table.check();
+}
+
+#[test]
 fn what_has_arrived_can_be_taken_after_its_call_has_ended() {
     let mut table = StreamTable::new(SMALL);
     let (key, _) = table.open(1, true, true, |_| ());
