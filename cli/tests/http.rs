@@ -170,6 +170,30 @@ fn errors_have_the_status_of_their_code() {
 }
 
 #[test]
+fn metadata_comes_back_as_headers_and_trailers_and_a_failure_has_a_detail() {
+    if !has_tool("curl", "--version") {
+        return;
+    }
+    let server = Served::start(&[]);
+    let entries = ["-H", "Echo-A: 1", "-H", "Trail-B: 2", "-H", "Other: 3"];
+    let json = ["-i", "-H", "Content-Type: application/json"];
+    let answer = curled(&[&["-d", "\"x\""][..], &entries, &json, &[&url(&server, "/Echo/Meta")]].concat());
+    let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
+    let fields: Vec<&str> =
+        head.lines().filter(|line| line.contains("cho-") || line.contains("rail")).collect();
+    assert_eq!((fields, body), (vec!["echo-a: 1", "Trailer-trail-b: 2"], "\"x\""), "{head}");
+    let (status, body) = call(&server, "/Echo/Fail", r#"{"Code":5,"Message":"no tea"}"#);
+    let detail = r#"{"type":"google.rpc.ErrorInfo","value":"CgZXQU5URUQSDWNvcmVsb29wLmRlbW8aEQoEY29kZRIJbm90X2ZvdW5k","debug":{"reason":"WANTED","domain":"coreloop.demo","metadata":{"code":"not_found"}}}"#;
+    let expected = format!(r#"{{"code":"not_found","message":"no tea","details":[{detail}]}}"#);
+    assert_eq!((&*status, body), ("404", expected));
+    let (status, body) = call(&server, "/Echo/Fail", r#"{"Code":0,"Message":""}"#);
+    assert!(status == "400" && body.contains("expected 1 to 16, found 0"), "{body}");
+    let rpc = r#"{"jsonrpc":"2.0","method":"Echo.Fail","params":[{"Code":5,"Message":"no tea"}],"id":1}"#;
+    let (_, body) = call(&server, "/rpc", rpc);
+    assert!(body.contains(&format!(r#""data":{{"code":"not_found","details":[{detail}]}}"#)), "{body}");
+}
+
+#[test]
 fn a_large_body_is_continued_and_echoed() {
     if !has_tool("curl", "--version") {
         return;
