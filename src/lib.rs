@@ -87,7 +87,7 @@
     allow(dead_code, unused_imports)
 )]
 
-#[cfg(any(feature = "gob", feature = "http"))]
+#[cfg(any(feature = "gob", feature = "http", feature = "server"))]
 mod calendar;
 #[cfg(feature = "client")]
 pub mod client;
