@@ -17,6 +17,7 @@ use coreloop::interceptor::{
 };
 use coreloop::server::ServerBuilder;
 use coreloop::service::Kind;
+use coreloop::status::Detail;
 use coreloop::{Code, Context, Server, Status};
 
 use crate::common::rig::{ON_PURPOSE, rig_with};
@@ -492,4 +493,70 @@ fn calls_in_memory_are_intercepted_too() {
     let call = |client: &Client| client.call_bytes("Who.Am", Codec::Json, b"null");
     assert_eq!(call(&client).unwrap_err().code(), Code::Unauthenticated);
     assert_eq!(call(&client.with_metadata("name", b"bob").unwrap()).unwrap(), b"\"bob\"");
+}
+
+/// Adds a header and a trailer to each answer; refuses calls on the thread that their metadata name.
+struct Stamps;
+
+impl Interceptor for Stamps {
+    fn hooks(&self) -> Hooks {
+        Hooks::ADMIT | Hooks::AROUND
+    }
+
+    fn admit(&self, call: &mut AdmitCall<'_>) -> Admit {
+        let refusal = || {
+            let detail = Detail::new("test.Why").form(Codec::Json.number(), b"{}".to_vec());
+            Admit::Refuse(Status::aborted("stamped").with_encoded_detail(detail).unwrap())
+        };
+        match (call.metadata().find("refuse"), call.is_on_worker()) {
+            (Some(b"here"), _) | (Some(b"there"), true) => refusal(),
+            (Some(_), _) => Admit::OnWorker,
+            (None, _) => Admit::Continue,
+        }
+    }
+
+    fn around(&self, cx: &Context<'_>, next: Next<'_>) -> Handled {
+        cx.set_header("stamp", "one").unwrap();
+        cx.set_trailer("seal", "two").unwrap();
+        next.run(cx)
+    }
+}
+
+#[test]
+fn interceptors_set_headers_and_trailers_and_refuse_with_details() {
+    let _turn = serial();
+    let server = Server::builder()
+        .cores(1)
+        .method_of_kind("Inline.Id", Kind::Inline, |_cx: &Context<'_>, n: i64| Ok(n))
+        .method_of_kind("Pooled.Id", Kind::Pooled, |_cx: &Context<'_>, n: i64| Ok(n))
+        .method_of_kind("Blocking.Id", Kind::Blocking, |_cx: &Context<'_>, n: i64| Ok(n))
+        .executor(|future| smol::spawn(future).detach())
+        .async_method("Async.Id", |_cx: coreloop::OwnedContext, n: i64| async move { Ok(n) })
+        .interceptor(Stamps)
+        .listen("127.0.0.1:0")
+        .start()
+        .unwrap();
+    let address = server.addresses()[0].to_string();
+    for scheme in ["native", "http"] {
+        let client = Client::connect(&*format!("{scheme}:{address}")).unwrap();
+        for method in ["Inline.Id", "Pooled.Id", "Blocking.Id", "Async.Id"] {
+            let response = client.start_bytes(method, Codec::Json, b"7").response().unwrap();
+            assert_eq!(response.value, b"7", "{scheme} {method}");
+            let (header, trailer) =
+                (response.headers.view().find("stamp"), response.trailers.view().find("seal"));
+            assert_eq!((header, trailer), (Some(&b"one"[..]), Some(&b"two"[..])), "{scheme} {method}");
+            for place in ["here", "there"] {
+                let client = client.with_metadata("refuse", place.as_bytes()).unwrap();
+                let error = client.call_bytes(method, Codec::Json, b"7").unwrap_err();
+                let coreloop::client::CallError::Status(status) = error else { panic!("{error:?}") };
+                assert_eq!(
+                    (status.code, &*status.message),
+                    (Code::Aborted, "stamped"),
+                    "{scheme} {method} {place}"
+                );
+                let names: Vec<&str> = status.details().iter().map(Detail::type_name).collect();
+                assert_eq!(names, ["test.Why"], "{scheme} {method} {place}");
+            }
+        }
+    }
 }
