@@ -6,12 +6,12 @@
 //! counted at the end. At the end only what was woken is polled: a wake-up that is missing leaves a call behind.
 //! `SIM_SEEDS` is the number of seeds (500), `SIM_SEED` a single one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::io::{ErrorKind, Read, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, Once};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
@@ -45,7 +45,8 @@ enum Outcome {
 /// What the handlers share with the simulation, by the number of the call.
 #[derive(Default)]
 struct Handlers {
-    alive: AtomicUsize,
+    /// The calls whose handlers have futures.
+    alive: Mutex<BTreeSet<u64>>,
     outcomes: Mutex<BTreeMap<u64, Outcome>>,
     wakers: Mutex<BTreeMap<u64, Waker>>,
 }
@@ -67,7 +68,7 @@ struct Decision {
 
 impl Decision {
     fn new(handlers: &Arc<Handlers>, call: u64) -> Decision {
-        handlers.alive.fetch_add(1, Ordering::SeqCst);
+        handlers.alive.lock().unwrap().insert(call);
         Decision { handlers: handlers.clone(), call }
     }
 }
@@ -91,7 +92,7 @@ impl Future for Decision {
 
 impl Drop for Decision {
     fn drop(&mut self) {
-        self.handlers.alive.fetch_sub(1, Ordering::SeqCst);
+        self.handlers.alive.lock().unwrap().remove(&self.call);
     }
 }
 
@@ -300,17 +301,18 @@ impl Simulation {
     }
 
     fn finish(mut self) -> BTreeMap<u64, Code> {
-        // Calls that are over have no future of a handler any more, however long their executor has left them.
         self.settle();
         self.now += Duration::from_secs(30);
         self.settle();
+        // Calls that are over have no future of a handler any more: each was woken by the end of its call.
+        let alive = self.handlers.alive.lock().unwrap().clone();
+        let is_over = |call: &u64| self.client.is_none() || self.replies.contains_key(call);
+        let left: Vec<u64> = alive.into_iter().filter(is_over).collect();
+        assert_eq!(left, [0; 0], "calls that are over have futures");
         (0..self.calls).for_each(|call| self.handlers.decide(call, Outcome::Answer));
         self.settle();
-        assert_eq!(
-            (self.tasks.len(), self.handlers.alive.load(Ordering::SeqCst)),
-            (0, 0),
-            "futures are left"
-        );
+        let alive = self.handlers.alive.lock().unwrap().len();
+        assert_eq!((self.tasks.len(), alive), (0, 0), "futures are left");
         assert_eq!(self.server.check(), (0, 0), "calls and streams are left");
         if self.client.is_some() {
             for (call, is_one_way) in self.is_one_way.iter().enumerate() {
