@@ -521,7 +521,7 @@ impl<T> Iterator for Stream<T> {
             self.is_over = true;
             return Some(Err(Status::internal(
                 "waiting for a stream on a thread that must not block: declare the method blocking, or use \
-                 for_each_message",
+                 for_each_message or next_message",
             )));
         }
         loop {

@@ -36,7 +36,8 @@ impl fmt::Display for SinkError {
                 f.write_str("the peer takes no more messages now: wait with send, on_ready or ready")
             }
             SinkError::MustNotBlock => f.write_str(
-                "a blocking send on a thread that must not block: declare the method blocking, or use try_send",
+                "a blocking send on a thread that must not block: declare the method blocking, or use try_send or \
+                 send_message",
             ),
             SinkError::Ended(status) => write!(f, "the stream has ended: {status}"),
             SinkError::Message(error) => write!(f, "the message cannot be encoded: {error}"),

@@ -1,5 +1,7 @@
 //! Async methods on real sockets, with executors of tokio and smol, and with executors that do not do their work.
 
+#[cfg(feature = "macros")]
+mod attribute;
 mod ends;
 mod executors;
 mod limits;

@@ -1,8 +1,10 @@
 //! Every call ends once: each way in which a call can end, as an interceptor of the server receives it.
 
+mod futures;
 mod shed;
 mod streams;
 
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
@@ -77,6 +79,8 @@ struct Scene {
     release: mpsc::Sender<()>,
     /// Requests sent.
     sent: usize,
+    /// The executor drops futures.
+    drops: Arc<AtomicBool>,
 }
 
 fn scene(change: impl FnOnce(&mut Config), ledger: Ledger) -> Scene {
@@ -89,8 +93,9 @@ fn scene(change: impl FnOnce(&mut Config), ledger: Ledger) -> Scene {
     };
     let fail = |_cx: &Context<'_>, n: i64| Err::<i64, Status>(Status::new(Code::Aborted, n.to_string()));
     let late = |_cx: &Context<'_>, _n: i64| Err::<i64, Status>(Status::deadline_exceeded("of a nested call"));
+    let drops = Arc::default();
     let rig = rig_with(&["127.0.0.1:0"], change, |builder| {
-        shed::with_slow(streams::with_streams(builder))
+        futures::with_futures(shed::with_slow(streams::with_streams(builder)), &drops)
             .interceptor(ledger.clone())
             .method_of_kind("Inline.Wait", Kind::Inline, wait)
             .method_of_kind("Inline.Fail", Kind::Inline, fail)
@@ -98,7 +103,7 @@ fn scene(change: impl FnOnce(&mut Config), ledger: Ledger) -> Scene {
             .method_of_kind("Pooled.Late", Kind::Pooled, late)
     });
     let peer = rig.peer();
-    Scene { rig, peer, others: Vec::new(), ledger, release, sent: 0 }
+    Scene { rig, peer, others: Vec::new(), ledger, release, sent: 0, drops }
 }
 
 impl Scene {
@@ -445,10 +450,9 @@ fn settle(name: &str, mut scene: Scene) -> Vec<End> {
     observed.ends
 }
 
-#[test]
-fn every_call_ends_once_however_it_ends() {
+fn assert_ends<'a>(cases: impl Iterator<Item = &'a Case>) {
     let _turn = serial();
-    for case in CASES.iter().chain(streams::CASES).chain(shed::CASES) {
+    for case in cases {
         let mut scene = scene(case.change, Ledger::default());
         (case.run)(&mut scene);
         let mut ends: Vec<_> =
@@ -456,6 +460,16 @@ fn every_call_ends_once_however_it_ends() {
         ends.sort_by_key(|(id, place, _)| (*id, *place != EndPlace::Refused));
         assert_eq!(ends, case.ends, "{}", case.name);
     }
+}
+
+#[test]
+fn every_call_ends_once_however_it_ends() {
+    assert_ends(CASES.iter().chain(streams::CASES).chain(shed::CASES));
+}
+
+#[test]
+fn every_call_of_an_async_method_ends_once() {
+    assert_ends(futures::CASES.iter());
 }
 
 #[test]
