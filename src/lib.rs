@@ -56,10 +56,10 @@
 //! |---|---|
 //! | `server`, `client` | the two roles (default) |
 //! | `macros` | the attribute (default) |
-//! | `json`, `gob`, `fixed` | codecs (default) |
+//! | `json`, `gob` | codecs (default) |
 //! | `http`, `jsonrpc`, `netrpc` | protocols: HTTP/1.1 with JSON, JSON-RPC, Go's net/rpc (default) |
 //! | `signals` | `ServerBuilder::run` drains on SIGTERM and SIGINT (default) |
-//! | `compact`, `messagepack`, `protobuf` | further codecs |
+//! | `fixed`, `compact`, `messagepack`, `protobuf` | further codecs |
 //! | `grpc` | gRPC over HTTP/2 |
 //! | `lz4` | compressed bodies |
 //! | `full` | all of the above |

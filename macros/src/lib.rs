@@ -83,7 +83,7 @@ use item::ServiceItem;
 /// |---|---|---|
 /// | none | the unit type | any serde type |
 /// | `T` | any serde type | any serde type |
-/// | `&T` | fixed layout (zerocopy): a reference into the body | fixed layout too |
+/// | `&T` | fixed layout (zerocopy, feature `fixed`): a reference into the body | fixed layout too |
 /// | `&[u8]` | a byte string, borrowed | `Vec<u8>` or `Bytes` as a byte string, others as serde types |
 /// | `Bytes` | a byte string, shared with the body | the same |
 /// | several, by value | a struct with a field for each, any serde types | any serde type |

@@ -170,23 +170,36 @@ impl Method {
         name: impl Into<String>,
         handler: Handler,
     ) -> Result<Method, RegisterError> {
-        let argument = A::describe().unwrap_or_else(DescribeError::into_description);
-        let reply = R::describe().unwrap_or_else(DescribeError::into_description);
-        let name = name.into();
+        let accepts = |codec| A::accepts(codec) && R::accepts(codec);
+        let user_codec = |number| A::user_codec(number).filter(|_| R::user_codec(number).is_some());
+        Ok(Method::of_types(name.into(), handler, A::describe(), R::describe(), &accepts, &user_codec))
+    }
+
+    /// Creates the method from what is known of its types: [`Method::new`] without type parameters, compiled once.
+    fn of_types(
+        name: String,
+        handler: Handler,
+        argument: Result<Description, DescribeError>,
+        reply: Result<Description, DescribeError>,
+        accepts: &dyn Fn(Codec) -> bool,
+        user_codec: &dyn Fn(UserCodecNumber) -> Option<UserCodecInfo>,
+    ) -> Method {
+        let argument = argument.unwrap_or_else(DescribeError::into_description);
+        let reply = reply.unwrap_or_else(DescribeError::into_description);
         let is_dynamic = argument.is_dynamic() || reply.is_dynamic();
         let accepted = |codec: &&Codec| {
             // protobuf does not read the types through serde.
             let reads_dynamic = matches!(codec, Codec::Json | Codec::MessagePack | Codec::Protobuf);
             let fits_types = !is_dynamic || reads_dynamic;
-            codec.is_compiled_in() && fits_types && A::accepts(**codec) && R::accepts(**codec)
+            codec.is_compiled_in() && fits_types && accepts(**codec)
         };
         let accepts = Codec::ALL.iter().filter(accepted).fold(0, |set, codec| set | 1 << codec.number());
         let user_codec = |number: UserCodecNumber| {
-            let info = A::user_codec(number).filter(|_| R::user_codec(number).is_some())?;
+            let info = user_codec(number)?;
             (!is_dynamic || info.is_self_describing).then_some((number, info))
         };
         let user_codecs = UserCodecNumber::ALL.into_iter().filter_map(user_codec).collect();
-        Ok(Method {
+        Method {
             hash: method_hash(&name),
             schema: crate::codec::describe::fingerprint(&argument, &reply),
             name,
@@ -208,7 +221,7 @@ impl Method {
             interceptors: Arc::default(),
             handler,
             future: None,
-        })
+        }
     }
 
     /// Sets the rule for missing fields of the argument; it overrides that of the service and the server.
