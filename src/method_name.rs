@@ -208,16 +208,16 @@ fn is_name_character(c: char) -> bool {
 }
 
 /// Returns whether a byte is unreserved by RFC 3986, section 2.3: encoded or not, it is the same character.
-fn is_unreserved(byte: u8) -> bool {
+pub(crate) fn is_unreserved(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
 }
 
 /// Returns whether a byte may be in a path segment without encoding (`pchar` of RFC 3986, section 3.3).
-fn is_path_character(byte: u8) -> bool {
+pub(crate) fn is_path_character(byte: u8) -> bool {
     is_unreserved(byte) || b"!$&'()*+,;=:@".contains(&byte)
 }
 
-fn hex_value(digit: u8) -> Option<u8> {
+pub(crate) fn hex_value(digit: u8) -> Option<u8> {
     char::from(digit).to_digit(16).map(|value| value as u8)
 }
 

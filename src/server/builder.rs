@@ -300,6 +300,8 @@ impl ServerBuilder {
         if self.executor.is_none() {
             refuse_async(&registry)?;
         }
+        #[cfg(feature = "http")]
+        super::routes::check_pages(&registry, &config.http)?;
         self.meta.fill(registry.methods());
         Ok((config, Arc::new(registry)))
     }

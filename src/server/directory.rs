@@ -10,6 +10,8 @@ use crate::config;
 use crate::message::method_hash;
 use crate::service::builtin::Health;
 use crate::service::{CallShape, Method, Registry};
+#[cfg(feature = "http")]
+use crate::wire::RoutesAt;
 use crate::wire::{DirectoryEntry, MethodDirectory, Page, StreamSupport};
 
 /// The method directory of a server's registry.
@@ -49,7 +51,8 @@ impl MethodDirectory for RegistryDirectory {
             CallShape::ClientStream | CallShape::Bidirectional => StreamSupport::Both,
         };
         let takes_several = method.takes_several();
-        (method.name() == name).then_some(DirectoryEntry { hash, is_idempotent, streams, takes_several })
+        let is_named = method.name() == name && !method.is_route();
+        is_named.then_some(DirectoryEntry { hash, is_idempotent, streams, takes_several })
     }
 
     fn has_service(&self, service: &str) -> bool {
@@ -64,6 +67,11 @@ impl MethodDirectory for RegistryDirectory {
     #[cfg(not(feature = "http"))]
     fn page(&self, _path: &str) -> Option<Page> {
         None
+    }
+
+    #[cfg(feature = "http")]
+    fn routes_at(&self, method: &str, path: &str) -> RoutesAt {
+        self.registry.routes().at(method, path)
     }
 
     fn date(&self) -> [u8; 29] {

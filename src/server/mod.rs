@@ -10,6 +10,8 @@ mod directory;
 mod executor;
 #[cfg(feature = "http")]
 mod pages;
+#[cfg(feature = "http")]
+mod routes;
 mod started;
 mod timing;
 

@@ -109,9 +109,10 @@ impl Meta {
         Meta::default()
     }
 
-    /// Sets the methods. Only the first call has an effect.
+    /// Sets the methods; routes are not listed. Only the first call has an effect.
     pub fn fill(&self, methods: &[Method]) {
-        let _ = self.methods.set(methods.iter().map(MethodInfo::of).collect());
+        let callable = methods.iter().filter(|method| !method.is_route());
+        let _ = self.methods.set(callable.map(MethodInfo::of).collect());
     }
 }
 

@@ -24,6 +24,8 @@ pub(crate) mod registry;
 pub mod reply;
 #[cfg(not(feature = "bench-internals"))]
 pub(crate) mod reply;
+#[cfg(all(feature = "http", feature = "server"))]
+pub mod route;
 #[cfg(feature = "server")]
 pub(crate) mod streaming;
 
@@ -150,6 +152,9 @@ pub struct Method {
     is_intercepted: bool,
     interceptors: Arc<InterceptorChain>,
     handler: Handler,
+    /// The requests that it serves, if it is a route.
+    #[cfg(feature = "http")]
+    route: Option<route::Route>,
     /// Of an async method: its name, which each call keeps, and its handler.
     future: Option<(Arc<str>, futures::AsyncHandler)>,
 }
@@ -220,6 +225,8 @@ impl Method {
             is_intercepted: false,
             interceptors: Arc::default(),
             handler,
+            #[cfg(feature = "http")]
+            route: None,
             future: None,
         }
     }
@@ -483,6 +490,28 @@ pub enum RegisterError {
         /// The name.
         method: String,
     },
+    /// The path of a route is not valid.
+    #[cfg(feature = "http")]
+    RoutePath {
+        /// The route: `GET /path`.
+        route: String,
+        /// What is wrong with the path.
+        error: route::RoutePathError,
+    },
+    /// Two routes match some of the same requests, and neither is more specific: change one of the paths.
+    RouteConflict {
+        /// The route registered first.
+        first: String,
+        /// The other route.
+        second: String,
+    },
+    /// The path of a route is that of a method or of a built-in page.
+    RouteTaken {
+        /// The route.
+        route: String,
+        /// What is served there.
+        owner: String,
+    },
     /// An interceptor is registered for a name or pattern that no method matches.
     NothingToIntercept {
         /// The name or pattern.
@@ -505,6 +534,16 @@ impl fmt::Display for RegisterError {
                     f,
                     "interceptor for {pattern:?}: expected the name of a method, or a pattern that matches one"
                 )
+            }
+            #[cfg(feature = "http")]
+            RegisterError::RoutePath { route, error } => write!(f, "path of the route {route:?}: {error}"),
+            RegisterError::RouteConflict { first, second } => write!(
+                f,
+                "the routes {first} and {second} match some of the same requests, and neither is more specific: change \
+                 one of the paths"
+            ),
+            RegisterError::RouteTaken { route, owner } => {
+                write!(f, "the path of the route {route} is that of {owner}: choose another path")
             }
             RegisterError::Name { method, error } => write!(f, "name of a method {method:?}: {error}"),
             RegisterError::NotAsync { method } => {

@@ -5,6 +5,8 @@
 
 use super::futures::{AsyncCall, AsyncParts, CallFuture, CallLimits};
 use super::interceptor::chain::{CalledHandler, CalledMethod, InterceptorChain, ScopedInterceptor};
+#[cfg(feature = "http")]
+use super::route::RouteTable;
 use super::{Kind, Method, RegisterError};
 use crate::codec::{self, Body, Codec, Shape, ValueRules, compress};
 use crate::config::Limits;
@@ -28,6 +30,8 @@ pub struct Registry {
     depth_max: usize,
     /// The interceptors of requests whose method is not known.
     interceptors: InterceptorChain,
+    #[cfg(feature = "http")]
+    routes: RouteTable,
 }
 
 impl Registry {
@@ -36,7 +40,7 @@ impl Registry {
     ///
     /// # Errors
     ///
-    /// Two methods have the same name or hash, or a name is not a valid [`MethodName`].
+    /// Two methods have the same name or hash, a name is not a valid [`MethodName`], or routes are in conflict.
     pub fn new(methods: Vec<Method>, limits: &Limits) -> Result<Registry, RegisterError> {
         let Limits { frame_bytes_max: body_bytes_max, reply_bytes_max, depth_max, .. } = *limits;
         let size = (methods.len() * 4).next_power_of_two().max(16);
@@ -48,6 +52,8 @@ impl Registry {
             reply_bytes_max,
             depth_max,
             interceptors: InterceptorChain::default(),
+            #[cfg(feature = "http")]
+            routes: RouteTable::new(&methods)?,
         };
         for method in methods {
             registry.add(method)?;
@@ -56,7 +62,9 @@ impl Registry {
     }
 
     fn add(&mut self, method: Method) -> Result<(), RegisterError> {
-        if let Err(error) = MethodName::parse(&method.name) {
+        if !method.is_route()
+            && let Err(error) = MethodName::parse(&method.name)
+        {
             return Err(RegisterError::Name { method: method.name, error });
         }
         if let Some(first) = self.index_of(method.hash) {
@@ -135,7 +143,13 @@ impl Registry {
         &self.methods[index as usize]
     }
 
-    /// Returns every method, in the order of registration.
+    /// Returns the routes.
+    #[cfg(feature = "http")]
+    pub(crate) fn routes(&self) -> &RouteTable {
+        &self.routes
+    }
+
+    /// Returns every method, in the order of registration; routes are among them.
     pub fn methods(&self) -> &[Method] {
         &self.methods
     }
@@ -278,6 +292,15 @@ impl Method {
     #[inline]
     pub fn shares_body(&self) -> bool {
         self.shares_body
+    }
+
+    /// Returns whether it is a route: its argument is an HTTP request, which no codec can express.
+    pub fn is_route(&self) -> bool {
+        #[cfg(feature = "http")]
+        let is_route = self.route.is_some();
+        #[cfg(not(feature = "http"))]
+        let is_route = false;
+        is_route
     }
 
     /// Returns whether it is idempotent: it changes nothing.

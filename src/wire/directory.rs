@@ -9,6 +9,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::StreamSupport;
 use super::added::AddedProtocols;
+#[cfg(feature = "http")]
+use super::routes::RoutesAt;
 use crate::config::Limits;
 #[cfg(any(feature = "jsonrpc", feature = "netrpc"))]
 use crate::method_name::MethodName;
@@ -47,6 +49,13 @@ pub trait MethodDirectory: Send + Sync {
 
     /// Returns the page at a path.
     fn page(&self, path: &str) -> Option<Page>;
+
+    /// Returns the routes at a path, among them that for an HTTP method; HEAD asks for that of GET.
+    #[cfg(feature = "http")]
+    fn routes_at(&self, method: &str, path: &str) -> RoutesAt {
+        let _ = (method, path);
+        RoutesAt::default()
+    }
 
     /// Returns the current time as HTTP writes it (IMF-fixdate, RFC 9110 section 5.6.7).
     fn date(&self) -> [u8; 29];

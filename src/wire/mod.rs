@@ -26,6 +26,8 @@ pub mod native;
 #[cfg(feature = "netrpc")]
 pub mod netrpc;
 pub mod order;
+#[cfg(all(feature = "http", feature = "server"))]
+mod routes;
 #[cfg(feature = "server")]
 mod server_protocol;
 #[cfg(feature = "server")]
@@ -60,6 +62,10 @@ pub use native::{NativeClient, NativeServer};
 pub use netrpc::NetRpc;
 #[cfg(all(feature = "netrpc", feature = "client"))]
 pub use netrpc::NetRpcClient;
+#[cfg(all(feature = "http", feature = "server"))]
+pub use routes::{HttpMethod, HttpMethods, RoutesAt};
+#[cfg(all(feature = "http", feature = "server"))]
+pub(crate) use routes::{ROUTE_METHOD, ROUTE_TARGET};
 #[cfg(feature = "server")]
 pub use server_protocol::ServerProtocol;
 #[cfg(feature = "server")]

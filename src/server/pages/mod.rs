@@ -20,6 +20,16 @@ const CONSOLE: &str = include_str!("console.html");
 const CONSOLE_TITLES: [(&str, &str, &str); 2] =
     [("<title>", "Methods", "</title>"), ("<h1>", "Methods of this server", "</h1>")];
 
+/// Returns whether a server of that configuration has a page at a path.
+pub(super) fn is_page(path: &str, config: &config::HttpConfig) -> bool {
+    match path {
+        "/" => config.console && config.openapi,
+        "/openapi.json" => config.openapi,
+        "/livez" | "/readyz" | "/healthz" => true,
+        _ => false,
+    }
+}
+
 /// The pages of one server.
 pub(super) struct Pages {
     health: Arc<Health>,
@@ -110,6 +120,11 @@ mod tests {
     fn console_and_document_can_be_switched_off() {
         let is_served = |change: fn(&mut config::HttpConfig)| {
             let (pages, _) = pages(change);
+            let mut config = config::HttpConfig::default();
+            change(&mut config);
+            for path in ["/", "/openapi.json", "/livez", "/readyz", "/healthz", "/other"] {
+                assert_eq!(is_page(path, &config), pages.at(path).is_some(), "{path}");
+            }
             (pages.at("/").is_some(), pages.at("/openapi.json").is_some(), pages.at("/livez").is_some())
         };
         assert_eq!(is_served(|_| {}), (true, true, true));
