@@ -194,6 +194,8 @@ pub use service::Reply;
 pub use service::Service;
 #[cfg(feature = "server")]
 pub use service::interceptor;
+#[cfg(all(feature = "http", feature = "server"))]
+pub use service::route;
 pub use status::{Code, Detail, DetailsTooLarge, Status};
 pub use stream::{Sink, Stream, StreamEvent};
 

@@ -18,7 +18,7 @@ use coreloop_bufpool::Chunk;
 use crate::status::Code;
 
 pub use crate::codec_number::JsonDialect;
-pub use extras::{DETAILS, RESPONSE_METADATA_BYTES_MAX, ReplyExtras, SetMetadataError};
+pub use extras::{DETAILS, HttpResponseHead, RESPONSE_METADATA_BYTES_MAX, ReplyExtras, SetMetadataError};
 pub use metadata::{Metadata, MetadataBuf, MetadataError, MetadataTooLong};
 pub use priority::Priority;
 

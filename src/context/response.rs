@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::{Context, Outcome, Ticket};
+#[cfg(feature = "http")]
+use crate::message::HttpResponseHead;
 use crate::message::{ReplyExtras, SetMetadataError};
 
 /// Takes the headers and trailers of a call whose result is a stream.
@@ -138,6 +140,12 @@ impl Context<'_> {
             None if self.is_deferred() => Err(SetMetadataError::ReplyTaken),
             None => state.extras.set_trailer(key, value),
         }
+    }
+
+    /// Sets the head of the response of a route.
+    #[cfg(feature = "http")]
+    pub(crate) fn set_http_head(&self, head: HttpResponseHead) {
+        self.response().borrow_mut().extras.http = Some(head);
     }
 
     fn response(&self) -> &RefCell<ResponseState> {

@@ -29,6 +29,17 @@ pub struct ReplyExtras {
     pub retry_after_ms: Option<u32>,
     /// Microseconds that a new call would wait for a worker.
     pub load_us: Option<u32>,
+    /// The head of the response of a route; only HTTP has a place for it.
+    pub http: Option<HttpResponseHead>,
+}
+
+/// The head of an HTTP response that a route gives, in place of that of a result.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HttpResponseHead {
+    /// The status: 200 to 599.
+    pub status: u16,
+    /// Whole lines with valid names and values, each with CR and LF.
+    pub fields: Vec<u8>,
 }
 
 impl ReplyExtras {
@@ -83,6 +94,7 @@ impl ReplyExtras {
             && self.details.is_empty()
             && self.retry_after_ms.is_none()
             && self.load_us.is_none()
+            && self.http.is_none()
     }
 
     /// Returns the number of headers and trailers.
@@ -95,6 +107,7 @@ impl ReplyExtras {
         self.headers.as_bytes().len()
             + self.trailers.as_bytes().len()
             + self.details.iter().map(Detail::bytes).sum::<usize>()
+            + self.http.as_ref().map_or(0, |head| head.fields.len())
     }
 
     /// Passes the metadata of a native reply to `write`: the trailers, the hints of the server, and the details. Hints

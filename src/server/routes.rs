@@ -54,11 +54,12 @@ impl ServerBuilder {
         kind: Kind,
         function: impl Fn(&Context<'_>, RouteRequest<'_>) -> Result<RouteResponse, Status> + Send + Sync + 'static,
     ) -> ServerBuilder {
-        match RoutePath::parse(path) {
-            Ok(path) => self.method_of(Method::of_route(method, path, function).kind(kind)),
+        let parsed = RoutePath::parse(path)
+            .map_err(|error| RegisterError::RoutePath { route: format!("{method} {path}"), error });
+        match parsed.and_then(|path| Method::of_route(method, path, function)) {
+            Ok(method) => self.method_of(method.kind(kind)),
             Err(error) => {
-                let route = format!("{method} {path}");
-                self.error.get_or_insert(RegisterError::RoutePath { route, error }.into());
+                self.error.get_or_insert(error.into());
                 self
             }
         }
@@ -67,7 +68,11 @@ impl ServerBuilder {
 
 /// Checks that no route has the path of a built-in page.
 pub(super) fn check_pages(registry: &Registry, config: &HttpConfig) -> Result<(), RegisterError> {
-    match registry.routes().iter().find(|route| route.path.is_literal() && is_page(route.path.as_str(), config)) {
+    match registry
+        .routes()
+        .iter()
+        .find(|route| route.path.is_literal() && is_page(route.path.as_str(), config))
+    {
         None => Ok(()),
         Some(route) => {
             let owner = format!("the built-in page {}", route.path);

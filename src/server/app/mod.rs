@@ -338,6 +338,9 @@ fn admits_fast(method: &Method, request: &Request, cx: &Cx<'_>) -> bool {
 /// Checks whether a request fits the method that it names.
 #[inline(never)]
 fn admit(method: &Method, request: &Request, cx: &Cx<'_>) -> Result<(), Status> {
+    if method.is_route() {
+        return admit_route(request, cx);
+    }
     let number = match cx.protocol().id() {
         Some(ProtocolId::Native) => request.codec,
         _ => JsonDialect::split(request.codec).0,
@@ -368,6 +371,14 @@ fn admit(method: &Method, request: &Request, cx: &Cx<'_>) -> Result<(), Status> 
         )));
     }
     Ok(())
+}
+
+/// Checks that a call of a route was made from an HTTP request: no other protocol can call it, by its hash or name.
+fn admit_route(request: &Request, cx: &Cx<'_>) -> Result<(), Status> {
+    if cx.protocol().id().is_some_and(|id| id.name() == "http") {
+        return Ok(());
+    }
+    Err(Status::unimplemented(format!("there is no method with the hash {:#010x} here", request.method)))
 }
 
 #[cold]

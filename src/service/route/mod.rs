@@ -16,7 +16,7 @@ pub use request::RouteRequest;
 pub use response::{RouteResponse, RouteResponseError};
 pub(crate) use table::RouteTable;
 
-use super::{Method, finish};
+use super::{Method, RegisterError, finish};
 use crate::codec::{Body, Codec, RawBytes};
 use crate::context::{Context, Outcome};
 use crate::status::Status;
@@ -38,11 +38,15 @@ impl Route {
 
 impl Method {
     /// Creates the method of a route. It runs on the pool of workers.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Method::new`].
     pub(crate) fn of_route(
         method: HttpMethod,
         path: RoutePath,
         function: impl Fn(&Context<'_>, RouteRequest<'_>) -> Result<RouteResponse, Status> + Send + Sync + 'static,
-    ) -> Method {
+    ) -> Result<Method, RegisterError> {
         let path = Arc::new(path);
         let route = Route { method, path: path.clone() };
         let handler = move |cx: &Context<'_>, _codec: Codec, body: Body<'_>, out: &mut Vec<u8>| {
@@ -55,8 +59,8 @@ impl Method {
                 Err(status) => Outcome::failed(status),
             }
         };
-        let described = Method::new::<RawBytes, RawBytes>(route.name(), Box::new(handler));
+        let described = Method::new::<RawBytes, RawBytes>(route.name(), Box::new(handler))?;
         // Only HTTP can express the argument and the result.
-        Method { accepts: 0, user_codecs: Vec::new(), route: Some(route), ..described }
+        Ok(Method { accepts: 0, user_codecs: Vec::new(), route: Some(route), ..described })
     }
 }

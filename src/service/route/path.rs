@@ -87,7 +87,10 @@ impl fmt::Display for RoutePathError {
             }
             RoutePathError::InvalidCharacter(found) => {
                 let found = found.escape_debug();
-                write!(f, "expected no white space, no control characters, `?`, `#` and backslash, found '{found}'")
+                write!(
+                    f,
+                    "expected no white space, no control characters, `?`, `#` and backslash, found '{found}'"
+                )
             }
             RoutePathError::Capture => f.write_str(
                 "expected `{name}` or `{name..}` as a whole segment, with a name of letters, digits and `_`",
@@ -136,7 +139,9 @@ impl RoutePath {
         while let Some(part) = parts.next() {
             let is_last = parts.peek().is_none();
             let segment = match segment(part)? {
-                PathSegment::Literal(text) if text.is_empty() && !is_last => return Err(RoutePathError::Segment),
+                PathSegment::Literal(text) if text.is_empty() && !is_last => {
+                    return Err(RoutePathError::Segment);
+                }
                 PathSegment::Rest(_) if !is_last => return Err(RoutePathError::RestNotLast),
                 segment => segment,
             };
@@ -269,7 +274,8 @@ fn segment(part: &str) -> Result<PathSegment, RoutePathError> {
     if !part.contains(['{', '}']) {
         return Ok(PathSegment::Literal(part.to_owned()));
     }
-    let inside = part.strip_prefix('{').and_then(|part| part.strip_suffix('}')).ok_or(RoutePathError::Capture)?;
+    let inside =
+        part.strip_prefix('{').and_then(|part| part.strip_suffix('}')).ok_or(RoutePathError::Capture)?;
     let (name, is_rest) = match inside.strip_suffix("..") {
         Some(name) => (name, true),
         None => (inside, false),
@@ -442,9 +448,9 @@ mod tests {
 
     #[test]
     fn nothing_but_plain_names_is_captured() {
-        for name in
-            [".", "..", "%2e%2E", ".%2e", "a%2Fb", "a%5Cb", "a\\b", "%00", "%0a", "%7f", "%", "%zz", "%ff", ""]
-        {
+        for name in [
+            ".", "..", "%2e%2E", ".%2e", "a%2Fb", "a%5Cb", "a\\b", "%00", "%0a", "%7f", "%", "%zz", "%ff", "",
+        ] {
             assert_eq!(captures("/f/{name}", &format!("/f/{name}")), None, "{name}");
             assert_eq!(captures("/f/{rest..}", &format!("/f/{name}/x")), None, "{name}");
         }

@@ -64,7 +64,17 @@ impl<'a> RouteRequest<'a> {
                 Body::Slice(bytes) => bytes,
                 Body::Chunk(chunk) => chunk,
             };
-            Some(RouteRequest { method, is_head, path, query, captures, route, headers, body, peer: cx.peer() })
+            Some(RouteRequest {
+                method,
+                is_head,
+                path,
+                query,
+                captures,
+                route,
+                headers,
+                body,
+                peer: cx.peer(),
+            })
         };
         read().ok_or_else(|| Status::internal(format!("the call is not a request for {route}")))
     }
@@ -178,9 +188,15 @@ mod tests {
 
     #[test]
     fn queries_are_decoded_as_forms() {
-        for (text, decoded) in
-            [("", ""), ("a", "a"), ("a+b%20c", "a b c"), ("%c3%A4", "ä"), ("%ff", "\u{fffd}"), ("%4", "%4"), ("%zz%", "%zz%")]
-        {
+        for (text, decoded) in [
+            ("", ""),
+            ("a", "a"),
+            ("a+b%20c", "a b c"),
+            ("%c3%A4", "ä"),
+            ("%ff", "\u{fffd}"),
+            ("%4", "%4"),
+            ("%zz%", "%zz%"),
+        ] {
             assert_eq!(decode_form(text), decoded, "{text}");
         }
     }

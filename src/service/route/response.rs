@@ -208,7 +208,8 @@ impl RouteResponse {
             let found = line.split(|byte| *byte == b':').next().unwrap_or_default();
             !found.eq_ignore_ascii_case(name.as_bytes())
         };
-        self.fields = self.fields.split_inclusive(|byte| *byte == b'\n').filter(is_other).flatten().copied().collect();
+        self.fields =
+            self.fields.split_inclusive(|byte| *byte == b'\n').filter(is_other).flatten().copied().collect();
     }
 
     /// Returns the head and the body as they are sent.
@@ -237,7 +238,8 @@ mod tests {
         for name in ["", "a b", "a:", "a\r\nb", "ä", "a\0", ":status"] {
             assert_eq!(of(name, b""), Err(RouteResponseError::Name { name: owned(name) }));
         }
-        for name in ["Content-Length", "transfer-encoding", "CONNECTION", "Date", "Upgrade", "TE", "Trailer"] {
+        for name in ["Content-Length", "transfer-encoding", "CONNECTION", "Date", "Upgrade", "TE", "Trailer"]
+        {
             assert_eq!(of(name, b""), Err(RouteResponseError::Reserved { name: owned(name) }));
         }
         for byte in (0..32).chain([127]).filter(|byte| *byte != b'\t') {

@@ -95,7 +95,7 @@ mod tests {
         });
         let route = |(method, path): &(HttpMethod, &str)| {
             let path = RoutePath::parse(path).unwrap();
-            Method::of_route(*method, path, |_, _| Ok(RouteResponse::no_content()))
+            Method::of_route(*method, path, |_, _| Ok(RouteResponse::no_content())).unwrap()
         };
         RouteTable::new(&methods.into_iter().chain(routes.iter().map(route)).collect::<Vec<_>>())
     }

@@ -3,7 +3,7 @@
 
 use super::KEEP_BYTES_MAX;
 use super::request::{BodyLength, RequestHead, RequestTarget};
-use super::server::RequestCall;
+use super::target::RequestCall;
 
 /// The last head, if it may be repeated, and its meaning. Its metadata remain in their buffer.
 #[derive(Debug, Default)]

@@ -29,6 +29,7 @@ mod request;
 mod scan;
 #[cfg(feature = "server")]
 mod server;
+mod target;
 
 #[cfg(feature = "server")]
 use std::sync::Arc;

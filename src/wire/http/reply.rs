@@ -5,9 +5,9 @@ use coreloop_bufpool::Chunk;
 use super::call::fits_response_field;
 use super::plain;
 use crate::message::trailers::{LOAD, RETRY_AFTER_MS};
-use crate::message::{Metadata, ReplyExtras, SendBody};
+use crate::message::{HttpResponseHead, Metadata, ReplyExtras, SendBody};
 use crate::status::{Code, Detail};
-use crate::wire::{Out, ServerContext, details};
+use crate::wire::{HttpMethods, Out, ServerContext, details};
 
 /// The line that Go's `rpc.DialHTTP` expects (net/rpc server.go, `connected`).
 pub(super) const GO_RPC: &[u8] = b"HTTP/1.0 200 Connected to Go RPC\n\n";
@@ -34,12 +34,15 @@ pub(super) enum AllowedMethods {
     Get,
     /// The path of Go's net/rpc.
     Connect,
+    /// The path of routes.
+    Route(HttpMethods),
 }
 
 impl AllowedMethods {
     fn text(self) -> &'static [u8] {
         match self {
-            AllowedMethods::Nothing => b"",
+            // The names of a route's methods are written one by one.
+            AllowedMethods::Nothing | AllowedMethods::Route(_) => b"",
             AllowedMethods::All | AllowedMethods::GetAndPost => b"GET, HEAD, POST, OPTIONS",
             AllowedMethods::Post => b"POST, OPTIONS",
             AllowedMethods::Get => b"GET, HEAD, OPTIONS",
@@ -143,6 +146,11 @@ pub(super) fn write_with_any_head(
     out: &mut Out<'_>,
 ) {
     if code == Code::Ok {
+        if let Some(extras) = extras
+            && let Some(http) = &extras.http
+        {
+            return write_route(side, pending, extras, http, body, out);
+        }
         let mut head = ResponseHead::begin(side, pending, 200, out);
         head.content("application/json", body.len());
         head.server_timing(queue_us, handler_us);
@@ -163,6 +171,26 @@ pub(super) fn write_with_any_head(
     }
     head.extras(side, extras);
     head.end(side, pending, SendBody::Bytes(&body));
+}
+
+/// Writes the response of a route.
+#[cold]
+fn write_route(
+    side: &ServerContext,
+    pending: &PendingResponse,
+    extras: &ReplyExtras,
+    http: &HttpResponseHead,
+    body: SendBody<'_>,
+    out: &mut Out<'_>,
+) {
+    let mut head = ResponseHead::begin(side, pending, http.status, out);
+    head.put(&http.fields);
+    // A response with one of these has no body, and no length (RFC 9110 section 8.6).
+    if !matches!(http.status, 204 | 304) {
+        head.length(body.len());
+    }
+    head.extras(side, Some(extras));
+    head.end(side, pending, body);
 }
 
 /// Writes the head of an answer that is a stream, with metadata as fields. Entries that cannot be fields are skipped.
@@ -225,7 +253,13 @@ pub(super) fn write_response(
         Response::Options { is_preflight } => {
             let mut head = ResponseHead::begin(side, pending, 204, out);
             if is_preflight {
-                head.put(b"Access-Control-Allow-Methods: GET, HEAD, POST\r\n");
+                match pending.allow {
+                    AllowedMethods::Route(methods) => {
+                        head.methods(b"Access-Control-Allow-Methods: ", methods)
+                    }
+                    _ => head.put(b"Access-Control-Allow-Methods: GET, HEAD, POST"),
+                }
+                head.put(b"\r\n");
                 // `*` includes every field name except Authorization (Fetch section 4.9).
                 head.put(b"Access-Control-Allow-Headers: Content-Type, Connect-Protocol-Version, ");
                 head.put(b"Connect-Timeout-Ms, Authorization, Traceparent, B3, *\r\n");
@@ -252,30 +286,56 @@ fn error_body(code: Code, message: &[u8], status_details: &[Detail]) -> Vec<u8> 
     body
 }
 
-/// Returns the status line's status and reason.
-fn status_line(status: u16) -> &'static [u8] {
+/// Returns the reason of a status (RFC 9110 section 15, and the registry of IANA); empty if it has none.
+fn reason(status: u16) -> &'static [u8] {
     match status {
-        204 => b"204 No Content",
-        400 => b"400 Bad Request",
-        401 => b"401 Unauthorized",
-        403 => b"403 Forbidden",
-        404 => b"404 Not Found",
-        405 => b"405 Method Not Allowed",
-        408 => b"408 Request Timeout",
-        409 => b"409 Conflict",
-        411 => b"411 Length Required",
-        413 => b"413 Content Too Large",
-        414 => b"414 URI Too Long",
-        415 => b"415 Unsupported Media Type",
-        417 => b"417 Expectation Failed",
-        429 => b"429 Too Many Requests",
-        431 => b"431 Request Header Fields Too Large",
-        499 => b"499 Client Closed Request",
-        501 => b"501 Not Implemented",
-        503 => b"503 Service Unavailable",
-        504 => b"504 Gateway Timeout",
-        505 => b"505 HTTP Version Not Supported",
-        _ => b"500 Internal Server Error",
+        200 => b"OK",
+        201 => b"Created",
+        202 => b"Accepted",
+        203 => b"Non-Authoritative Information",
+        204 => b"No Content",
+        205 => b"Reset Content",
+        206 => b"Partial Content",
+        300 => b"Multiple Choices",
+        301 => b"Moved Permanently",
+        302 => b"Found",
+        303 => b"See Other",
+        304 => b"Not Modified",
+        307 => b"Temporary Redirect",
+        308 => b"Permanent Redirect",
+        400 => b"Bad Request",
+        401 => b"Unauthorized",
+        402 => b"Payment Required",
+        403 => b"Forbidden",
+        404 => b"Not Found",
+        405 => b"Method Not Allowed",
+        406 => b"Not Acceptable",
+        408 => b"Request Timeout",
+        409 => b"Conflict",
+        410 => b"Gone",
+        411 => b"Length Required",
+        412 => b"Precondition Failed",
+        413 => b"Content Too Large",
+        414 => b"URI Too Long",
+        415 => b"Unsupported Media Type",
+        416 => b"Range Not Satisfiable",
+        417 => b"Expectation Failed",
+        421 => b"Misdirected Request",
+        422 => b"Unprocessable Content",
+        425 => b"Too Early",
+        428 => b"Precondition Required",
+        429 => b"Too Many Requests",
+        431 => b"Request Header Fields Too Large",
+        451 => b"Unavailable For Legal Reasons",
+        499 => b"Client Closed Request",
+        500 => b"Internal Server Error",
+        501 => b"Not Implemented",
+        502 => b"Bad Gateway",
+        503 => b"Service Unavailable",
+        504 => b"Gateway Timeout",
+        505 => b"HTTP Version Not Supported",
+        507 => b"Insufficient Storage",
+        _ => b"",
     }
 }
 
@@ -300,19 +360,39 @@ impl<'a, 'b> ResponseHead<'a, 'b> {
         if status == 200 {
             head.put(b"HTTP/1.1 200 OK\r\nDate: ");
         } else {
-            head.field(b"HTTP/1.1 ", status_line(status));
-            head.put(b"Date: ");
+            head.status(status);
+            head.put(b"\r\nDate: ");
         }
         head.put(&side.site.date());
         head.put(b"\r\n");
-        if pending.allow != AllowedMethods::Nothing {
-            head.field(b"Allow: ", pending.allow.text());
+        match pending.allow {
+            AllowedMethods::Nothing => {}
+            AllowedMethods::Route(methods) => {
+                head.methods(b"Allow: ", methods);
+                head.put(b", OPTIONS\r\n");
+            }
+            allow => head.field(b"Allow: ", allow.text()),
         }
-        if status == 415 {
+        if pending.status == 415 {
             // RFC 9110 section 15.5.16: the accepted codings.
             head.put(b"Accept-Encoding: identity\r\n");
         }
         head
+    }
+
+    fn status(&mut self, status: u16) {
+        self.put(b"HTTP/1.1 ");
+        self.number(status.into());
+        self.put(b" ");
+        self.put(reason(status));
+    }
+
+    fn methods(&mut self, name: &[u8], methods: HttpMethods) {
+        self.put(name);
+        for (index, method) in methods.names().enumerate() {
+            self.put(if index == 0 { b"" } else { b", " });
+            self.put(method.as_bytes());
+        }
     }
 
     #[inline]
@@ -405,6 +485,10 @@ impl<'a, 'b> ResponseHead<'a, 'b> {
 
     fn content(&mut self, content_type: &str, bytes: usize) {
         self.field(b"Content-Type: ", content_type.as_bytes());
+        self.length(bytes);
+    }
+
+    fn length(&mut self, bytes: usize) {
         self.put(b"Content-Length: ");
         self.number(bytes);
         self.put(b"\r\n");

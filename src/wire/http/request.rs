@@ -5,6 +5,7 @@
 
 #[cfg(feature = "jsonrpc")]
 mod json_rpc;
+mod route;
 
 use httparse::{Header, Status};
 
@@ -12,7 +13,7 @@ use super::chunks::is_token;
 use super::fault::RequestFault;
 use super::framing::{Framing, digits, is_hop_by_hop, is_json, list, with_fields};
 use super::reply::{AllowedMethods, PendingResponse};
-use super::server::CallTarget;
+use super::target::CallTarget;
 use super::{query, skip_bytes_max};
 use crate::message::{JsonDialect, MetadataBuf, time_left_us};
 use crate::method_name::MethodName;
@@ -198,7 +199,8 @@ fn interpret(
     let is_expecting = fields.expect.is_some_and(|_| !is_http_10);
     let mut question =
         RequestHead { pending, body, expects_continue: false, request_target: Ok(RequestTarget::GoRpc) };
-    question.request_target = request_target(side, method, target, &fields, &mut question, argument);
+    question.request_target =
+        request_target(side, (method, target), &fields, &mut question, metadata, argument);
     question.expects_continue = is_expecting && body != BodyLength::Bytes(0);
     question
 }
@@ -369,18 +371,15 @@ fn not_found(side: &ServerContext, path: &str) -> RequestFault {
 
 fn request_target(
     side: &ServerContext,
-    method: &str,
-    target: &str,
+    (method, target): (&str, &str),
     fields: &RequestFields<'_>,
     question: &mut RequestHead,
+    metadata: &mut MetadataBuf,
     argument: &mut Vec<u8>,
 ) -> Result<RequestTarget, RequestFault> {
     let pending = &mut question.pending;
     let has_body = question.body != BodyLength::Bytes(0);
-    let not_allowed = |allow| {
-        let message = format!("{method} is not allowed here; the field Allow lists the methods that are");
-        RequestFault { allow, ..RequestFault::new(405, Code::Unimplemented, message) }
-    };
+    let not_allowed = |allow| not_allowed(method, allow);
     match method {
         "GET" | "HEAD" | "POST" | "OPTIONS" | "PUT" | "DELETE" | "PATCH" | "TRACE" => {}
         "CONNECT" if target == GO_RPC_PATH && has_body => {
@@ -411,6 +410,12 @@ fn request_target(
     let pending = &mut question.pending;
     let Some(found) = method_at(side, path) else {
         let Some(page) = side.site.page(path) else {
+            if let Some(target) =
+                route::request_target(side, (method, target, path), fields, question, metadata)
+            {
+                return target;
+            }
+            let pending = &mut question.pending;
             if is_options && path == "/" {
                 // Load balancers send this as a health check (HAProxy's `option httpchk`), with or without a console.
                 pending.allow = AllowedMethods::All;
@@ -472,8 +477,13 @@ fn request_target(
     }
 }
 
-/// Checks whether the announced body is acceptable.
-fn checked(
+fn not_allowed(method: &str, allow: AllowedMethods) -> RequestFault {
+    let message = format!("{method} is not allowed here; the field Allow lists the methods that are");
+    RequestFault { allow, ..RequestFault::new(405, Code::Unimplemented, message) }
+}
+
+/// Checks whether the announced body is acceptable, whatever it contains.
+fn check_length(
     side: &ServerContext,
     fields: &RequestFields<'_>,
     question: &RequestHead,
@@ -501,9 +511,19 @@ fn checked(
         let closes = bytes > skip_bytes_max(&side.limits);
         return Err(RequestFault { closes, ..RequestFault::too_large(bytes_max) });
     }
+    Ok(())
+}
+
+/// Checks whether the announced body is acceptable as JSON.
+fn checked(
+    side: &ServerContext,
+    fields: &RequestFields<'_>,
+    question: &RequestHead,
+) -> Result<(), RequestFault> {
+    check_length(side, fields, question)?;
     let is_bare_form = |media: &[u8]| media.eq_ignore_ascii_case(FORM) && !fields.is_from_page;
     // An empty body needs no type. A browser page can send such a POST without a preflight, too.
-    let is_nothing = body == BodyLength::Bytes(0) && !fields.is_from_page;
+    let is_nothing = question.body == BodyLength::Bytes(0) && !fields.is_from_page;
     if !fields.content_type.map_or(is_nothing, |media| is_json(media) || is_bare_form(media)) {
         return Err(RequestFault::unsupported("Content-Type must be application/json"));
     }
@@ -521,6 +541,10 @@ fn called(fields: &RequestFields<'_>) -> Result<u32, RequestFault> {
     if fields.version.is_some_and(|version| version != b"1") {
         return Err(RequestFault::invalid("Connect-Protocol-Version must be 1"));
     }
+    time_left(fields)
+}
+
+fn time_left(fields: &RequestFields<'_>) -> Result<u32, RequestFault> {
     let Some(timeout) = fields.timeout else { return Ok(0) };
     let Some(millis) = digits(timeout, 10) else {
         return Err(RequestFault::invalid("Connect-Timeout-Ms must be 1 to 10 digits"));

@@ -18,8 +18,9 @@ use super::request::{
     BodyLength, RequestHead, RequestTarget, check_first_line, check_method, read, reject, too_many,
 };
 use super::scan::{HeadScan, ScannedHead};
+use super::target::{CallTarget, RequestCall};
 use super::{JSON, KEEP_BYTES_MAX};
-use crate::message::{JsonDialect, Message, MetadataBuf, Refusal, ReplyExtras, Request, SendBody, Span};
+use crate::message::{Message, MetadataBuf, Refusal, ReplyExtras, Request, SendBody, Span};
 use crate::status::Code;
 use crate::wire::order::{OrderTicket, OrderedReplies};
 use crate::wire::{Out, Received, ServerContext};
@@ -50,37 +51,6 @@ enum RequestState {
     Ended,
     /// The next byte belongs to Go's net/rpc.
     GoRpc,
-}
-
-/// The meaning of a POST's body.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum CallTarget {
-    /// The argument of the method with this hash.
-    Method(u32),
-    /// JSON-RPC, which names its methods.
-    #[cfg(feature = "jsonrpc")]
-    JsonRpc,
-}
-
-impl CallTarget {
-    /// Returns the hash of the method. A JSON-RPC body has none, and is handled before this is called.
-    #[inline(always)]
-    fn method(self) -> u32 {
-        match self {
-            CallTarget::Method(hash) => hash,
-            #[cfg(feature = "jsonrpc")]
-            CallTarget::JsonRpc => 0,
-        }
-    }
-}
-
-/// A call whose head was read.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct RequestCall {
-    pub(super) target: CallTarget,
-    pub(super) time_left_us: u32,
-    pub(super) dialect: JsonDialect,
-    pub(super) pending: PendingResponse,
 }
 
 /// The server's side of one connection.
@@ -233,7 +203,7 @@ impl HttpServerInner {
             && let Some((call, body_bytes, bytes)) = self.known.begins(input)
         {
             self.scan = HeadScan::default();
-            if body_bytes <= input.len() - bytes && matches!(call.target, CallTarget::Method(_)) {
+            if body_bytes <= input.len() - bytes && call.target.takes_body_in_place() {
                 return self.call(call, Span::new(bytes as u32, body_bytes as u32), bytes + body_bytes);
             }
             let body = BodyLength::Bytes(body_bytes as u64);
@@ -455,7 +425,7 @@ impl HttpServerInner {
             id,
             method: target.method(),
             name: None,
-            codec: dialect.codec_number(),
+            codec: target.codec_number(dialect),
             compressed: false,
             one_way: false,
             schema: 0,

@@ -6,7 +6,7 @@ use crate::status::Code;
 use crate::wire::ServerContext;
 use crate::wire::http::fault::RequestFault;
 use crate::wire::http::reply::AllowedMethods;
-use crate::wire::http::server::CallTarget;
+use crate::wire::http::target::CallTarget;
 
 /// The paths: `/`, where GET returns the console, and `/rpc`.
 const PATHS: [&str; 2] = ["/", "/rpc"];
@@ -22,11 +22,12 @@ pub(super) fn request_target(
     if !PATHS.contains(&path) {
         return None;
     }
-    let has_page = || side.site.page(path).is_some();
+    let has_route = || path == "/" && side.site.routes_at("GET", path).hash.is_some();
+    let has_page = || side.site.page(path).is_some() || has_route();
     let allow = || if has_page() { AllowedMethods::GetAndPost } else { AllowedMethods::Post };
     Some(match method {
         "POST" => call(side, fields, question),
-        // The console, if there is one.
+        // The console or a route, if there is one.
         "GET" | "HEAD" if path == "/" => return None,
         "OPTIONS" => {
             question.pending.allow = allow();

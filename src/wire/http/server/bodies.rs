@@ -1,8 +1,6 @@
 //! Bodies that arrive in chunks, and bodies that are discarded.
 
-#[cfg(feature = "jsonrpc")]
-use super::CallTarget;
-use super::{HttpServerInner, RequestCall, RequestState};
+use super::{HttpServerInner, RequestState};
 use crate::message::{Message, Span};
 use crate::status::Code;
 use crate::wire::http::chunks::{BodyPiece, ChunkFault, Chunks};
@@ -10,6 +8,9 @@ use crate::wire::http::fault::RequestFault;
 use crate::wire::http::reply::PendingResponse;
 use crate::wire::http::request::BodyLength;
 use crate::wire::http::skip_bytes_max;
+#[cfg(feature = "jsonrpc")]
+use crate::wire::http::target::CallTarget;
+use crate::wire::http::target::RequestCall;
 use crate::wire::{Out, Received};
 
 impl HttpServerInner {
