@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::{Context, Outcome, Ticket};
-#[cfg(feature = "http")]
+#[cfg(all(feature = "http", feature = "server"))]
 use crate::message::HttpResponseHead;
 use crate::message::{ReplyExtras, SetMetadataError};
 
@@ -143,7 +143,7 @@ impl Context<'_> {
     }
 
     /// Sets the head of the response of a route.
-    #[cfg(feature = "http")]
+    #[cfg(all(feature = "http", feature = "server"))]
     pub(crate) fn set_http_head(&self, head: HttpResponseHead) {
         self.response().borrow_mut().extras.http = Some(head);
     }

@@ -153,7 +153,7 @@ pub struct Method {
     interceptors: Arc<InterceptorChain>,
     handler: Handler,
     /// The requests that it serves, if it is a route.
-    #[cfg(feature = "http")]
+    #[cfg(all(feature = "http", feature = "server"))]
     route: Option<route::Route>,
     /// Of an async method: its name, which each call keeps, and its handler.
     future: Option<(Arc<str>, futures::AsyncHandler)>,
@@ -225,7 +225,7 @@ impl Method {
             is_intercepted: false,
             interceptors: Arc::default(),
             handler,
-            #[cfg(feature = "http")]
+            #[cfg(all(feature = "http", feature = "server"))]
             route: None,
             future: None,
         }
@@ -491,7 +491,7 @@ pub enum RegisterError {
         method: String,
     },
     /// The path of a route is not valid.
-    #[cfg(feature = "http")]
+    #[cfg(all(feature = "http", feature = "server"))]
     RoutePath {
         /// The route: `GET /path`.
         route: String,
@@ -535,7 +535,7 @@ impl fmt::Display for RegisterError {
                     "interceptor for {pattern:?}: expected the name of a method, or a pattern that matches one"
                 )
             }
-            #[cfg(feature = "http")]
+            #[cfg(all(feature = "http", feature = "server"))]
             RegisterError::RoutePath { route, error } => write!(f, "path of the route {route:?}: {error}"),
             RegisterError::RouteConflict { first, second } => write!(
                 f,

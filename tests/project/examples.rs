@@ -109,6 +109,34 @@ fn the_calculator_without_once_serves_until_it_is_told_to_end() {
 }
 
 #[test]
+fn a_webhook_and_files_are_served_beside_a_method() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir(folder.path().join("css")).unwrap();
+    fs::write(folder.path().join("index.html"), "<p>shop</p>").unwrap();
+    fs::write(folder.path().join("css/a b.css"), "p {}").unwrap();
+    let mut running = Running::start("routes", &[folder.path().to_str().unwrap(), "127.0.0.1:0"]);
+    let address = running.address();
+    let curl = |args: &[&str], path: &str| {
+        let url = format!("http://{address}{path}");
+        let out = run(
+            "curl",
+            &[&["-sS", "--path-as-is", "-w", " %{http_code} %{content_type}", &url], args].concat(),
+        );
+        String::from_utf8(out.stdout).unwrap()
+    };
+    let (right, wrong) = ("X-Signature: f3924d17", "X-Signature: 00000000");
+    assert_eq!(curl(&["-d", "order=7", "-H", right], "/hooks/payments"), " 204 ");
+    assert!(curl(&["-d", "order=8", "-H", right], "/hooks/payments").ends_with(" 401 application/json"));
+    assert!(curl(&["-d", "order=7", "-H", wrong], "/hooks/payments").ends_with(" 401 application/json"));
+    assert_eq!(curl(&[], "/Shop/Paid"), "1 200 application/json");
+    assert_eq!(curl(&[], "/static/"), "<p>shop</p> 200 text/html; charset=utf-8");
+    assert_eq!(curl(&[], "/static/css/a%20b.css"), "p {} 200 text/css; charset=utf-8");
+    assert!(curl(&[], "/static/css").contains(" 404 text/plain"));
+    assert!(curl(&[], "/static/../index.html").ends_with(" 404 application/json"));
+    running.terminate();
+}
+
+#[test]
 fn a_deferred_answer_comes_and_a_caller_that_gave_up_is_heard_of() {
     let mut running = Running::start("deferred", &[]);
     running.address();

@@ -37,6 +37,8 @@ mod native_bad_input;
 mod overload;
 mod reactors;
 mod reply_limit;
+#[cfg(all(feature = "http", feature = "jsonrpc"))]
+mod routes;
 mod silent;
 mod slow_peers;
 mod stream_frames;

@@ -13,8 +13,8 @@ use coreloop::message::{
 };
 use coreloop::status::{Code, Detail};
 use coreloop::wire::{
-    Broken, DirectoryEntry, Http, HttpClient, MethodDirectory, Out, Page, Protocol, Received, ServerContext,
-    StreamSupport,
+    Broken, DirectoryEntry, Http, HttpClient, HttpMethod, MethodDirectory, Out, Page, Protocol, Received,
+    RoutesAt, ServerContext, StreamSupport,
 };
 
 use super::connection::spans_of;
@@ -58,6 +58,16 @@ impl MethodDirectory for Fuzzed {
     fn page(&self, path: &str) -> Option<Page> {
         let page = Page { status: 200, content_type: "text/plain", body: Cow::Borrowed(b"page") };
         (path == "/page").then_some(page)
+    }
+
+    fn routes_at(&self, method: &str, path: &str) -> RoutesAt {
+        let mut found = RoutesAt::default();
+        if path == "/R" {
+            found.allowed.insert(HttpMethod::Get);
+            found.allowed.insert(HttpMethod::Post);
+            found.hash = matches!(method, "GET" | "HEAD" | "POST").then_some(7);
+        }
+        found
     }
 
     fn date(&self) -> [u8; 29] {

@@ -29,6 +29,7 @@ mod request;
 mod scan;
 #[cfg(feature = "server")]
 mod server;
+#[cfg(feature = "server")]
 mod target;
 
 #[cfg(feature = "server")]

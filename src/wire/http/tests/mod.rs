@@ -20,12 +20,12 @@ use super::*;
 use crate::config::Limits;
 use crate::message::{Metadata, OutgoingReply, Refusal, SendBody, Span, method_hash};
 use crate::status::Code;
-use crate::wire::{DirectoryEntry, MethodDirectory, Page, StreamSupport};
+use crate::wire::{DirectoryEntry, HttpMethod, MethodDirectory, Page, RoutesAt, StreamSupport};
 
 /// The largest body of these tests.
 const BODY_MAX: usize = 100;
 
-/// Services with methods, one of which has a stream as its result, and two pages.
+/// Services with methods, one of which has a stream as its result, two pages, and routes below `/route/`.
 struct HttpTestDirectory;
 
 impl MethodDirectory for HttpTestDirectory {
@@ -50,6 +50,16 @@ impl MethodDirectory for HttpTestDirectory {
             _ => return None,
         };
         Some(Page { status, content_type: "text/plain", body: Cow::Borrowed(&b"# page"[..]) })
+    }
+
+    fn routes_at(&self, method: &str, path: &str) -> RoutesAt {
+        let mut found = RoutesAt::default();
+        if path.starts_with("/route/") {
+            found.allowed.insert(HttpMethod::Get);
+            found.allowed.insert(HttpMethod::Post);
+            found.hash = matches!(method, "GET" | "HEAD" | "POST").then_some(7);
+        }
+        found
     }
 
     fn date(&self) -> [u8; 29] {

@@ -57,6 +57,8 @@ fn a_repeated_head_has_the_same_meaning() {
             + "1\r\n7\r\n0\r\n\r\n",
         post("Expect: 100-continue\r\n", "4"),
         post("", "1").replace("POST", "GET"),
+        post("X-A: b\r\n", "1").replace("Arith/Multiply", "route/a?b=c"),
+        "GET /route/b HTTP/1.1\r\nHost: a\r\n\r\n".to_owned(),
     ];
     for call in &calls {
         let alone = trace([call.as_bytes()]);
@@ -102,6 +104,11 @@ fn streams() -> Vec<String> {
         "GET / HTTP/1.1\nHost: a\r\n\r\n".to_owned(),
         "GET / HTTP/3.0\r\nHost: a\r\n\r\n".to_owned(),
         post("Content-Length: 1\r\n", "1"),
+        post("X-A: b\r\n", "[1,2]").replace("Arith/Multiply", "route/a?b=c") + page,
+        chunked("3\r\n[1]\r\n0\r\n\r\n").replace("Arith/Multiply", "route/a") + page,
+        "GET http://a/route/b?c HTTP/1.1\r\nHost: a\r\nX: y\r\n\r\n".to_owned() + page,
+        post("", &"1".repeat(BODY_MAX + 50)).replace("Arith/Multiply", "route/a") + page,
+        "PUT /route/b HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nab".to_owned() + page,
     ]
 }
 
