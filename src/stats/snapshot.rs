@@ -94,7 +94,7 @@ pub struct PoolSnapshot {
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct MethodSnapshot {
-    /// `Service.Method`.
+    /// `Service.Method`; of a route `GET /path`.
     pub name: String,
     /// Calls answered, whatever the outcome, and one-way calls.
     pub calls: u64,

@@ -185,8 +185,9 @@ fn write_route(
 ) {
     let mut head = ResponseHead::begin(side, pending, http.status, out);
     head.put(&http.fields);
-    // A response with one of these has no body, and no length (RFC 9110 section 8.6).
-    if !matches!(http.status, 204 | 304) {
+    // A response with one of these has no body, and no length (RFC 9110 section 8.6). A handler may leave out the body of
+    // the response to HEAD, whose length is then not known.
+    if !matches!(http.status, 204 | 304) && !(pending.is_head && body.is_empty()) {
         head.length(body.len());
     }
     head.extras(side, Some(extras));
