@@ -1,10 +1,10 @@
 //! Routes: plain HTTP requests (webhooks, health checks, files) on the port of the methods.
 //!
 //! A route is a [`Method`] whose argument is an HTTP request and whose result is an HTTP response; admission, queues,
-//! limits, interceptors and ends are those of calls. Which path it serves is in [`path`]; how a request reaches it is in
+//! limits, interceptors and ends are those of calls. Which path it serves is in `path.rs`; how a request reaches it is in
 //! `wire/http`. Only HTTP/1.1 (and 1.0) reaches a route.
 
-pub mod path;
+pub(crate) mod path;
 mod request;
 mod response;
 mod table;
