@@ -509,12 +509,6 @@ impl<T> InFlight<T> {
     /// Cancels the call and notifies the server. Dropping the handle does the same.
     pub fn cancel(self) {}
 
-    /// Returns where the time of the call went, as the server reported with its reply. Zero before the result was
-    /// taken.
-    pub fn times(&self) -> Times {
-        self.times
-    }
-
     fn wait_until(&mut self, until: Option<Instant>) -> Option<Result<T, CallError>> {
         loop {
             if self.is_done() {

@@ -158,7 +158,7 @@ impl DescribedMethod {
 }
 
 /// Why a call does not fit the server's description of its methods. Nothing was sent.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum DescriptionError {
     /// There is no such method.
@@ -203,6 +203,8 @@ impl DescriptionError {
         }
     }
 }
+
+crate::error_text::debug_as_text!(DescriptionError);
 
 impl fmt::Display for DescriptionError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -1,8 +1,8 @@
-//! The headers and trailers of a response, on both sides of a call.
+//! The headers and trailers of a response, on both sides of a call, and the times that came with it.
 
 use super::{InFlight, Promise};
-use crate::client::CallError;
 use crate::client::reply::Response;
+use crate::client::{CallError, Times};
 use crate::message::{Metadata, MetadataBuf, ReplyExtras};
 
 impl Promise {
@@ -31,6 +31,12 @@ impl<T> InFlight<T> {
                 return Ok(Response { value, headers, trailers });
             }
         }
+    }
+
+    /// Returns where the time of the call went, as the server reported with its reply. Zero before the result was
+    /// taken.
+    pub fn times(&self) -> Times {
+        self.times
     }
 
     /// Returns the headers of the response. Empty before the result was taken.
