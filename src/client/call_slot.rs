@@ -5,6 +5,7 @@
 //! list of their thread: in steady state a call allocates nothing.
 
 mod cell;
+mod ended;
 mod response;
 mod sync;
 
@@ -24,12 +25,11 @@ use coreloop_bufpool::Chunk;
 use self::cell::{AbandonedCall, CallCell};
 use self::sync::ContentsGuard;
 use super::endpoint::Endpoint;
-use super::interceptor::{self, EndedClientCall};
 use super::reply::{ReplyOutcome, with_method_name};
 use super::{CallError, Times};
 use crate::codec::{Codec, CodecError};
 use crate::context::Scope;
-use crate::extensions::{CallExtensions, Extensions};
+use crate::extensions::CallExtensions;
 use crate::message::{MetadataBuf, ReplyExtras};
 use crate::stream::CallStreams;
 use crate::threads;
@@ -299,30 +299,6 @@ impl Promise {
             inside.shared = chunk;
             inside.outcome = Some(outcome);
         })
-    }
-}
-
-impl Promise {
-    /// Passes the end of the call to the interceptors.
-    #[inline(never)]
-    fn pass_end(&self, call_slot: &CallSlot, outcome: &Result<ReplyOutcome, CallError>, reply_bytes: usize) {
-        let (method_name, extensions) = {
-            let mut inside = call_slot.inside();
-            (std::mem::take(&mut inside.method_name), inside.extensions.take())
-        };
-        // Outside the lock: it runs the user's code.
-        let end = EndedClientCall {
-            method: &method_name,
-            address: &self.endpoint.address,
-            code: outcome.as_ref().map_or_else(|error| error.code(), ReplyOutcome::code),
-            error: outcome.as_ref().err(),
-            took: self.began.map(|began| began.elapsed()).unwrap_or_default(),
-            request_bytes: self.body_bytes,
-            reply_bytes,
-            extensions: Extensions::of(extensions.as_deref()),
-        };
-        interceptor::on_end(self.endpoint.interceptors(), &end);
-        call_slot.inside().method_name = method_name;
     }
 }
 
