@@ -55,6 +55,8 @@ impl Orders for Shop {
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:6550".to_owned());
-    // `run` prints the address and serves until SIGTERM.
-    Ok(Server::builder().service(OrdersServer::new(Shop::default())).listen(&address).run()?)
+    let server = Server::builder().service(OrdersServer::new(Shop::default())).listen(&address).start()?;
+    println!("listening on {}", server.addresses()[0]);
+    server.wait()?;
+    Ok(())
 }
