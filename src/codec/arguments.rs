@@ -78,14 +78,14 @@ pub trait GivenForms<T: GivenArguments>: ArgumentForms<T> {
 
 /// The marker of several arguments, at the server. `N` names them, `F` has their forms in protobuf, `U` adds codecs of
 /// the user's.
-pub struct Several<T, N, F, U>(PhantomData<fn() -> (T, N, F, U)>);
+pub struct Several<T, N, F, U>(PhantomData<fn() -> (T, N)>, PhantomData<fn() -> (F, U)>);
 
 /// The marker of several arguments, at the caller, which lends them.
-pub struct SeveralGiven<'a, T, N, F, U>(PhantomData<fn() -> (&'a (), T, N, F, U)>);
+pub struct SeveralGiven<'a, T, N, F, U>(PhantomData<&'a ()>, Several<T, N, F, U>);
 
 impl<T, N, F, U> Default for Several<T, N, F, U> {
     fn default() -> Self {
-        Several(PhantomData)
+        Several(PhantomData, PhantomData)
     }
 }
 
@@ -99,7 +99,7 @@ impl<T, N, F, U> Copy for Several<T, N, F, U> {}
 
 impl<T, N, F, U> Default for SeveralGiven<'_, T, N, F, U> {
     fn default() -> Self {
-        SeveralGiven(PhantomData)
+        SeveralGiven(PhantomData, Several::default())
     }
 }
 

@@ -175,11 +175,11 @@ pub trait ProbeLacks {
 impl<T> ProbeLacks for Probe<T> {}
 
 /// The marker of a type that cannot be sent, for which an error has been reported: it accepts no codec.
-pub struct Absent<V, G>(PhantomData<fn() -> (V, fn(&G))>);
+pub struct Absent<V, G>(PhantomData<fn() -> V>, PhantomData<fn() -> G>);
 
 impl<V, G> Default for Absent<V, G> {
     fn default() -> Self {
-        Absent(PhantomData)
+        Absent(PhantomData, PhantomData)
     }
 }
 
