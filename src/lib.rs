@@ -218,6 +218,8 @@ mod readme_tests {
     mod embedding {}
     #[doc = include_str!("../docs/go-interop.md")]
     mod go_interop {}
+    #[doc = include_str!("../docs/guide.md")]
+    mod guide {}
     #[doc = include_str!("../docs/http.md")]
     mod http {}
     #[doc = include_str!("../docs/interceptors.md")]

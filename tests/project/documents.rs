@@ -179,6 +179,32 @@ fn the_readme_lists_every_example_and_document_and_each_example_is_run() {
     }
 }
 
+#[test]
+fn the_guide_quotes_the_example_as_it_is() {
+    let (guide, mut quotes) = (read("docs/guide.md"), 0);
+    let mut file = None;
+    let mut quote: Option<String> = None;
+    for line in guide.lines() {
+        match (&mut quote, line) {
+            (None, "```rust,ignore") => quote = Some(String::new()),
+            (Some(text), "```") => {
+                let path = file.as_ref().expect("a file is named before its quotes");
+                assert!(read(path).contains(text.as_str()), "{path} does not have these lines:\n{text}");
+                (quote, quotes) = (None, quotes + 1);
+            }
+            (Some(text), line) => *text += &format!("{line}\n"),
+            (None, line) => {
+                let named = line.split("(../examples/shop/").nth(1).and_then(|rest| rest.split(')').next());
+                file = named
+                    .filter(|path| path.ends_with(".rs"))
+                    .map(|path| format!("examples/shop/{path}"))
+                    .or(file);
+            }
+        }
+    }
+    assert!(quotes > 5, "{quotes} quotes were looked at");
+}
+
 /// Returns how many crates from the registry the embedded server depends on, and how many of this workspace.
 fn crates(args: &[&str]) -> Option<(usize, usize)> {
     let fixed = ["tree", "--offline", "--locked", "-p", "coreloop", "-e", "normal", "--prefix", "none"];
