@@ -160,7 +160,7 @@ pub enum SetMetadataError {
     /// A message was sent before: headers precede the first message.
     HeadersSent,
     /// The right to answer was taken from the context: set it on the [`Reply`](crate::Reply), the
-    /// the ticket of the call or the [`Sink`](crate::Sink).
+    /// ticket of the call or the [`Sink`](crate::Sink).
     ReplyTaken,
     /// The sink is a caller's, which sends no reply.
     NoReply,

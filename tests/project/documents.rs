@@ -182,7 +182,7 @@ fn the_readme_lists_every_example_and_document_and_each_example_is_run() {
 #[test]
 fn the_guide_quotes_the_example_as_it_is() {
     let (guide, mut quotes) = (read("docs/guide.md"), 0);
-    let mut file = None;
+    let mut file: Option<String> = None;
     let mut quote: Option<String> = None;
     for line in guide.lines() {
         match (&mut quote, line) {
