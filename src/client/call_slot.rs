@@ -10,7 +10,6 @@ mod response;
 mod sync;
 
 use std::cell::RefCell;
-use std::fmt;
 use std::future::Future;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -566,11 +565,5 @@ impl<T> Drop for InFlight<T> {
             // `Batch::send` finds the call abandoned.
             AbandonedCall::Unsent => {}
         }
-    }
-}
-
-impl<T> fmt::Debug for InFlight<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("InFlight").field("is_done", &self.is_done()).finish_non_exhaustive()
     }
 }

@@ -193,6 +193,8 @@ pub enum DescriptionError {
     },
 }
 
+crate::error_text::debug_as_text!(DescriptionError);
+
 impl DescriptionError {
     pub(super) fn code(&self) -> Code {
         match self {

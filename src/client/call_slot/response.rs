@@ -1,5 +1,7 @@
 //! The headers and trailers of a response, on both sides of a call, and the times that came with it.
 
+use std::fmt;
+
 use super::{InFlight, Promise};
 use crate::client::reply::Response;
 use crate::client::{CallError, Times};
@@ -47,5 +49,11 @@ impl<T> InFlight<T> {
     /// Returns the trailers of the response. Empty before the result was taken.
     pub fn trailers(&self) -> Metadata<'_> {
         self.response.as_ref().map(|response| response.trailers.view()).unwrap_or_default()
+    }
+}
+
+impl<T> fmt::Debug for InFlight<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("InFlight").field("is_done", &self.is_done()).finish_non_exhaustive()
     }
 }
