@@ -40,6 +40,9 @@ const WAIT_RESERVE: u64 = 4;
 /// How many times the look-ahead may be exceeded while no source has more than one call: any order of such calls is
 /// fair, and each that waits costs more than one that is handed over at once.
 const FLAT_FACTOR: u64 = 4;
+/// The mean time of calls for which the look-ahead may be exceeded: of others few fit into it, and waiting costs little
+/// beside them.
+const FLAT_CALL_NS_MAX: u64 = 10_000;
 /// The stretch of waits is kept in units of 1/1024.
 const STRETCH_ONE: u64 = 1024;
 /// A wait changes the stretch by this fraction of the difference (1/64).
@@ -197,11 +200,14 @@ impl<T> Lane<T> {
         is_any_asleep && (self.running < self.most_calls() || self.running_ns + weight_ns <= self.most_ns())
     }
 
-    /// The same; up to [`FLAT_FACTOR`] times the look-ahead if no source has more than one call.
+    /// The same; up to [`FLAT_FACTOR`] times the look-ahead if no source has more than one call, and the calls that were
+    /// handed over are known to be quick.
     #[inline]
     fn has_room_if(&self, weight_ns: u64, is_any_asleep: bool, is_flat: bool) -> bool {
         self.has_room(weight_ns, is_any_asleep)
-            || is_flat && self.running_ns + weight_ns <= self.share_ns * FLAT_FACTOR
+            || is_flat
+                && self.running_ns + weight_ns <= self.share_ns * FLAT_FACTOR
+                && self.running_ns <= u64::from(self.running) * FLAT_CALL_NS_MAX
     }
 
     #[inline]
