@@ -193,8 +193,6 @@ pub enum DescriptionError {
     },
 }
 
-crate::error_text::debug_as_text!(DescriptionError);
-
 impl DescriptionError {
     pub(super) fn code(&self) -> Code {
         match self {
