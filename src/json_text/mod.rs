@@ -10,6 +10,7 @@
 
 mod frame;
 mod nest;
+pub(crate) mod parts;
 pub(crate) mod portable;
 mod reader;
 mod strings;

@@ -3,15 +3,13 @@
 //!
 //! `value` is the protobuf message without padding, empty for a type that has none; `debug` is the value in JSON.
 
-use std::collections::BTreeMap;
-
 use base64::Engine as _;
 use base64::alphabet::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use serde::de::IgnoredAny;
-use serde_json::value::RawValue;
 
 use crate::codec_number::Codec;
+use crate::json_text::parts;
 use crate::status::{DETAILS_BYTES_MAX, DETAILS_MAX, Detail};
 
 const BASE64: GeneralPurpose = GeneralPurpose::new(
@@ -47,27 +45,28 @@ pub(super) fn write(details: &[Detail], out: &mut Vec<u8>) {
 }
 
 /// Reads a list of details. What is not well formed, or more than a status may have, counts as none.
-pub(super) fn read(text: &str) -> Vec<Detail> {
+pub(super) fn read(text: &[u8]) -> Vec<Detail> {
     if text.len() > TEXT_BYTES_MAX {
         return Vec::new();
     }
-    let Ok(items) = serde_json::from_str::<Vec<BTreeMap<String, &RawValue>>>(text) else { return Vec::new() };
-    let details: Option<Vec<Detail>> = items.iter().map(detail).collect();
+    let Some(items) = parts::items(text) else { return Vec::new() };
+    let details: Option<Vec<Detail>> = items.into_iter().map(detail).collect();
     let fits = |details: &Vec<Detail>| {
         details.len() <= DETAILS_MAX && details.iter().map(Detail::bytes).sum::<usize>() <= DETAILS_BYTES_MAX
     };
     details.filter(fits).unwrap_or_default()
 }
 
-fn detail(members: &BTreeMap<String, &RawValue>) -> Option<Detail> {
-    let text = |name: &str| serde_json::from_str::<String>(members.get(name)?.get()).ok();
+fn detail(text: &[u8]) -> Option<Detail> {
+    let members = parts::members(text)?;
+    let text = |name: &str| serde_json::from_slice::<String>(parts::member(&members, name)?).ok();
     let type_name = text("type")?;
     let type_name = type_name.strip_prefix("type.googleapis.com/").unwrap_or(&type_name);
     let mut detail = Detail::new(type_name);
     let message = BASE64.decode(text("value").unwrap_or_default()).ok()?;
-    let json = members.get("debug");
+    let json = parts::member(&members, "debug");
     if let Some(json) = json {
-        detail = detail.form(Codec::Json.number(), json.get().as_bytes().to_vec());
+        detail = detail.form(Codec::Json.number(), json.to_vec());
     }
     if !message.is_empty() || json.is_none() {
         detail = detail.form(Codec::Protobuf.number(), message);
@@ -94,8 +93,8 @@ mod tests {
         let expected =
             r#"[{"type":"a.\"B","value":"CAH/","debug":{"x": 1}},{"type":"c","value":"","debug":[]}]"#;
         assert_eq!(text(&details), expected);
-        assert_eq!(read(expected), details);
-        assert_eq!((text(&[]), read("[]")), ("[]".to_owned(), Vec::new()));
+        assert_eq!(read(expected.as_bytes()), details);
+        assert_eq!((text(&[]), read(b"[]")), ("[]".to_owned(), Vec::new()));
         // A value that a peer calls JSON cannot break the text.
         let broken = Detail::new("a").form(json, b"1},{\"type\":\"b\"".to_vec());
         assert_eq!(text(&[broken]), r#"[{"type":"a","value":""}]"#);
@@ -103,7 +102,7 @@ mod tests {
 
     #[test]
     fn what_peers_send_is_read_or_ignored() {
-        let one = |text: &str| match &read(text)[..] {
+        let one = |text: &str| match &read(text.as_bytes())[..] {
             [detail] => Some(detail.clone()),
             _ => None,
         };
@@ -116,11 +115,11 @@ mod tests {
         for garbage in
             ["", "{}", "1", "[1]", "[{}]", r#"[{"type":1}]"#, r#"[{"type":"a","value":"*"}]"#, "[[["]
         {
-            assert!(read(garbage).is_empty(), "{garbage}");
+            assert!(read(garbage.as_bytes()).is_empty(), "{garbage}");
         }
         let many = format!("[{}]", vec![r#"{"type":"a"}"#; DETAILS_MAX + 1].join(","));
-        assert!(read(&many).is_empty());
+        assert!(read(many.as_bytes()).is_empty());
         let large = format!(r#"[{{"type":"a","debug":"{}"}}]"#, "x".repeat(DETAILS_BYTES_MAX));
-        assert!(read(&large).is_empty());
+        assert!(read(large.as_bytes()).is_empty());
     }
 }

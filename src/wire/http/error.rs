@@ -5,9 +5,9 @@ use std::fmt;
 
 use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
-use serde_json::value::RawValue;
 
 use super::framing::{digits, list, trim};
+use crate::json_text::parts;
 use crate::status::{Code, Detail};
 use crate::wire::details;
 
@@ -16,7 +16,6 @@ use crate::wire::details;
 struct ErrorBody<'a> {
     code: Text<'a>,
     message: Text<'a>,
-    details: Option<&'a RawValue>,
 }
 
 impl<'de: 'a, 'a> Deserialize<'de> for ErrorBody<'a> {
@@ -40,7 +39,6 @@ impl<'de> Visitor<'de> for ErrorBodyVisitor {
             match name {
                 Text::Is(name) if name == "code" => body.code = members.next_value()?,
                 Text::Is(name) if name == "message" => body.message = members.next_value()?,
-                Text::Is(name) if name == "details" => body.details = Some(members.next_value()?),
                 Text::Is(_) | Text::None => {
                     members.next_value::<IgnoredAny>()?;
                 }
@@ -120,12 +118,14 @@ pub(super) fn read_error(status: u16, body: &[u8]) -> (Code, String, Vec<Detail>
         let message = format!("the server answered with HTTP status {status}");
         (Code::from_http_status(status), message, Vec::new())
     };
-    let Ok(ErrorBody { code: Text::Is(code), message, details }) =
-        serde_json::from_slice::<ErrorBody<'_>>(body)
+    let Ok(ErrorBody { code: Text::Is(code), message }) = serde_json::from_slice::<ErrorBody<'_>>(body)
     else {
         return from_status();
     };
-    let details = || details.map(|text| details::read(text.get())).unwrap_or_default();
+    let details = || {
+        let members = parts::members(body).unwrap_or_default();
+        parts::member(&members, "details").map(details::read).unwrap_or_default()
+    };
     match (Code::from_connect_name(&code), message) {
         (None | Some(Code::Ok), _) => from_status(),
         (Some(code), Text::Is(message)) => (code, message.into_owned(), details()),

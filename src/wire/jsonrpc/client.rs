@@ -4,16 +4,14 @@
 //! as a notification of 2.0: our server and those of 2.0 send no answer; Go's answers with a null id, and such an
 //! answer is skipped. The protocol has no messages to cancel a call or to ping.
 
-use std::collections::BTreeMap;
-
-use serde_json::value::RawValue;
-
 use super::escape::put_string;
 use super::members::{ErrorMembers, ResponseMembers};
 use super::oversize::OversizedAnswer;
 use super::sink::ByteSink;
 use super::{CODEC_JSON, MESSAGE_BYTES_MAX};
-use crate::json_text::{ContainerStack, FoundValue, JsonFault, JsonReader, ValueSearch, space_len, unescape};
+use crate::json_text::{
+    ContainerStack, FoundValue, JsonFault, JsonReader, ValueSearch, parts, space_len, unescape,
+};
 use crate::message::trailers::{self, RETRY_AFTER_MS};
 use crate::message::{
     DETAILS, IncomingReply, JsonDialect, Message, MetadataBuf, Outgoing, OutgoingCall, Refusal, Span,
@@ -144,14 +142,12 @@ impl JsonRpcClient {
         let members = ErrorMembers::read(&mut JsonReader::new(error, ContainerStack::ROOM)).ok();
         let data = members.and_then(|members| members.data);
         let text = data.filter(|data| data.len() <= DATA_BYTES_MAX).and_then(|data| error.get(data));
-        let Some(Ok(data)) = text.map(serde_json::from_slice::<BTreeMap<String, &RawValue>>) else {
-            return 0;
-        };
+        let Some(data) = text.and_then(parts::members) else { return 0 };
         let mut metadata = MetadataBuf::new();
-        if let Some(ms) = data.get("retry_after_ms").and_then(|ms| trailers::parse(ms.get().as_bytes())) {
+        if let Some(ms) = parts::member(&data, "retry_after_ms").and_then(trailers::parse) {
             let _ = metadata.push(RETRY_AFTER_MS, ms.to_string().as_bytes());
         }
-        let list = data.get("details").map(|list| details::read(list.get())).unwrap_or_default();
+        let list = parts::member(&data, "details").map(details::read).unwrap_or_default();
         if !list.is_empty() {
             // Within the limits of details it fits.
             let _ = metadata.push(DETAILS, &Detail::encode_all(&list));
