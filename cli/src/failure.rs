@@ -75,7 +75,7 @@ mod tests {
             (CallError::DeadlineExceeded, "deadline_exceeded: no answer before the deadline of the call"),
             (
                 CallError::TooLarge { bytes: 9, bytes_max: 8 },
-                "resource_exhausted: the argument or its metadata have 9 bytes; the limit is 8",
+                "resource_exhausted: the argument has 9 bytes; the limit is 8",
             ),
             (
                 CallError::Broken(coreloop::protocol::Broken::Version(2)),
