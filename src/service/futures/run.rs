@@ -279,11 +279,7 @@ impl AsyncRun {
     }
 
     /// Ends a call with its reply.
-    pub(super) fn reply<T>(
-        mut self,
-        result: Result<T, Status>,
-        encode: fn(T, Codec, &mut Vec<u8>) -> Result<Option<Chunk>, CodecError>,
-    ) {
+    pub(super) fn reply<T>(mut self, result: Result<T, Status>, encode: EncodeReply<T>) {
         let (codec, rules) = (self.codec, self.rules);
         let mut out = Vec::new();
         let encoded = match result {
@@ -327,3 +323,6 @@ fn guarded<R>(number: usize, limits: CallLimits, part: impl FnOnce() -> R) -> Re
         threads::while_polled(number, || codec::with_depth_max(limits.depth_max, part))
     }))
 }
+
+/// Appends the encoded reply to the buffer, or returns it as a chunk.
+type EncodeReply<T> = fn(T, Codec, &mut Vec<u8>) -> Result<Option<Chunk>, CodecError>;

@@ -76,10 +76,13 @@ struct LogCounters {
     dropped: AtomicU64,
 }
 
+/// The lines that wait to be written; `None` asks for the end.
+type LogQueue = Receiver<Option<LogEntry>>;
+
 /// The thread that writes the lines.
 struct LogWriter {
     /// What it needs, until it is started.
-    parts: Option<(Receiver<Option<LogEntry>>, Box<dyn Write + Send>)>,
+    parts: Option<(LogQueue, Box<dyn Write + Send>)>,
     /// The server's registrations of the log that were started and not finished.
     users: u32,
     /// Disconnected when it has ended.

@@ -187,7 +187,8 @@ fn write_route(
     head.put(&http.fields);
     // A response with one of these has no body, and no length (RFC 9110 section 8.6). A handler may leave out the body of
     // the response to HEAD, whose length is then not known.
-    if !matches!(http.status, 204 | 304) && !(pending.is_head && body.is_empty()) {
+    let has_no_length = matches!(http.status, 204 | 304) || pending.is_head && body.is_empty();
+    if !has_no_length {
         head.length(body.len());
     }
     head.extras(side, Some(extras));
