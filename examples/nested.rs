@@ -88,7 +88,7 @@ fn builder() -> ServerBuilder {
 /// Creates a client of `to` that the reactor of `from`, which is not started yet, will drive.
 fn client_on(from: &mut ServerBuilder, to: &Server) -> Result<Client, Box<dyn Error>> {
     let driver = Driver::on(&from.reactor(0)?)?;
-    Ok(Client::builder(&to.addresses()[0].to_string()).on(&driver).build()?)
+    Ok(Client::builder(to.addresses()[0].to_string()).on(&driver).build()?)
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -103,7 +103,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let to_middle = client_on(&mut next, &middle)?;
     let top = next.service(Top { middle: to_middle }).start()?;
     println!("listening on {}", top.addresses()[0]);
-    let client = Client::connect(&top.addresses()[0].to_string())?;
+    let client = Client::connect(top.addresses()[0].to_string())?;
 
     let hurried = TopClient::new(client.with_timeout(Duration::from_millis(budget_ms)));
     match hurried.find(&0) {

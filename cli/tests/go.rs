@@ -206,7 +206,7 @@ fn our_client_reads_empty_replies() {
     static TAKES: MethodId = MethodId::new("Nothing.Takes");
     let server = nothing();
     for scheme in ["jsonrpc", "http"] {
-        let client = Client::connect(&format!("{scheme}:{}", server.addresses()[0])).expect("it listens");
+        let client = Client::connect(format!("{scheme}:{}", server.addresses()[0])).expect("it listens");
         client.call::<Plain<i64>, Plain<()>>(&UNIT, &1).expect("nothing");
         let none: Option<i64> = client.call::<Plain<i64>, Plain<Option<i64>>>(&NONE, &1).expect("none");
         assert_eq!(none, None);
@@ -333,7 +333,7 @@ fn our_client_reports_a_server_without_go_rpc() {
     let Some(program) = interop() else { return };
     // A Go web server without rpc.HandleHTTP.
     let server = go_server(&program, "web", "127.0.0.1:0");
-    let error = Client::connect(&format!("gob-http:{}", server.address())).unwrap_err();
+    let error = Client::connect(format!("gob-http:{}", server.address())).unwrap_err();
     assert!(matches!(error, CallError::Connect(_)), "{error:?}");
     assert!(error.to_string().contains("the server says \"HTTP/1.0 404 Not Found\""), "{error}");
 }
@@ -347,7 +347,7 @@ fn our_client_gets_every_answer_of_ours_in_gob() {
 
 fn gets_every_answer_of_ours(scheme: &str) {
     let served = Served::start(&[]);
-    let client = Client::connect(&format!("{scheme}:{}", served.address())).unwrap();
+    let client = Client::connect(format!("{scheme}:{}", served.address())).unwrap();
     let users = UsersClient::new(client.clone());
     for id in 0..20 {
         assert_eq!(users.get(&id).unwrap(), User::new(id));

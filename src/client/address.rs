@@ -152,8 +152,8 @@ mod tests {
         let text = String::from("gob:a:1");
         for (found, expected) in [
             (address.to_address(), "unix:/tmp/a.sock"),
-            ((&address).to_address(), "unix:/tmp/a.sock"),
-            ((&text).to_address(), "gob:a:1"),
+            (address.to_address(), "unix:/tmp/a.sock"),
+            (text.to_address(), "gob:a:1"),
             ((&&*text).to_address(), "gob:a:1"),
             (("::1", 7).to_address(), "[::1]:7"),
             (("a.example".to_owned(), 7).to_address(), "a.example:7"),

@@ -337,7 +337,7 @@ fn ten_thousand_queued_calls_can_be_dropped() {
 
 #[test]
 fn a_batch_with_dropped_handles_waits_for_no_connection() {
-    let client = Client::builder(&unused_address())
+    let client = Client::builder(unused_address())
         .configure(|config| (config.waits_for_connection, config.backoff) = (true, FOR_EVER))
         .build()
         .unwrap();
@@ -355,7 +355,7 @@ fn a_client_of_a_busy_driver_makes_its_first_call() {
     // Calls of this client fail on the driver's thread as soon as it reads their messages, and their callbacks
     // block it.
     let driver = Driver::spawn().unwrap();
-    let blocker = Client::builder(&unused_address()).on(&driver);
+    let blocker = Client::builder(unused_address()).on(&driver);
     let blocker = blocker.configure(|config| config.backoff = FOR_EVER).build().unwrap();
     end(start(&blocker, "?")).unwrap_err();
     let (is_in, came_in) = mpsc::channel();

@@ -295,7 +295,7 @@ fn a_server_s_own_reactor_drives_the_client_of_its_handlers() {
     let driver = Driver::on(&front.reactor(0).unwrap()).unwrap();
     let back = Client::builder(&rig.address).on(&driver).build().unwrap();
     let front = front.service(Front(MathClient::new(back))).listen("127.0.0.1:0").start().unwrap();
-    let client = Client::connect(&front.addresses()[0].to_string()).unwrap();
+    let client = Client::connect(front.addresses()[0].to_string()).unwrap();
     let front_client = FrontClient::new(client);
     // True for the first call already, since the client was attached before the reactor started.
     let error = front_client.ask_inline(&1).unwrap_err();
@@ -344,7 +344,7 @@ fn calls_work_over_a_unix_socket() {
         .listen(&address)
         .start()
         .unwrap();
-    let client = Client::connect(&format!("native:{address}")).unwrap();
+    let client = Client::connect(format!("native:{address}")).unwrap();
     assert_eq!(client.call_bytes("Math.Double", Codec::Json, b"4").unwrap(), b"8");
     assert_eq!(client.start_bytes("Math.Double", Codec::Json, b"5").wait().unwrap(), b"10");
     drop(client);

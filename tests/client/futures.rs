@@ -33,7 +33,7 @@ async fn many_calls(client: Client, from: i64) -> i64 {
 }
 
 fn client_of(address: &Address) -> Client {
-    Client::connect(&address.to_string()).unwrap()
+    Client::connect(address.to_string()).unwrap()
 }
 
 /// The sum of the results of eight tasks of [`many_calls`].

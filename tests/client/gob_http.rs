@@ -34,7 +34,7 @@ fn refusal(answer: &'static [u8], goes: bool) -> ConnectError {
             let _ = stream.read_to_end(&mut Vec::new());
         }
     });
-    let error = Client::connect(&format!("gob-http:{address}")).unwrap_err();
+    let error = Client::connect(format!("gob-http:{address}")).unwrap_err();
     assert!(!error.may_have_run());
     server.join().expect("it was asked");
     let CallError::Connect(error) = error else { panic!("{error:?}") };
@@ -69,7 +69,7 @@ fn connecting_to_a_silent_server_times_out() {
         let _ = stream.read_to_end(&mut Vec::new());
     });
     let client =
-        Client::builder(&format!("gob-http:{address}")).configure(|config| config.connect_timeout_ms = 50);
+        Client::builder(format!("gob-http:{address}")).configure(|config| config.connect_timeout_ms = 50);
     let error = client.connect().unwrap_err();
     let CallError::Connect(error) = error else { panic!("{error:?}") };
     assert_eq!(error.kind(), std::io::ErrorKind::TimedOut);
@@ -102,7 +102,7 @@ fn calls_succeed_at_every_split_of_the_bytes() {
             relay_in_steps(client, server, step);
             back.join().expect("it ends when the server does");
         });
-        let arith = ArithClient::new(Client::connect(&format!("gob-http:{address}")).expect("granted"));
+        let arith = ArithClient::new(Client::connect(format!("gob-http:{address}")).expect("granted"));
         for a in 0..5 {
             assert_eq!(arith.add(&Args { a, b: 36 }).expect("answered"), a + 36);
         }

@@ -241,7 +241,7 @@ fn a_reply_over_the_limit_fails_only_its_call() {
         .unwrap();
     let long = 5_000_000_u64;
     for scheme in ["native", "gob", "jsonrpc", "http"] {
-        let client = Client::builder(&format!("{scheme}:{}", server.addresses()[0]))
+        let client = Client::builder(format!("{scheme}:{}", server.addresses()[0]))
             .configure(|config| config.frame_bytes_max = 1 << 16)
             .build()
             .unwrap();
@@ -271,7 +271,7 @@ fn errors_of_any_length_keep_their_code_and_text() {
         .start()
         .unwrap();
     for scheme in ["native", "jsonrpc", "http"] {
-        let client = Client::connect(&format!("{scheme}:{}", server.addresses()[0])).unwrap();
+        let client = Client::connect(format!("{scheme}:{}", server.addresses()[0])).unwrap();
         let error = client.call_bytes("Any.Fail", Codec::Json, b"1").unwrap_err();
         let CallError::Status(status) = &error else { panic!("{scheme}: {}", error.code()) };
         assert!(status.message == text, "{scheme}: {} bytes came", status.message.len());
@@ -279,7 +279,7 @@ fn errors_of_any_length_keep_their_code_and_text() {
             assert_eq!(status.code, Code::NotFound, "{scheme}");
         }
     }
-    let direct = coreloop::client::Direct::connect(&server.addresses()[0].to_string()).unwrap();
+    let direct = coreloop::client::Direct::connect(server.addresses()[0].to_string()).unwrap();
     let error = direct.call_bytes("Any.Fail", Codec::Json, b"1").unwrap_err();
     let CallError::Status(status) = &error else { panic!("{}", error.code()) };
     assert!(status.code == Code::NotFound && status.message == text);

@@ -160,7 +160,7 @@ fn call_all(client: &Client, calls: usize, stop: &AtomicBool) -> (usize, Vec<Cal
 fn no_call_is_lost(kind: ProxyKind) {
     let server = backend();
     let Some(proxy) = Proxy::start(kind, &server.addresses()[0].to_string()) else { return };
-    let client = Client::connect(&format!("http:{}", proxy.address)).unwrap();
+    let client = Client::connect(format!("http:{}", proxy.address)).unwrap();
     let (done, errors) =
         call_all(&client.with_timeout(Duration::from_secs(60)), calls(), &AtomicBool::new(false));
     assert_eq!((done, errors.len()), (calls(), 0), "{:?}", errors.first());
@@ -169,7 +169,7 @@ fn no_call_is_lost(kind: ProxyKind) {
 fn reloads_lose_no_idempotent_call(kind: ProxyKind) {
     let server = backend();
     let Some(mut proxy) = Proxy::start(kind, &server.addresses()[0].to_string()) else { return };
-    let client = Client::connect(&format!("http:{}", proxy.address)).unwrap();
+    let client = Client::connect(format!("http:{}", proxy.address)).unwrap();
     let client = client.with_timeout(Duration::from_secs(60));
     for is_idempotent in [true, false] {
         let (client, stop) = (client.with_idempotent(is_idempotent), AtomicBool::new(false));

@@ -109,7 +109,7 @@ fn an_unrepresentable_deadline_is_no_deadline() {
 #[test]
 fn calls_between_connection_attempts_fail_at_once() {
     let client =
-        Client::builder(&unused_address()).configure(|config| config.backoff = FOR_EVER).build().unwrap();
+        Client::builder(unused_address()).configure(|config| config.backoff = FOR_EVER).build().unwrap();
     for _ in 0..100 {
         let error = end(start(&client, "?")).unwrap_err();
         let CallError::Connect(why) = &error else { panic!("{error:?}") };
@@ -121,8 +121,7 @@ fn calls_between_connection_attempts_fail_at_once() {
 
 #[test]
 fn pauses_between_connection_attempts_are_bounded() {
-    let client =
-        Client::builder(&unused_address()).configure(|config| config.backoff = SOON).build().unwrap();
+    let client = Client::builder(unused_address()).configure(|config| config.backoff = SOON).build().unwrap();
     // With doubling and no bound, the twentieth pause would take a quarter of an hour.
     eventually("twenty tries have failed", || {
         assert!(end(start(&client, "?")).is_err());
@@ -149,7 +148,7 @@ fn calls_may_wait_for_a_connection() {
 
 #[test]
 fn calls_that_wait_for_a_connection_can_be_cancelled() {
-    let client = Client::builder(&unused_address())
+    let client = Client::builder(unused_address())
         .configure(|config| (config.waits_for_connection, config.backoff) = (true, FOR_EVER))
         .build()
         .unwrap();

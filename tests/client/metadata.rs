@@ -55,7 +55,7 @@ fn metadata_fail_where_the_protocol_has_none() {
 fn an_invalid_header_field_fails_the_call_unsent() {
     let (server, calls) = tenant_server();
     let address = server.addresses()[0].to_string();
-    let client = Client::connect(&format!("http:{address}")).unwrap();
+    let client = Client::connect(format!("http:{address}")).unwrap();
     let call = |client: &Client| client.call_bytes("Who.Tenant", Codec::Json, b"null");
     for (key, value) in [
         ("a b", &b"x"[..]),

@@ -78,7 +78,7 @@ fn chain(drives: DrivenBy, change: impl Fn(Client) -> Client) -> Chain {
     for place in (0..3).rev() {
         let mut builder = Server::builder().cores(1).workers(1).listen("127.0.0.1:0");
         let next = servers.last().map(|server| {
-            let mut next = Client::builder(&server.addresses()[0].to_string());
+            let mut next = Client::builder(server.addresses()[0].to_string());
             if let DrivenBy::ServersReactor = drives {
                 next = next.on(&Driver::on(&builder.reactor(0).unwrap()).unwrap());
             }
@@ -87,7 +87,7 @@ fn chain(drives: DrivenBy, change: impl Fn(Client) -> Client) -> Chain {
         let hop = Hop { place, next, began: began_tx.clone(), ended: ended_tx.clone() };
         servers.push(builder.service(hop).start().unwrap());
     }
-    let client = Client::connect(&servers[2].addresses()[0].to_string()).unwrap();
+    let client = Client::connect(servers[2].addresses()[0].to_string()).unwrap();
     Chain { client, began, ended, servers }
 }
 
@@ -257,7 +257,7 @@ fn the_priority_passes_on_unless_the_service_has_its_own() {
 fn waiting_nested_calls_end_with_their_parent() {
     // A client that waits without end for a server at its address.
     let soon = Backoff { base_ms: 1, max_ms: 50 };
-    let next = Client::builder(&unused_address())
+    let next = Client::builder(unused_address())
         .configure(|config| (config.waits_for_connection, config.backoff) = (true, soon))
         .build()
         .unwrap();
@@ -285,7 +285,7 @@ fn waiting_nested_calls_end_with_their_parent() {
         .listen("127.0.0.1:0")
         .start()
         .unwrap();
-    let client = Client::connect(&server.addresses()[0].to_string()).unwrap();
+    let client = Client::connect(server.addresses()[0].to_string()).unwrap();
     for is_late in ["true", "false"] {
         let call = client.start_bytes("Front.Go", Codec::Json, is_late.as_bytes());
         began.recv_timeout(PATIENCE).unwrap();
@@ -309,7 +309,7 @@ fn a_drain_lets_handlers_finish_their_calls_on_the_same_reactor() {
     let back = Server::builder().method("Back.Double", double).listen("127.0.0.1:0").start().unwrap();
     let mut builder = Server::builder().cores(1).listen("127.0.0.1:0");
     let driver = Driver::on(&builder.reactor(0).unwrap()).unwrap();
-    let client = Client::builder(&back.addresses()[0].to_string()).on(&driver).build().unwrap();
+    let client = Client::builder(back.addresses()[0].to_string()).on(&driver).build().unwrap();
 
     let of_handler = client.clone();
     let (began_tx, began) = mpsc::channel();
@@ -325,7 +325,7 @@ fn a_drain_lets_handlers_finish_their_calls_on_the_same_reactor() {
     let front = builder.method_of_kind("Front.Quadruple", Kind::Blocking, quadruple).start().unwrap();
 
     let of_caller = Driver::spawn().unwrap();
-    let caller = Client::builder(&front.addresses()[0].to_string()).on(&of_caller).connect().unwrap();
+    let caller = Client::builder(front.addresses()[0].to_string()).on(&of_caller).connect().unwrap();
     let call = caller.start_bytes("Front.Quadruple", Codec::Json, &json(10));
     began.recv_timeout(PATIENCE).unwrap();
     let drain = std::thread::spawn(move || front.shutdown());
@@ -345,7 +345,7 @@ fn json(number: i64) -> Vec<u8> {
 fn a_role_on_a_reactor_that_the_server_lacks_is_an_error() {
     let mut builder = Server::builder().cores(1).listen("127.0.0.1:0");
     let driver = Driver::on(&builder.reactor(1).unwrap()).unwrap();
-    let client = Client::builder(&unused_address()).on(&driver).build().unwrap();
+    let client = Client::builder(unused_address()).on(&driver).build().unwrap();
     let error = builder.start().err().unwrap().to_string();
     assert!(error.contains("below the number of reactors, 1 (cores); found 1"), "{error}");
     // Nothing drives the client's calls, so they fail.

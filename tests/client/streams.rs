@@ -97,7 +97,7 @@ impl StreamServer {
     }
 
     fn client(&self) -> Client {
-        Client::connect(&self.address()).unwrap()
+        Client::connect(self.address()).unwrap()
     }
 }
 
@@ -340,7 +340,7 @@ fn a_server_that_ends_ends_its_streams() {
 
 #[test]
 fn a_call_to_an_address_without_a_server_ends_its_streams() {
-    let client = Client::builder(&unused_address()).build().unwrap();
+    let client = Client::builder(unused_address()).build().unwrap();
     let (sink, reply) = client.client_stream::<Numbers, Numbers>(&SUM).unwrap().split();
     // Never ready: the call waits for the connection, and then fails.
     assert!(matches!(sink.try_send(&1), Err(SinkError::NotReady | SinkError::Ended(_))));
@@ -354,11 +354,11 @@ fn a_call_to_an_address_without_a_server_ends_its_streams() {
 fn messages_may_end_before_the_call_is_sent() {
     let rig = StreamServer::start(|_| {});
     // The client is not connected yet.
-    let client = Client::builder(&rig.address()).build().unwrap();
+    let client = Client::builder(rig.address()).build().unwrap();
     let upload = client.client_stream::<Numbers, Numbers>(&SUM).unwrap();
     assert_eq!(upload.finish().unwrap(), 0);
     let (sink, mut replies) =
-        Client::builder(&rig.address()).build().unwrap().bidirectional::<Text, Text>(&CHAT).unwrap().split();
+        Client::builder(rig.address()).build().unwrap().bidirectional::<Text, Text>(&CHAT).unwrap().split();
     sink.finish(Ok(()));
     assert_eq!(replies.next(), None);
 }
@@ -366,7 +366,7 @@ fn messages_may_end_before_the_call_is_sent() {
 #[test]
 fn streams_have_a_limit_of_their_own() {
     let rig = StreamServer::start(|_| {});
-    let configured = Client::builder(&rig.address());
+    let configured = Client::builder(rig.address());
     let client = configured.configure(|c| (c.streams_max, c.in_flight_max) = (2, 1)).connect().unwrap();
     let mut first = client.server_stream::<Numbers, Numbers>(&WATCH, &1).unwrap();
     let second = client.server_stream::<Numbers, Numbers>(&WATCH, &2).unwrap();
@@ -390,7 +390,7 @@ fn streams_have_a_limit_of_their_own() {
 #[test]
 fn other_protocols_carry_no_streams_of_the_client() {
     for scheme in ["http", "jsonrpc", "gob"] {
-        let Ok(client) = Client::builder(&format!("{scheme}:{}", unused_address())).build() else { continue };
+        let Ok(client) = Client::builder(format!("{scheme}:{}", unused_address())).build() else { continue };
         if client.call_bytes("A.B", Codec::Json, b"1").is_err_and(|error| error.code() == Code::NotFound) {
             continue;
         }
@@ -490,7 +490,7 @@ fn messages_of_a_thread_and_of_later_callbacks_keep_their_order() {
         .listen("127.0.0.1:0")
         .start()
         .unwrap();
-    let client = Client::connect(&server.addresses()[0].to_string()).unwrap();
+    let client = Client::connect(server.addresses()[0].to_string()).unwrap();
     for _ in 0..20 {
         let watched = client.server_stream::<Numbers, Text>(&WATCH_TEXT, &1).unwrap();
         let (sink, replies) = client.bidirectional::<Text, Text>(&CHAT).unwrap().split();
@@ -530,7 +530,7 @@ fn streams_live_on_a_driver_of_a_servers_reactor() {
     let rig = StreamServer::start(|_| {});
     let front = Server::builder().cores(1).listen("127.0.0.1:0").start().unwrap();
     let driver = Driver::on(&front.reactors()[0]).unwrap();
-    let client = Client::builder(&rig.address()).on(&driver).connect().unwrap();
+    let client = Client::builder(rig.address()).on(&driver).connect().unwrap();
     let numbers = client.server_stream::<Numbers, Numbers>(&COUNT, &5000).unwrap();
     assert_eq!(numbers.map(Result::unwrap).sum::<i64>(), 5000 * 5001 / 2);
 }
@@ -548,7 +548,7 @@ fn large_items_of_a_broadcast_arrive_in_order() {
     });
     let watch = watch.unwrap().kind(Kind::Inline);
     let server = Server::builder().cores(1).method_of(watch).listen("127.0.0.1:0").start().unwrap();
-    let client = Client::connect(&server.addresses()[0].to_string()).unwrap();
+    let client = Client::connect(server.addresses()[0].to_string()).unwrap();
     let streams: Vec<_> =
         (0..4).map(|_| client.server_stream::<Numbers, Text>(&WATCH_TEXT, &1).unwrap()).collect();
     eventually("all subscribe", || broadcast.subscribers() == 4);

@@ -79,7 +79,7 @@ fn so_does_a_client_over_http() {
     use std::io::{BufRead, BufReader, Read, Write};
 
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let client = Client::builder(&format!("http:{}", listener.local_addr().unwrap())).build().unwrap();
+    let client = Client::builder(format!("http:{}", listener.local_addr().unwrap())).build().unwrap();
     let mut call = client.start_bytes("Raw.Echo", Codec::Json, b"1");
     let (stream, _) = listener.accept().unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();

@@ -56,7 +56,7 @@ fn errors_name_the_foreign_protocol_of_a_listener() {
             .unwrap();
         let address = server.addresses()[0].to_string();
         for scheme in ["native", "gob", "gob-http", "jsonrpc", "http"] {
-            let client = Client::builder(&format!("{scheme}:{address}")).build().unwrap();
+            let client = Client::builder(format!("{scheme}:{address}")).build().unwrap();
             let client = client.with_timeout(Duration::from_secs(30));
             let (codec, argument) = text_of(scheme);
             let result = client.call_bytes("Any.Any", codec, argument);
@@ -131,7 +131,7 @@ fn a_peer_that_is_no_rpc_server_is_named() {
             if met.scheme().is_some_and(|own| own.name() == scheme) {
                 continue;
             }
-            let client = Client::builder(&format!("{scheme}:{address}")).build().unwrap();
+            let client = Client::builder(format!("{scheme}:{address}")).build().unwrap();
             let (codec, argument) = text_of(scheme);
             let error = client.call_bytes("Any.Any", codec, argument).unwrap_err();
             let CallError::WrongProtocol(wrong) = &error else { panic!("{scheme}, {met}: {error:?}") };

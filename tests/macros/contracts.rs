@@ -335,7 +335,7 @@ mod private {
     fn it_is_served() {
         let server = Server::builder().service(SmallServer::new(Itself)).listen("127.0.0.1:0");
         let server = server.start().unwrap();
-        let small = SmallClient::connect(&server.addresses()[0].to_string()).unwrap();
+        let small = SmallClient::connect(server.addresses()[0].to_string()).unwrap();
         assert_eq!(small.same(&T(9)).unwrap(), T(7));
     }
 }

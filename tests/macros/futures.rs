@@ -68,6 +68,7 @@ impl Market for Exchange {
     }
 
     // As the compiler sees the contract: without `async`.
+    #[allow(clippy::manual_async_fn)]
     fn scaled(
         &self,
         cx: OwnedContext,
@@ -137,7 +138,7 @@ fn async_methods_of_every_shape_are_called() {
         .listen("127.0.0.1:0")
         .start()
         .unwrap();
-    let client = Client::builder(&server.addresses()[0].to_string()).config(ClientConfig::default());
+    let client = Client::builder(server.addresses()[0].to_string()).config(ClientConfig::default());
     let client = client.connect().unwrap();
     let market = MarketClient::new(client.clone());
     let a = "A".to_owned();

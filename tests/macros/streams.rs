@@ -250,7 +250,7 @@ fn every_shape_is_called_in_every_codec() {
 #[test]
 fn the_typed_client_calls_every_shape_in_every_codec() {
     let (server, _) = peer();
-    let client = Client::connect(&server.addresses()[0].to_string()).unwrap();
+    let client = Client::connect(server.addresses()[0].to_string()).unwrap();
     let points: Vec<Point> = (0..3).map(|x| Point { x, y: x }).collect();
     for codec in [Codec::Json, Codec::Gob, Codec::Compact, Codec::MessagePack, Marked::CODEC] {
         let shapes = ShapesClient::new(client.clone().with_codec(codec));
@@ -315,7 +315,7 @@ mod older {
 #[test]
 fn other_messages_are_found_out_by_the_fingerprint() {
     let (server, _) = peer();
-    let client = Client::connect(&server.addresses()[0].to_string()).unwrap().with_codec(Codec::Compact);
+    let client = Client::connect(server.addresses()[0].to_string()).unwrap().with_codec(Codec::Compact);
     let shapes = older::ShapesClient::new(client);
     let watched: Vec<_> = shapes.watch(&3).unwrap().map(|item| item.map_err(|status| status.code)).collect();
     assert_eq!(watched, [Err(Code::FailedPrecondition)]);

@@ -86,7 +86,7 @@ mod second {
 
 fn serve(service: impl coreloop::Service) -> (Server, Client) {
     let server = Server::builder().service(service).cores(1).listen("127.0.0.1:0").start().unwrap();
-    let client = Client::connect(&server.addresses()[0].to_string()).unwrap();
+    let client = Client::connect(server.addresses()[0].to_string()).unwrap();
     (server, client)
 }
 

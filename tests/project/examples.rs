@@ -196,7 +196,7 @@ fn a_program_has_sections_of_its_own_in_every_layer() {
     );
 
     let mut running = Running::start("config", &["--config", path]);
-    let client = coreloop::client::Direct::connect(&running.address()).unwrap();
+    let client = coreloop::client::Direct::connect(running.address()).unwrap();
     let json = coreloop::codec::Codec::Json;
     assert_eq!(client.call_bytes("Orders.Price", json, b"7").unwrap(), br#""175 EUR""#);
     let status = client.call_bytes("Orders.Price", json, b"8").unwrap_err();
@@ -323,7 +323,7 @@ fn a_protocol_of_the_programs_own_shares_the_port_with_the_others() {
         }
     }
     for scheme in ["native", "http", "jsonrpc"] {
-        let client = coreloop::client::Client::connect(&format!("{scheme}:{address}")).unwrap();
+        let client = coreloop::client::Client::connect(format!("{scheme}:{address}")).unwrap();
         let reply = client.call_bytes("Math.Double", coreloop::codec::Codec::Json, b"4").unwrap();
         assert_eq!(reply, b"8", "{scheme}");
     }

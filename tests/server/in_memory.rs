@@ -20,7 +20,7 @@ fn number(n: i64) -> Vec<u8> {
 }
 
 fn client(rig: &Rig) -> Client {
-    Client::connect(&rig.address.to_string()).unwrap()
+    Client::connect(rig.address.to_string()).unwrap()
 }
 
 /// Returns bytes in which a part in a wrong place would be seen.
@@ -34,7 +34,7 @@ fn methods_of_each_kind_answer_a_client_and_a_direct_one() {
     let rig = rig_at(&IN_MEMORY, |_| {});
     assert!(matches!(&rig.address, Address::Memory(name) if name != "0"), "{}", rig.address);
     let client = client(&rig);
-    let direct = Direct::connect(&rig.address.to_string()).unwrap();
+    let direct = Direct::connect(rig.address.to_string()).unwrap();
     for n in 0..200 {
         for method in ["Inline.Double", "Pooled.Double", "Blocking.Double"] {
             let expected = number(2 * n);
@@ -94,7 +94,7 @@ fn a_client_on_the_servers_own_reactor_reaches_it() {
         .start()
         .unwrap();
     let driver = Driver::on(&server.reactors()[0]).unwrap();
-    let client = Client::builder(&server.addresses()[0].to_string()).on(&driver).connect().unwrap();
+    let client = Client::builder(server.addresses()[0].to_string()).on(&driver).connect().unwrap();
     for n in 0..500 {
         assert_eq!(client.call_bytes("Math.Double", Codec::Json, &number(n)).unwrap(), number(2 * n));
     }
@@ -109,7 +109,7 @@ fn frames_larger_than_a_pipe_arrive_whole_in_both_directions() {
     });
     let bytes = pattern(LARGE_BYTES);
     let client = client(&rig);
-    let direct = Direct::connect(&rig.address.to_string()).unwrap();
+    let direct = Direct::connect(rig.address.to_string()).unwrap();
     for method in ["Inline.Bytes", "Pooled.Bytes", "Blocking.Bytes"] {
         assert!(client.call_bytes(method, Codec::Raw, &bytes).unwrap() == bytes, "{method}");
         assert!(direct.call_bytes(method, Codec::Raw, &bytes).unwrap() == bytes, "{method}");
@@ -131,11 +131,11 @@ fn every_protocol_is_served() {
     let _serial = serial();
     let rig = rig_at(&IN_MEMORY, |_| {});
     for scheme in ["native", "http"] {
-        let client = Client::connect(&format!("{scheme}:{}", rig.address)).unwrap();
+        let client = Client::connect(format!("{scheme}:{}", rig.address)).unwrap();
         assert_eq!(client.call_bytes("Pooled.Double", Codec::Json, b"21").unwrap(), b"42", "{scheme}");
     }
     // Here the dialing thread exchanges messages with the server before the client's reactor has the connection.
-    let client = Client::connect(&format!("gob-http:{}", rig.address)).unwrap();
+    let client = Client::connect(format!("gob-http:{}", rig.address)).unwrap();
     client.ready().wait().unwrap();
 }
 
@@ -171,7 +171,7 @@ fn a_server_that_ends_at_once_fails_the_calls_in_flight() {
     let _serial = serial();
     let rig = rig_at(&IN_MEMORY, |_| {});
     let client = Arc::new(client(&rig));
-    let direct = Direct::connect(&rig.address.to_string()).unwrap();
+    let direct = Direct::connect(rig.address.to_string()).unwrap();
     let callers = [
         std::thread::spawn(move || client.call_bytes("Blocking.Sleep", Codec::Json, b"60000").unwrap_err()),
         std::thread::spawn(move || direct.call_bytes("Blocking.Sleep", Codec::Json, b"60000").unwrap_err()),
@@ -188,7 +188,7 @@ fn a_server_that_ends_at_once_fails_the_calls_in_flight() {
 fn a_client_that_ends_cancels_its_calls() {
     let _serial = serial();
     let rig = rig_at(&IN_MEMORY, |_| {});
-    let mut direct = Direct::connect(&rig.address.to_string()).unwrap();
+    let mut direct = Direct::connect(rig.address.to_string()).unwrap();
     direct.set_timeout(Some(Duration::from_millis(50)));
     let error = direct.call_bytes("Blocking.Gate", Codec::Json, b"1").unwrap_err();
     assert!(matches!(error, CallError::DeadlineExceeded | CallError::Status(_)), "{error}");
@@ -203,7 +203,7 @@ fn a_client_that_ends_cancels_its_calls() {
 fn a_direct_call_ends_at_its_deadline_and_the_connection_stays_usable() {
     let _serial = serial();
     let rig = rig_at(&IN_MEMORY, |_| {});
-    let mut direct = Direct::connect(&rig.address.to_string()).unwrap();
+    let mut direct = Direct::connect(rig.address.to_string()).unwrap();
     direct.set_timeout(Some(Duration::from_millis(30)));
     direct.call_bytes("Blocking.Sleep", Codec::Json, b"60000").unwrap_err();
     direct.set_timeout(Some(PATIENCE));
@@ -216,7 +216,7 @@ fn a_connection_that_sends_nothing_is_closed() {
     let rig = rig_at(&IN_MEMORY, |config| {
         (config.limits.first_bytes_ms, config.limits.idle_ms) = (20, 30);
     });
-    let direct = Direct::connect(&rig.address.to_string()).unwrap();
+    let direct = Direct::connect(rig.address.to_string()).unwrap();
     eventually("the connection is closed", || {
         let reactors = rig.stats().reactors;
         reactors.iter().all(|reactor| (reactor.accepted, reactor.connections) == (1, 0))

@@ -108,6 +108,9 @@ fn an_interceptor_for_no_method_prevents_the_start() {
 /// A number that an interceptor attaches.
 struct Number(u64);
 
+/// The id of a call, its principal, what was attached, and where it ended.
+type SeenEnd = (u64, Option<String>, Option<u64>, EndPlace);
+
 /// Gives each caller the name in its metadata, and keeps the ends of calls. Refuses callers without a name.
 #[derive(Default)]
 struct Names {
@@ -115,7 +118,7 @@ struct Names {
     on_worker: bool,
     /// The threads on which calls were admitted, and whether as on a worker.
     threads: Mutex<Vec<(ThreadId, bool)>>,
-    ends: Mutex<Vec<(u64, Option<String>, Option<u64>, EndPlace)>>,
+    ends: Mutex<Vec<SeenEnd>>,
 }
 
 impl Interceptor for Names {
@@ -489,7 +492,7 @@ fn calls_in_memory_are_intercepted_too() {
         .interceptor(names.clone())
         .start()
         .unwrap();
-    let client = Client::connect(&server.addresses()[0].to_string()).unwrap();
+    let client = Client::connect(server.addresses()[0].to_string()).unwrap();
     let call = |client: &Client| client.call_bytes("Who.Am", Codec::Json, b"null");
     assert_eq!(call(&client).unwrap_err().code(), Code::Unauthenticated);
     assert_eq!(call(&client.with_metadata("name", b"bob").unwrap()).unwrap(), b"\"bob\"");

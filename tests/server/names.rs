@@ -104,7 +104,7 @@ fn names_with_packages_or_other_scripts_work_everywhere() {
         #[cfg(feature = "jsonrpc")]
         "jsonrpc",
     ] {
-        let client = Client::connect(&format!("{scheme}:{address}")).unwrap();
+        let client = Client::connect(format!("{scheme}:{address}")).unwrap();
         for name in [PRICE, COUNT] {
             assert_eq!(client.call_bytes(name, Codec::Json, b"21").unwrap(), b"42", "{scheme} {name}");
         }

@@ -201,7 +201,7 @@ fn our_client_sends_nan_by_http_and_refuses_it_elsewhere() {
     let at = server.addresses()[0].to_string();
     let list = vec![1.5, f64::INFINITY, f64::NEG_INFINITY];
     let call = |scheme: &str| {
-        let client = Client::connect(&format!("{scheme}:{at}")).unwrap();
+        let client = Client::connect(format!("{scheme}:{at}")).unwrap();
         client.call::<Plain<Vec<f64>>, Plain<Vec<f64>>>(&ECHO, &list)
     };
     assert_eq!(call("http").unwrap(), list);

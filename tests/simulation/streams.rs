@@ -216,7 +216,7 @@ impl Simulation {
         let listener =
             Listener::bind(&"memory:0".parse::<Address>().unwrap(), &UnixSocketAccess::default()).unwrap();
         let driver = Driver::on(&server.roles()).unwrap();
-        let builder = Client::builder(&listener.local().unwrap().to_string()).on(&driver);
+        let builder = Client::builder(listener.local().unwrap().to_string()).on(&driver);
         let client = builder.configure(|config| {
             config.stream_window_bytes = client_grant.stream as usize;
             config.connection_window_bytes = client_grant.connection as usize;

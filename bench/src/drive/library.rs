@@ -29,7 +29,7 @@ fn check(call: i64, answer: Result<i64, CallError>) -> Result<(), String> {
 
 /// Makes one call at a time, on this thread.
 pub fn run_direct(address: SocketAddr, mut window: Window) -> Result<Window, String> {
-    let direct = Direct::connect(&address.to_string()).map_err(|error| error.to_string())?;
+    let direct = Direct::connect(address.to_string()).map_err(|error| error.to_string())?;
     let arith = ArithClient::new(direct);
     window.start();
     for call in 0.. {
@@ -55,7 +55,7 @@ struct Counted {
 /// Starts threads that share a client; this thread keeps the time.
 pub fn run_shared(options: &Options, mut window: Window) -> Result<Window, String> {
     let in_flight = options.connections as usize * options.depth as usize;
-    let client = Client::builder(&options.address.to_string())
+    let client = Client::builder(options.address.to_string())
         .in_flight_max(in_flight.max(1024), WhenFull::Refuse)
         .connect()
         .map_err(|error| error.to_string())?;

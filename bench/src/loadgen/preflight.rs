@@ -56,7 +56,7 @@ pub fn shape_of(target: &Target, entries: &[Entry], method: &str) -> Result<Opti
 /// Returns the names of the server's methods, if it reports them in time.
 fn methods_of(speaks: AddressProtocol, target: &Target, entries: &[Entry]) -> Option<Vec<MethodInfo>> {
     let until = Instant::now() + PATIENCE;
-    let builder = Client::builder(&format!("{speaks}:{target}"));
+    let builder = Client::builder(format!("{speaks}:{target}"));
     let patience_ms = PATIENCE.as_millis() as u64;
     let client = builder.configure(|config| config.connect_timeout_ms = patience_ms).connect().ok()?;
     let mut client = client.with_deadline(until);

@@ -349,7 +349,7 @@ impl ClientBench {
     fn run(&mut self, steps: &[Step]) {
         let listener =
             Listener::bind(&"memory:0".parse::<Address>().unwrap(), &UnixSocketAccess::default()).unwrap();
-        let builder = Client::builder(&listener.local().unwrap().to_string()).on(&self.driver);
+        let builder = Client::builder(listener.local().unwrap().to_string()).on(&self.driver);
         let builder = builder.configure(|config| {
             (config.streams_max, config.frame_bytes_max, config.held_bytes_max) = (4, 40_000, 100_000);
         });

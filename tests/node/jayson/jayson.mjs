@@ -33,7 +33,7 @@ for (const [name, client] of Object.entries(clients)) {
   console.log(`${name}: calls of 2.0`);
 
   answer = await call("Arith.Divide", { A: 1, B: 0 });
-  assert.deepEqual(answer.error, { code: -32602, message: "divide by zero", data: "invalid_argument" });
+  assert.deepEqual(answer.error, { code: -32602, message: "divide by zero", data: { code: "invalid_argument" } });
   answer = await call("Arith.Nothing", []);
   assert.equal(answer.error.code, -32601);
   console.log(`${name}: errors of 2.0`);

@@ -59,7 +59,7 @@ fn calls_that_are_given_up_drop_their_futures() {
         let alive = Alive::default();
         let waits = Waits { alive: alive.clone() };
         let scene = scene_with(executor, |_| {}, |builder| builder.service(waits));
-        let client = Client::connect(&scene.server().addresses()[0].to_string()).unwrap();
+        let client = Client::connect(scene.server().addresses()[0].to_string()).unwrap();
         let waits = WaitsClient::new(client.clone());
         // A handle that is dropped cancels its call.
         let call = waits.forever_start(&1);

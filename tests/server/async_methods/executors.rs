@@ -142,7 +142,7 @@ fn a_task_of_the_handler_learns_the_deadline_and_the_cancellation() {
 fn nested_calls_inherit_the_deadline_and_the_cancellation() {
     let _turn = serial();
     let back = scene(tokio_threads(), |_| {});
-    let client = Client::connect(&back.server().addresses()[0].to_string()).unwrap();
+    let client = Client::connect(back.server().addresses()[0].to_string()).unwrap();
     let front = scene_with(
         tokio_threads(),
         |_| {},

@@ -38,7 +38,7 @@ fn a_token_is_needed_whatever_the_protocol() {
     let _turn = serial();
     let (_server, address) = with_tokens();
     for scheme in ["native", "http"] {
-        let client = Client::connect(&format!("{scheme}:{address}")).unwrap();
+        let client = Client::connect(format!("{scheme}:{address}")).unwrap();
         let call = |authorization: Option<&str>| {
             let client = match authorization {
                 Some(value) => client.with_metadata("authorization", value.as_bytes()).unwrap(),
@@ -67,7 +67,7 @@ fn a_token_is_needed_whatever_the_protocol() {
     }
     // These transmit no metadata.
     for scheme in ["gob", "jsonrpc"] {
-        let client = Client::connect(&format!("{scheme}:{address}")).unwrap();
+        let client = Client::connect(format!("{scheme}:{address}")).unwrap();
         let codec = if scheme == "gob" { Codec::Gob } else { Codec::Json };
         let body: &[u8] = if scheme == "gob" { &[3, 4, 0, 2] } else { b"1" };
         let error = client.call_bytes("Who.Am", codec, body).unwrap_err();

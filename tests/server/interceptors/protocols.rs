@@ -78,7 +78,7 @@ fn number(scheme: &str) -> (Codec, &'static [u8]) {
 
 impl Scene {
     fn client(&self, scheme: &str) -> Client {
-        Client::connect(&format!("{scheme}:{}", self.rig.address)).unwrap()
+        Client::connect(format!("{scheme}:{}", self.rig.address)).unwrap()
     }
 
     fn start(&mut self, scheme: &str, client: &Client, method: &str) -> InFlight<Vec<u8>> {
