@@ -84,7 +84,7 @@
 // crate, which the checks of this repository build.
 #![cfg_attr(
     not(all(feature = "demo", feature = "config-file", feature = "bench-internals")),
-    allow(dead_code, unused_imports)
+    allow(dead_code, unused_imports, unused_macros)
 )]
 
 #[cfg(any(feature = "gob", feature = "http", feature = "server"))]

@@ -37,7 +37,7 @@ use item::ServiceItem;
 ///     fn add(&self, cx: &Context, args: Args) -> Result<i64, ArithError>;
 /// }
 ///
-/// impl Arith for Machine { … }
+/// impl Arith for Machine { /* … */ }
 ///
 /// let server = Server::builder().service(ArithServer::new(Machine)).listen("127.0.0.1:6550").start()?;
 /// assert_eq!(ArithClient::connect("127.0.0.1:6550")?.multiply(&6, &7)?, 42);

@@ -2,7 +2,7 @@
 //!
 //! A [`Method`] is made once, at registration, from a handler and the two types; after that every protocol calls the
 //! same function with bytes. The table that finds it is in [`registry`], deferred replies in [`reply`], and the
-//! services that every server has in [`builtin`]; async methods are in [`futures`].
+//! services that every server has in [`builtin`]; async methods are in `futures`.
 
 #[cfg(all(feature = "server", feature = "bench-internals"))]
 #[doc(hidden)]

@@ -5,7 +5,7 @@
 //! holds no thread. What they buffer is bounded by the windows of the stream and of its connection
 //! (`docs/wire.md`, "Streams").
 //!
-//! Nothing here knows a connection: commands go through a [`StreamPort`] to the reactor that owns it.
+//! Nothing here knows a connection: commands go through a `StreamPort` to the reactor that owns it.
 
 mod broadcast;
 mod buffers;

@@ -1,7 +1,7 @@
 //! Transports: what carries the bytes of a connection, and how connections are made.
 //!
 //! A [`Transport`] is one end of a connection as a reactor drives it: TCP, Unix, or in memory (`memory`).
-//! [`BlockingTransport`] is the same for a thread that may wait. A [`Listener`] accepts and [`dial`] connects; nothing
+//! [`BlockingTransport`] is the same for a thread that may wait. A [`Listener`] accepts and `dial` connects; nothing
 //! outside this folder depends on the kind. Nothing here knows calls, or what the bytes mean.
 //!
 //! # What a reactor relies on
@@ -22,7 +22,7 @@
 //! flush. Handshake messages are read and written within read and write; what the socket does not take at once stays
 //! in the session. `shutdown_write` sends close_notify, and an end of the socket without one is the error
 //! `UnexpectedEof`. The server's keys are a part of the [`Listener`], whose accept creates the session; the client's
-//! roots are given to [`dial`], which performs the handshake on the dialing thread.
+//! roots are given to `dial`, which performs the handshake on the dialing thread.
 
 mod address;
 mod blocking;

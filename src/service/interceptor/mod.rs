@@ -1,7 +1,7 @@
 //! Interceptors: code that sees the calls of many methods, before, around and after their handlers.
 //!
 //! An [`Interceptor`] is registered for the whole server or for some methods. The lists of each method are made once, at
-//! the start ([`chain`]); a method that none is registered for costs one predictable branch. The hooks on the reactor's
+//! the start (`chain`); a method that none is registered for costs one predictable branch. The hooks on the reactor's
 //! thread are called from `server/app`, those around a handler from the registry.
 
 mod access_log;

@@ -6,6 +6,7 @@ use std::ops::Range;
 
 use crate::json_text::unescape;
 use crate::json_text::{JsonFault, JsonReader};
+#[cfg(feature = "server")]
 use crate::wire::DirectoryEntry;
 
 /// The form of a request's `params`.
@@ -66,6 +67,7 @@ pub(super) struct CalledMethod {
     pub(super) takes_several: bool,
 }
 
+#[cfg(feature = "server")]
 impl CalledMethod {
     /// Returns the method of an entry.
     pub(super) fn of(entry: &DirectoryEntry) -> CalledMethod {
