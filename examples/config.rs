@@ -48,7 +48,7 @@ struct Orders(OrdersConfig);
 
 #[coreloop::service]
 impl Orders {
-    /// The price of so many items, as text.
+    /// The price of this number of items, as text.
     fn price(&self, _cx: &Context, items: u32) -> Result<String, Status> {
         let OrdersConfig { limit, currency, .. } = &self.0;
         match items <= *limit {

@@ -28,7 +28,7 @@ const LIGHT_INK: &str = "#1c2430";
 const LIGHT_GRID: &str = "#dfe4ea";
 const LIGHT_LINES: [&str; 8] =
     ["#1f6feb", "#c2570c", "#8250df", "#cf222e", "#1a7f37", "#0e7c86", "#a3307e", "#6b5b00"];
-/// Height of the legend above a plot that stands alone, and the place that each of its names takes.
+/// Height of the legend above a plot in a file of its own, and the width of a character of its names.
 const LEGEND_PX: u32 = 30;
 const LEGEND_NAME_PX: usize = 8;
 

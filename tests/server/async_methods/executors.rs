@@ -68,7 +68,7 @@ fn the_context_has_what_the_caller_sent() {
 #[test]
 fn the_queue_time_is_that_in_the_executor() {
     let _turn = serial();
-    // Runs nothing until it is told to.
+    // Runs nothing until the test lets it.
     let (queue, queued) = std::sync::mpsc::channel();
     let executor = super::Executor {
         name: "by hand",

@@ -14,7 +14,7 @@ use crate::common::rig::ON_PURPOSE;
 use crate::common::{Frame, eventually, kind};
 use crate::streams::next;
 
-/// Adds async methods, and an executor that drops futures while it is told to.
+/// Adds async methods, and an executor that drops futures while the test says so.
 pub fn with_futures(builder: ServerBuilder, drops: &Arc<AtomicBool>) -> ServerBuilder {
     let drops = drops.clone();
     let send = Method::async_server_stream::<Plain<u32>, Plain<String>, _, _>(
