@@ -107,6 +107,7 @@ mod context;
 mod debug;
 #[cfg(feature = "demo")]
 pub mod demo;
+pub mod discovery;
 mod error_text;
 #[cfg(feature = "bench-internals")]
 #[doc(hidden)]

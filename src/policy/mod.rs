@@ -10,6 +10,7 @@ pub mod delay;
 pub mod estimate;
 #[cfg(feature = "server")]
 pub mod fair;
+pub mod fleet;
 pub mod flush;
 pub mod gather;
 #[cfg(feature = "server")]

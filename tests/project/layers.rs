@@ -16,7 +16,7 @@ const FLOORS: [&[&str]; 9] = [
     &["conn", "mailbox", "transport"],
     &["stream"],
     &["reactor"],
-    &["service", "workers"],
+    &["service", "workers", "discovery"],
     &["server", "client"],
     &["demo", "macro_support", "protocol", "debug", "in_process", "lib"],
 ];

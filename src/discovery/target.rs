@@ -1,0 +1,103 @@
+//! The URL of a service: `consul://127.0.0.1:8500/orders?zone=a`.
+
+use std::fmt;
+
+/// A parsed URL: `SCHEME://AUTHORITY/PATH?KEY=VALUE&…`. `static:a:1,b:2` has no authority; its path is what follows the
+/// colon.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    text: String,
+    scheme: String,
+    authority: String,
+    path: String,
+    parameters: Vec<(String, String)>,
+}
+
+/// A URL that is not valid.
+#[derive(Clone, PartialEq, Eq)]
+pub struct TargetError {
+    /// The URL.
+    pub url: String,
+    /// What was expected.
+    pub expected: String,
+}
+
+crate::error_text::debug_as_text!(TargetError);
+
+impl fmt::Display for TargetError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the resolver URL {:?}: expected {}", self.url, self.expected)
+    }
+}
+
+impl std::error::Error for TargetError {}
+
+impl Target {
+    /// Returns the scheme of a text that is a resolver URL (`SCHEME://…`, or `static:…`), if it is one.
+    pub fn scheme_of(text: &str) -> Option<&str> {
+        let (scheme, rest) = text.split_once(':')?;
+        let is_word = !scheme.is_empty()
+            && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.'));
+        (is_word && (rest.starts_with("//") || scheme == "static")).then_some(scheme)
+    }
+
+    /// Parses a URL.
+    ///
+    /// # Errors
+    ///
+    /// It is not one.
+    pub fn parse(text: &str) -> Result<Target, TargetError> {
+        let error = |expected: &str| TargetError { url: text.to_owned(), expected: expected.to_owned() };
+        let scheme =
+            Target::scheme_of(text).ok_or_else(|| error("SCHEME://AUTHORITY/PATH, or static:ADDRESS,…"))?;
+        let rest = &text[scheme.len() + 1..];
+        let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
+        let (authority, path) = match rest.strip_prefix("//") {
+            Some(rest) => rest.split_once('/').map_or((rest, ""), |(authority, path)| (authority, path)),
+            None => ("", rest),
+        };
+        let mut parameters = Vec::new();
+        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+            let (key, value) = pair.split_once('=').ok_or_else(|| error("parameters as KEY=VALUE"))?;
+            parameters.push((key.to_owned(), value.to_owned()));
+        }
+        Ok(Target {
+            text: text.to_owned(),
+            scheme: scheme.to_owned(),
+            authority: authority.to_owned(),
+            path: path.to_owned(),
+            parameters,
+        })
+    }
+
+    /// Returns the scheme.
+    pub fn scheme(&self) -> &str {
+        &self.scheme
+    }
+
+    /// Returns what is between `//` and the next `/`: usually host and port. Empty if the URL has none.
+    pub fn authority(&self) -> &str {
+        &self.authority
+    }
+
+    /// Returns the path without its first `/`.
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// Returns the value of a parameter.
+    pub fn parameter(&self, key: &str) -> Option<&str> {
+        self.parameters.iter().find(|(other, _)| other == key).map(|(_, value)| value.as_str())
+    }
+
+    /// Returns all parameters, in their order.
+    pub fn parameters(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.parameters.iter().map(|(key, value)| (key.as_str(), value.as_str()))
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
