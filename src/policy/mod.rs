@@ -1,6 +1,6 @@
 //! Policies without I/O: pure functions and state machines, tested without a server.
 
-#[cfg(feature = "client")]
+#[cfg(any(feature = "client", feature = "discovery"))]
 pub mod backoff;
 #[cfg(feature = "server")]
 pub mod codel;

@@ -26,6 +26,8 @@
 
 mod address;
 mod blocking;
+#[cfg(feature = "discovery")]
+mod datagrams;
 mod dial;
 #[cfg(feature = "server")]
 mod listener;
@@ -37,6 +39,8 @@ mod unix_file;
 
 pub use address::{Address, AddressError};
 pub use blocking::{BlockingMemory, BlockingTransport};
+#[cfg(feature = "discovery")]
+pub(crate) use datagrams::{DATAGRAM_BYTES_MAX, Datagrams, PADDING};
 pub use dial::dial;
 #[cfg(feature = "server")]
 pub(crate) use listener::BACKLOG;

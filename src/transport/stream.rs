@@ -5,6 +5,8 @@ use std::net::Shutdown;
 
 use coreloop_poller::{Interest, Key, Poller};
 
+#[cfg(feature = "discovery")]
+use super::datagrams::Datagrams;
 use super::memory::MemoryStream;
 use super::readiness::ReadinessSender;
 
@@ -17,6 +19,9 @@ pub enum Transport {
     Unix(mio::net::UnixStream),
     /// In memory, within this process.
     Memory(Box<MemoryStream>),
+    /// UDP with one peer, as framed datagrams.
+    #[cfg(feature = "discovery")]
+    Udp(Box<Datagrams>),
 }
 
 impl Transport {
@@ -26,6 +31,8 @@ impl Transport {
             Transport::Tcp(stream) => stream.read(into),
             Transport::Unix(stream) => stream.read(into),
             Transport::Memory(stream) => stream.read(into),
+            #[cfg(feature = "discovery")]
+            Transport::Udp(datagrams) => datagrams.read(into),
         }
     }
 
@@ -35,6 +42,8 @@ impl Transport {
             Transport::Tcp(stream) => stream.write(bytes),
             Transport::Unix(stream) => stream.write(bytes),
             Transport::Memory(stream) => stream.write_vectored(&[IoSlice::new(bytes)]),
+            #[cfg(feature = "discovery")]
+            Transport::Udp(datagrams) => datagrams.write_vectored(&[IoSlice::new(bytes)]),
         }
     }
 
@@ -44,6 +53,8 @@ impl Transport {
             Transport::Tcp(stream) => stream.write_vectored(slices),
             Transport::Unix(stream) => stream.write_vectored(slices),
             Transport::Memory(stream) => stream.write_vectored(slices),
+            #[cfg(feature = "discovery")]
+            Transport::Udp(datagrams) => datagrams.write_vectored(slices),
         }
     }
 
@@ -53,6 +64,8 @@ impl Transport {
             Transport::Tcp(stream) => stream.take_error(),
             Transport::Unix(stream) => stream.take_error(),
             Transport::Memory(_) => Ok(None),
+            #[cfg(feature = "discovery")]
+            Transport::Udp(datagrams) => datagrams.socket.take_error(),
         };
         error.ok().flatten().map_or(io::ErrorKind::ConnectionReset, |error| error.kind())
     }
@@ -66,6 +79,8 @@ impl Transport {
                 stream.shutdown_write();
                 Ok(())
             }
+            #[cfg(feature = "discovery")]
+            Transport::Udp(_) => Ok(()),
         };
     }
 
@@ -86,6 +101,8 @@ impl Transport {
                 stream.register(key, readiness);
                 Ok(())
             }
+            #[cfg(feature = "discovery")]
+            Transport::Udp(datagrams) => poller.register(&mut datagrams.socket, polled, Interest::BOTH),
         }
     }
 
@@ -97,6 +114,8 @@ impl Transport {
                 stream.deregister();
                 Ok(())
             }
+            #[cfg(feature = "discovery")]
+            Transport::Udp(datagrams) => poller.deregister(&mut datagrams.socket),
         };
     }
 }

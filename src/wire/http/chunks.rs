@@ -5,7 +5,7 @@
 
 /// The state of a chunked body that is being read.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Chunks {
+pub(crate) struct Chunks {
     at: ChunkPosition,
     /// The size being read, then the remaining bytes of the chunk.
     left: u64,
@@ -66,7 +66,7 @@ enum ChunkPosition {
 
 /// A piece of the body at the start of the input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum BodyPiece {
+pub(crate) enum BodyPiece {
     /// This many bytes of data.
     Data(usize),
     /// This many bytes of framing.
@@ -77,7 +77,7 @@ pub(super) enum BodyPiece {
 
 /// A fault in a chunked body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum ChunkFault {
+pub(crate) enum ChunkFault {
     /// It is ambiguous or invalid.
     Malformed(&'static str),
     /// More data than the limit.
@@ -87,7 +87,7 @@ pub(super) enum ChunkFault {
 }
 
 /// Whether a byte may be in a token (RFC 9110 section 5.6.2).
-pub(super) fn is_token(byte: u8) -> bool {
+pub(crate) fn is_token(byte: u8) -> bool {
     matches!(byte, b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'!' | b'#' | b'$' | b'%' | b'&' | b'\'' | b'*'
         | b'+' | b'-' | b'.' | b'^' | b'_' | b'`' | b'|' | b'~')
 }
@@ -98,12 +98,12 @@ fn is_text(byte: u8) -> bool {
 }
 
 impl Chunks {
-    pub(super) fn new(total_max: u64, overhead_max: u64) -> Chunks {
+    pub(crate) fn new(total_max: u64, overhead_max: u64) -> Chunks {
         Chunks { at: ChunkPosition::Size(0), left: 0, total: 0, total_max, overhead: 0, overhead_max }
     }
 
     /// Returns the first piece of `input`, which must not be empty.
-    pub(super) fn next(&mut self, input: &[u8]) -> Result<BodyPiece, ChunkFault> {
+    pub(crate) fn next(&mut self, input: &[u8]) -> Result<BodyPiece, ChunkFault> {
         if self.at == ChunkPosition::Data {
             let bytes = self.left.min(input.len() as u64);
             self.left -= bytes;

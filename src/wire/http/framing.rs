@@ -5,22 +5,22 @@ use super::chunks::is_token;
 
 /// The framing that the fields of a head define.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Framing {
+pub(crate) struct Framing {
     /// The one Content-Length.
-    pub(super) length: Option<u64>,
+    pub(crate) length: Option<u64>,
     /// The one Transfer-Encoding, which is `chunked`.
-    pub(super) is_chunked: bool,
+    pub(crate) is_chunked: bool,
     /// `Connection: close`.
-    pub(super) close: bool,
+    pub(crate) close: bool,
     /// `Connection: keep-alive`.
-    pub(super) keep_alive: bool,
+    pub(crate) keep_alive: bool,
     /// `Connection` names fields that apply to the next hop only.
-    pub(super) names_fields: bool,
+    pub(crate) names_fields: bool,
 }
 
 impl Framing {
     /// Takes a field if it concerns framing. Returns whether it did.
-    pub(super) fn take(&mut self, name: &str, value: &[u8]) -> Result<bool, &'static str> {
+    pub(crate) fn take(&mut self, name: &str, value: &[u8]) -> Result<bool, &'static str> {
         if name.eq_ignore_ascii_case("content-length") {
             if self.length.is_some() {
                 // Even if they are equal: a repeated length indicates that a proxy has merged messages.
@@ -56,7 +56,7 @@ impl Framing {
     }
 
     /// Checks the combination of the fields, once all are known.
-    pub(super) fn check(&self, is_http_10: bool) -> Result<(), &'static str> {
+    pub(crate) fn check(&self, is_http_10: bool) -> Result<(), &'static str> {
         if self.is_chunked && self.length.is_some() {
             return Err("there are both Content-Length and Transfer-Encoding");
         }
@@ -67,13 +67,13 @@ impl Framing {
     }
 
     /// Whether the connection ends after this message.
-    pub(super) fn is_last(&self, is_http_10: bool) -> bool {
+    pub(crate) fn is_last(&self, is_http_10: bool) -> bool {
         self.close || is_http_10 && !self.keep_alive
     }
 }
 
 /// Parses text of decimal digits only, with at most `digits_max` of them (at most 19, which cannot overflow).
-pub(super) fn digits(text: &[u8], digits_max: usize) -> Option<u64> {
+pub(crate) fn digits(text: &[u8], digits_max: usize) -> Option<u64> {
     if text.is_empty() || text.len() > digits_max || !text.iter().all(u8::is_ascii_digit) {
         return None;
     }
@@ -81,12 +81,12 @@ pub(super) fn digits(text: &[u8], digits_max: usize) -> Option<u64> {
 }
 
 /// The members of a comma-separated list, without empty ones (RFC 9110 section 5.6.1).
-pub(super) fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+pub(crate) fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     value.split(|byte| *byte == b',').map(trim).filter(|member| !member.is_empty())
 }
 
 /// Removes spaces and tabs at both ends.
-pub(super) fn trim(bytes: &[u8]) -> &[u8] {
+pub(crate) fn trim(bytes: &[u8]) -> &[u8] {
     let is_black = |byte: &u8| !matches!(byte, b' ' | b'\t');
     let start = bytes.iter().position(is_black).unwrap_or(bytes.len());
     let end = bytes.iter().rposition(is_black).map_or(start, |at| at + 1);
@@ -94,14 +94,14 @@ pub(super) fn trim(bytes: &[u8]) -> &[u8] {
 }
 
 /// Whether a field is always limited to one hop, regardless of `Connection` (RFC 9110 section 7.6.1).
-pub(super) fn is_hop_by_hop(name: &str) -> bool {
+pub(crate) fn is_hop_by_hop(name: &str) -> bool {
     ["keep-alive", "proxy-connection", "te", "trailer", "upgrade"]
         .iter()
         .any(|hop| name.eq_ignore_ascii_case(hop))
 }
 
 /// Whether the media type is application/json. Of its parameters only the charset matters, which must be UTF-8.
-pub(super) fn is_json(content_type: &[u8]) -> bool {
+pub(crate) fn is_json(content_type: &[u8]) -> bool {
     let mut parts = content_type.split(|byte| *byte == b';').map(trim);
     if !parts.next().is_some_and(|media| media.eq_ignore_ascii_case(b"application/json")) {
         return false;
@@ -129,7 +129,7 @@ macro_rules! with_fields {
         }
     }};
 }
-pub(super) use with_fields;
+pub(crate) use with_fields;
 
 #[cfg(test)]
 mod tests {

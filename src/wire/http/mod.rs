@@ -44,8 +44,14 @@ use crate::message::{Message, Outgoing, OutgoingData, OutgoingReply};
 #[cfg(feature = "server")]
 use crate::wire::{DrainNotice, Out, Protocol, Received, ServerContext, StreamSupport};
 pub(super) use call::fits_field;
+#[cfg(feature = "discovery")]
+pub(crate) use chunks::{BodyPiece, ChunkFault, Chunks};
 #[cfg(feature = "client")]
 pub use client::HttpClient;
+#[cfg(feature = "discovery")]
+pub(crate) use framing::{Framing, with_fields};
+#[cfg(feature = "discovery")]
+pub(crate) use scan::{HeadScan, ScannedHead};
 
 /// The number of the JSON codec.
 const JSON: u8 = Codec::Json.number();

@@ -6,7 +6,7 @@
 /// The state of the search. A line ends with CR and LF only (RFC 9112 section 2.2 permits a recipient to be lenient,
 /// but two recipients that are lenient in different ways can be played against each other).
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct HeadScan {
+pub(crate) struct HeadScan {
     /// Bytes read.
     looked: usize,
     /// Bytes of the current line, its CR included.
@@ -21,7 +21,7 @@ pub(super) struct HeadScan {
 
 /// The result of a scan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum ScannedHead {
+pub(crate) enum ScannedHead {
     /// A complete head.
     Head {
         /// Its length in bytes, with the empty line.
@@ -42,17 +42,17 @@ pub(super) enum ScannedHead {
 
 impl HeadScan {
     /// Whether any byte of a head was read.
-    pub(super) fn has_begun(&self) -> bool {
+    pub(crate) fn has_begun(&self) -> bool {
         self.looked > 0
     }
 
     /// Whether the first line is not complete.
-    pub(super) fn is_in_first_line(&self) -> bool {
+    pub(crate) fn is_in_first_line(&self) -> bool {
         self.lines == 0
     }
 
     /// Returns the length of the first line, once, after it has ended.
-    pub(super) fn take_first_line(&mut self) -> Option<usize> {
+    pub(crate) fn take_first_line(&mut self) -> Option<usize> {
         self.first_line.take()
     }
 
@@ -65,7 +65,7 @@ impl HeadScan {
     }
 
     /// Reads the new bytes. `input` starts at the start of the head.
-    pub(super) fn go_on(&mut self, input: &[u8], bytes_max: usize) -> ScannedHead {
+    pub(crate) fn go_on(&mut self, input: &[u8], bytes_max: usize) -> ScannedHead {
         let end = input.len().min(bytes_max);
         while self.looked < end {
             if !self.is_cr {

@@ -1,0 +1,166 @@
+//! Agents: what watches a service or keeps a registration alive, as a state machine without I/O.
+//!
+//! An agent handles one event after the other and answers with actions ([`AgentAction`]) through its [`AgentCx`]. The
+//! sockets and the clock belong to `app.rs`. Tests drive an agent by hand.
+
+use std::net::SocketAddr;
+use std::time::Instant;
+
+/// Identifies an agent of an app. It is not used again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct AgentId(pub(super) u64);
+
+/// Identifies a connection of an agent. It is not used again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct LinkId(pub(super) u64);
+
+/// What a connection leads to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum LinkTarget {
+    /// A TCP connection to `host:port`. A name is resolved; `attempt` selects one of its addresses, in turns.
+    Tcp {
+        /// The host, by name or number, and the port.
+        address: String,
+        /// The number of earlier attempts.
+        attempt: u32,
+    },
+    /// A connected UDP socket.
+    Udp(SocketAddr),
+}
+
+/// What an agent wants to be done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum AgentAction {
+    /// Connect. Bytes may be sent at once: they are written when the connection is made.
+    Connect(LinkId, LinkTarget),
+    /// Send bytes: one datagram on a UDP socket.
+    Send(LinkId, Vec<u8>),
+    /// Close a connection. Its events end with this.
+    Close(LinkId),
+    /// Remove the agent and close its connections.
+    End,
+}
+
+/// Pseudorandom numbers for jitter and ids (SplitMix64, Steele, Lea and Flood 2014), seeded by the system.
+#[derive(Debug)]
+pub(crate) struct Random(u64);
+
+impl Random {
+    pub(crate) fn new(seed: u64) -> Random {
+        Random(seed)
+    }
+
+    /// Returns the next 64 bits.
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut bits = self.0;
+        bits = (bits ^ bits >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        bits = (bits ^ bits >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        bits ^ bits >> 31
+    }
+}
+
+/// The access of an agent to its surroundings while it handles an event.
+pub(crate) struct AgentCx<'a> {
+    /// The time of the event.
+    pub(crate) now: Instant,
+    /// Random numbers.
+    pub(crate) random: &'a mut Random,
+    pub(super) next_link: &'a mut u64,
+    pub(super) actions: &'a mut Vec<AgentAction>,
+}
+
+impl AgentCx<'_> {
+    /// Opens a connection. It either delivers bytes, or ends with [`Agent::on_closed`].
+    pub(crate) fn connect(&mut self, target: LinkTarget) -> LinkId {
+        let link = LinkId(*self.next_link);
+        *self.next_link += 1;
+        self.actions.push(AgentAction::Connect(link, target));
+        link
+    }
+
+    /// Sends bytes, or one datagram.
+    pub(crate) fn send(&mut self, link: LinkId, bytes: Vec<u8>) {
+        self.actions.push(AgentAction::Send(link, bytes));
+    }
+
+    /// Closes a connection; no event of it follows.
+    pub(crate) fn close(&mut self, link: LinkId) {
+        self.actions.push(AgentAction::Close(link));
+    }
+
+    /// Removes the agent.
+    pub(crate) fn end(&mut self) {
+        self.actions.push(AgentAction::End);
+    }
+}
+
+/// A state machine that uses connections and timers, and reports to the function that it was created with.
+pub(crate) trait Agent: Send {
+    /// Called once, first.
+    fn begin(&mut self, cx: &mut AgentCx<'_>);
+
+    /// Handles bytes from a connection, or one datagram.
+    fn on_bytes(&mut self, link: LinkId, bytes: &[u8], cx: &mut AgentCx<'_>);
+
+    /// Handles the end of a connection that the agent has not closed itself, or the failure to connect.
+    fn on_closed(&mut self, link: LinkId, why: &str, cx: &mut AgentCx<'_>);
+
+    /// Returns the time of the next [`Agent::on_time`].
+    fn next_at(&self) -> Option<Instant>;
+
+    /// Called at the time that [`Agent::next_at`] returned, or later.
+    fn on_time(&mut self, cx: &mut AgentCx<'_>);
+
+    /// Begins to end the agent, which ends itself ([`AgentCx::end`]) as soon as it can.
+    fn on_end(&mut self, cx: &mut AgentCx<'_>) {
+        cx.end();
+    }
+}
+
+/// Runs agents in tests: keeps their actions.
+#[cfg(test)]
+pub(crate) struct AgentRig {
+    pub(crate) now: Instant,
+    pub(crate) actions: Vec<AgentAction>,
+    random: Random,
+    next_link: u64,
+}
+
+#[cfg(test)]
+impl AgentRig {
+    pub(crate) fn new() -> AgentRig {
+        AgentRig { now: Instant::now(), actions: Vec::new(), random: Random::new(7), next_link: 1 }
+    }
+
+    /// Calls the function with a context, and returns the actions that it has caused.
+    pub(crate) fn run(&mut self, run: impl FnOnce(&mut AgentCx<'_>)) -> Vec<AgentAction> {
+        let AgentRig { now, actions, random, next_link } = self;
+        run(&mut AgentCx { now: *now, random, next_link, actions });
+        std::mem::take(actions)
+    }
+
+    /// Advances the clock to the agent's next time and calls it.
+    pub(crate) fn run_timer(&mut self, agent: &mut impl Agent) -> Vec<AgentAction> {
+        self.now = self.now.max(agent.next_at().expect("the agent has a timer"));
+        self.run(|cx| agent.on_time(cx))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn random_numbers_differ_by_seed_and_by_call() {
+        let mut all: Vec<u64> = (0..10)
+            .flat_map(|seed| {
+                let mut random = Random::new(seed);
+                (0..100).map(move |_| random.next()).collect::<Vec<_>>()
+            })
+            .collect();
+        all.sort_unstable();
+        all.dedup();
+        assert_eq!(all.len(), 1000);
+    }
+}

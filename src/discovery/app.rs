@@ -1,0 +1,354 @@
+//! The app that runs agents on a reactor: their sockets, timers and names.
+//!
+//! Agents decide (`agent.rs`), this file acts. What an agent wants is carried out at once where connections can be
+//! opened, and otherwise in a turn that follows at once.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::hash::{BuildHasher, RandomState};
+use std::io;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use coreloop_poller::Key;
+
+use super::agent::{Agent, AgentAction, AgentCx, AgentId, LinkId, LinkTarget, Random};
+use super::links::{LinkProtocol, OutgoingBytes, ReceivedBytes};
+use super::lookup::{Lookup, LookupId, Lookups};
+use crate::config::Limits;
+use crate::context::Peer;
+use crate::reactor::{
+    App, CloseReason, ClosedConn, ConnCx, Conns, ReactorConfig, Remote, RoleHandle, Transport,
+};
+use crate::transport::Datagrams;
+
+/// The most connections of one app, the ones that wait for their names included.
+const LINKS_MAX: usize = 8192;
+/// The most bytes that may wait to be written to one connection, or to be sent when its name is resolved: more than any
+/// request has. Beyond that it is closed.
+const WAITING_BYTES_MAX: usize = 1 << 20;
+/// The time without progress of a write after which a connection is closed.
+const WRITE_STALL: Duration = Duration::from_secs(30);
+/// Ten years, in effect forever; adding it to any time does not overflow. Agents have their own time-outs.
+const FOR_EVER_MS: u64 = 1_000 * 86_400 * 3_650;
+
+/// A message to the app.
+pub(crate) enum DiscoveryCommand {
+    /// Runs an agent.
+    Run(AgentId, Box<dyn Agent>),
+    /// Ends an agent; calls the function then.
+    End(AgentId, Option<Box<dyn FnOnce() + Send>>),
+    /// The addresses of a name.
+    Resolved(LookupId, io::Result<Vec<SocketAddr>>),
+}
+
+/// Returns the id of a new agent.
+pub(super) fn next_agent() -> AgentId {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    AgentId(NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// Adds an app to a reactor.
+pub(super) fn add_to(roles: &RoleHandle) -> io::Result<Remote<DiscoveryCommand>> {
+    let limits = Limits {
+        first_bytes_ms: FOR_EVER_MS,
+        idle_ms: FOR_EVER_MS,
+        frame_ms: FOR_EVER_MS,
+        write_stall_ms: WRITE_STALL.as_millis() as u64,
+        write_queue_high_bytes: usize::MAX >> 1,
+        write_queue_low_bytes: usize::MAX >> 2,
+        connections_max: LINKS_MAX,
+        ..Limits::default()
+    };
+    roles.add(ReactorConfig { limits, ..ReactorConfig::default() }, DiscoveryApp::new)
+}
+
+/// The app.
+pub(crate) struct DiscoveryApp {
+    agents: BTreeMap<AgentId, RunningAgent>,
+    links: BTreeMap<LinkId, Link>,
+    /// What agents want, until connections can be opened.
+    actions: VecDeque<(AgentId, AgentAction)>,
+    lookups: Lookups,
+    random: Random,
+    next_link: u64,
+    /// A time that has passed: the next turn is to follow at once.
+    begun: Instant,
+}
+
+/// An agent and its end.
+struct RunningAgent {
+    agent: Box<dyn Agent>,
+    is_ending: bool,
+    done: Vec<Box<dyn FnOnce() + Send>>,
+}
+
+/// A connection of an agent.
+struct Link {
+    agent: AgentId,
+    state: LinkState,
+}
+
+enum LinkState {
+    /// Its name is being resolved; what is to be sent waits.
+    Resolving { lookup: LookupId, attempt: u32, waiting: Vec<u8> },
+    /// It has a socket, which may still be connecting.
+    Open(Key),
+}
+
+impl DiscoveryApp {
+    fn new(remote: Remote<DiscoveryCommand>) -> DiscoveryApp {
+        let now = Instant::now();
+        DiscoveryApp {
+            agents: BTreeMap::new(),
+            links: BTreeMap::new(),
+            actions: VecDeque::new(),
+            lookups: Lookups::new(remote),
+            random: Random::new(RandomState::new().hash_one(now)),
+            next_link: 1,
+            begun: now,
+        }
+    }
+
+    /// Lets an agent handle an event; what it wants is queued.
+    fn with(&mut self, id: AgentId, now: Instant, handle: impl FnOnce(&mut dyn Agent, &mut AgentCx<'_>)) {
+        let Some(running) = self.agents.get_mut(&id) else { return };
+        let mut actions = Vec::new();
+        let DiscoveryApp { random, next_link, .. } = self;
+        handle(&mut *running.agent, &mut AgentCx { now, random, next_link, actions: &mut actions });
+        self.actions.extend(actions.into_iter().map(|action| (id, action)));
+    }
+
+    /// Carries out what agents want, and what they want because of that.
+    fn act(&mut self, conns: &mut Conns<'_, DiscoveryApp>) {
+        while let Some((agent, action)) = self.actions.pop_front() {
+            if !self.agents.contains_key(&agent) {
+                continue;
+            }
+            match action {
+                AgentAction::Connect(link, target) => self.connect(agent, link, target, conns),
+                AgentAction::Send(link, bytes) => self.send(link, &bytes, conns),
+                AgentAction::Close(link) => self.close(link, conns),
+                AgentAction::End => self.end(agent, conns),
+            }
+        }
+    }
+
+    fn connect(
+        &mut self,
+        agent: AgentId,
+        link: LinkId,
+        target: LinkTarget,
+        conns: &mut Conns<'_, DiscoveryApp>,
+    ) {
+        if self.links.len() >= LINKS_MAX {
+            let why = format!("there are {LINKS_MAX} connections for discovery already");
+            return self.with(agent, conns.now(), |agent, cx| agent.on_closed(link, &why, cx));
+        }
+        match target {
+            LinkTarget::Udp(address) => {
+                let socket = Datagrams::connect(address).map(|socket| Transport::Udp(Box::new(socket)));
+                self.adopt(agent, link, socket, LinkProtocol::datagrams(), address, conns);
+            }
+            LinkTarget::Tcp { address, attempt } => match self.lookups.begin(&address) {
+                Lookup::Known(addresses) => self.dial(agent, link, &addresses, attempt, conns),
+                Lookup::Begun(lookup) => {
+                    let state = LinkState::Resolving { lookup, attempt, waiting: Vec::new() };
+                    self.links.insert(link, Link { agent, state });
+                }
+                Lookup::Failed(why) => {
+                    self.with(agent, conns.now(), |agent, cx| agent.on_closed(link, &why, cx));
+                }
+            },
+        }
+    }
+
+    /// Begins to connect to one of the addresses.
+    fn dial(
+        &mut self,
+        agent: AgentId,
+        link: LinkId,
+        addresses: &[SocketAddr],
+        attempt: u32,
+        conns: &mut Conns<'_, DiscoveryApp>,
+    ) {
+        let Some(address) = addresses.get(attempt as usize % addresses.len().max(1)) else {
+            let why = "the name has no address";
+            return self.with(agent, conns.now(), |agent, cx| agent.on_closed(link, why, cx));
+        };
+        let socket = mio::net::TcpStream::connect(*address).map(|stream| {
+            // Requests are written whole: a delay for small writes would gain nothing.
+            let _ = stream.set_nodelay(true);
+            Transport::Tcp(stream)
+        });
+        self.adopt(agent, link, socket, LinkProtocol::stream(), *address, conns);
+    }
+
+    fn adopt(
+        &mut self,
+        agent: AgentId,
+        link: LinkId,
+        socket: io::Result<Transport>,
+        protocol: LinkProtocol,
+        address: SocketAddr,
+        conns: &mut Conns<'_, DiscoveryApp>,
+    ) {
+        let adopted =
+            socket.and_then(|socket| conns.adopt(socket, Peer::Tcp(address), protocol, (agent, link)));
+        match adopted {
+            Ok(key) => {
+                self.links.insert(link, Link { agent, state: LinkState::Open(key) });
+            }
+            Err(error) => {
+                let why = format!("cannot connect to {address}: {error}");
+                self.with(agent, conns.now(), |agent, cx| agent.on_closed(link, &why, cx));
+            }
+        }
+    }
+
+    fn send(&mut self, link: LinkId, bytes: &[u8], conns: &mut Conns<'_, DiscoveryApp>) {
+        let is_over = match self.links.get_mut(&link) {
+            None => return,
+            Some(Link { state: LinkState::Resolving { waiting, .. }, .. }) => {
+                waiting.extend_from_slice(bytes);
+                waiting.len() > WAITING_BYTES_MAX
+            }
+            Some(Link { state: LinkState::Open(key), .. }) => conns
+                .with(*key, |cx| {
+                    cx.send(OutgoingBytes(bytes));
+                    cx.out_len() > WAITING_BYTES_MAX
+                })
+                .unwrap_or(false),
+        };
+        if is_over {
+            let Some(Link { agent, .. }) = self.links.get(&link) else { return };
+            let agent = *agent;
+            self.close(link, conns);
+            let why = format!("over {WAITING_BYTES_MAX} bytes wait to be sent");
+            self.with(agent, conns.now(), |agent, cx| agent.on_closed(link, &why, cx));
+        }
+    }
+
+    fn close(&mut self, link: LinkId, conns: &mut Conns<'_, DiscoveryApp>) {
+        match self.links.remove(&link).map(|link| link.state) {
+            Some(LinkState::Open(key)) => {
+                conns.with(key, |cx| cx.abort(io::ErrorKind::ConnectionAborted));
+            }
+            // The lookup's result will find no link.
+            Some(LinkState::Resolving { .. }) | None => {}
+        }
+    }
+
+    fn end(&mut self, agent: AgentId, conns: &mut Conns<'_, DiscoveryApp>) {
+        let links: Vec<LinkId> =
+            self.links.iter().filter(|(_, link)| link.agent == agent).map(|(link, _)| *link).collect();
+        links.into_iter().for_each(|link| self.close(link, conns));
+        if let Some(running) = self.agents.remove(&agent) {
+            running.done.into_iter().for_each(|done| done());
+        }
+    }
+
+    fn on_resolved(
+        &mut self,
+        lookup: LookupId,
+        found: io::Result<Vec<SocketAddr>>,
+        conns: &mut Conns<'_, DiscoveryApp>,
+    ) {
+        self.lookups.end();
+        let is_it = |link: &Link| matches!(&link.state, LinkState::Resolving { lookup: other, .. } if *other == lookup);
+        let Some(link) = self.links.iter().find(|(_, link)| is_it(link)).map(|(link, _)| *link) else {
+            return;
+        };
+        let Some(Link { agent, state: LinkState::Resolving { attempt, waiting, .. } }) =
+            self.links.remove(&link)
+        else {
+            return;
+        };
+        match found {
+            Ok(addresses) => {
+                self.dial(agent, link, &addresses, attempt, conns);
+                self.send(link, &waiting, conns);
+            }
+            Err(error) => {
+                let why = error.to_string();
+                self.with(agent, conns.now(), |agent, cx| agent.on_closed(link, &why, cx));
+            }
+        }
+    }
+}
+
+impl App for DiscoveryApp {
+    type Protocol = LinkProtocol;
+    type Session = (AgentId, LinkId);
+    type Mail = DiscoveryCommand;
+
+    fn open(&mut self, _key: Key, _peer: Peer, _listener: usize) -> (LinkProtocol, (AgentId, LinkId)) {
+        // It has no listeners: connections are only adopted.
+        (LinkProtocol::stream(), (AgentId(0), LinkId(0)))
+    }
+
+    fn on_message(&mut self, cx: &mut ConnCx<'_, Self>, message: ReceivedBytes) {
+        let (agent, link) = *cx.session;
+        if self.links.contains_key(&link) {
+            self.with(agent, cx.now(), |agent, agent_cx| {
+                agent.on_bytes(link, cx.bytes(message.0), agent_cx);
+            });
+        }
+    }
+
+    fn on_mail(&mut self, conns: &mut Conns<'_, Self>, mail: DiscoveryCommand) {
+        match mail {
+            DiscoveryCommand::Run(id, agent) => {
+                self.agents.insert(id, RunningAgent { agent, is_ending: false, done: Vec::new() });
+                self.with(id, conns.now(), |agent, cx| agent.begin(cx));
+            }
+            DiscoveryCommand::End(id, done) => match self.agents.get_mut(&id) {
+                None => done.into_iter().for_each(|done| done()),
+                Some(running) => {
+                    running.done.extend(done);
+                    if !std::mem::replace(&mut running.is_ending, true) {
+                        self.with(id, conns.now(), |agent, cx| agent.on_end(cx));
+                    }
+                }
+            },
+            DiscoveryCommand::Resolved(lookup, found) => self.on_resolved(lookup, found, conns),
+        }
+        self.act(conns);
+    }
+
+    fn next_at(&self) -> Option<Instant> {
+        if !self.actions.is_empty() {
+            return Some(self.begun);
+        }
+        self.agents.values().filter_map(|running| running.agent.next_at()).min()
+    }
+
+    fn on_time(&mut self, conns: &mut Conns<'_, Self>) {
+        let now = conns.now();
+        let is_due = |running: &RunningAgent| running.agent.next_at().is_some_and(|at| at <= now);
+        let due: Vec<AgentId> =
+            self.agents.iter().filter(|(_, running)| is_due(running)).map(|(id, _)| *id).collect();
+        for id in due {
+            self.with(id, now, |agent, cx| agent.on_time(cx));
+        }
+        self.act(conns);
+    }
+
+    fn reads_before_time(&self) -> bool {
+        // A process that was stopped has answers that arrived in time.
+        true
+    }
+
+    fn on_close(&mut self, closed: ClosedConn<'_, Self>) {
+        let (agent, link) = closed.session;
+        if self.links.remove(&link).is_some() {
+            let why = match (closed.why, closed.peer) {
+                (CloseReason::Reset(kind), Peer::Tcp(address)) => format!("{address}: {kind}"),
+                (why, Peer::Tcp(address)) => format!("{address}: the connection has ended ({why})"),
+                (why, Peer::Unix | Peer::Memory) => why.to_string(),
+            };
+            // The time of the turn is not available here.
+            self.with(agent, Instant::now(), |agent, cx| agent.on_closed(link, &why, cx));
+        }
+    }
+}
