@@ -1,4 +1,4 @@
-//! Service discovery: who serves a name, and how a server makes itself known.
+//! Service discovery: the servers of a name, and how a server makes itself known.
 //!
 //! A [`Resolver`] is a plug-in for one scheme of URLs. It watches the instances of a service for clients, and registers
 //! instances for servers. The built-in ones run on the reactor of their client or server; one of a program's own may use

@@ -1,4 +1,5 @@
 //! A reactor for resolvers, and what their watches pass on.
+#![allow(dead_code, reason = "each set of features uses its part")]
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -31,7 +32,9 @@ impl Reactor {
         let (send, updates) = mpsc::channel();
         let target = Target::parse(url).unwrap();
         let resolver = builtin(target.scheme()).unwrap();
-        let into = Updates::new(move |update| drop(send.send(update)));
+        let into = Updates::new(move |update| {
+            let _ = send.send(update);
+        });
         Watched { updates, watch: Some(resolver.watch(&target, into, &self.handle).unwrap()) }
     }
 
@@ -40,7 +43,9 @@ impl Reactor {
         let (send, events) = mpsc::channel();
         let target = Target::parse(url).unwrap();
         let resolver = builtin(target.scheme()).unwrap();
-        let into = RegistrationEvents::new(move |event| drop(send.send(event)));
+        let into = RegistrationEvents::new(move |event| {
+            let _ = send.send(event);
+        });
         let registration = resolver.register(&target, instance, into, &self.handle).unwrap();
         Registered { events, registration }
     }
@@ -104,7 +109,9 @@ impl Registered {
     /// Deregisters, and waits until that is done.
     pub fn end(self) {
         let (send, done) = mpsc::channel();
-        self.registration.end(move || drop(send.send(())));
+        self.registration.end(move || {
+            let _ = send.send(());
+        });
         done.recv_timeout(PATIENCE).expect("the registration ends");
     }
 }

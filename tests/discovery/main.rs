@@ -2,5 +2,7 @@
 
 #![allow(missing_docs)]
 
+#[cfg(feature = "discovery")]
 mod agents;
+#[cfg(feature = "discovery")]
 mod common;
