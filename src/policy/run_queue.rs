@@ -43,6 +43,10 @@ const FLAT_FACTOR: u64 = 4;
 /// The mean time of calls for which the look-ahead may be exceeded: of others few fit into it, and waiting costs little
 /// beside them.
 const FLAT_CALL_NS_MAX: u64 = 10_000;
+/// While calls wait, the look-ahead is at least this fraction of the work that waits (1/32), up to the limit below: a call
+/// that waits for 30 ms may as well wait 1 ms behind work that was handed over, and the reactor has to wake up less often.
+const LOADED_AHEAD_FRACTION: u64 = 32;
+const LOADED_AHEAD_NS_MAX: u64 = 500_000;
 /// The stretch of waits is kept in units of 1/1024.
 const STRETCH_ONE: u64 = 1024;
 /// A wait changes the stretch by this fraction of the difference (1/64).
@@ -143,6 +147,7 @@ struct Lane<T> {
     /// What this reactor may hand over, while other reactors have work for the pool, or none does.
     share_calls: u32,
     share_ns: u64,
+    sharers: u32,
     /// The work of other reactors.
     others_ns: u64,
     /// The ratio of the time that calls wait to the time that the handlers before them take, in units of 1/1024: the
@@ -161,6 +166,7 @@ impl<T> Lane<T> {
             running_ns: 0,
             share_calls: 0,
             share_ns: 0,
+            sharers: 1,
             others_ns: 0,
             stretch: STRETCH_ONE,
             codel,
@@ -171,6 +177,7 @@ impl<T> Lane<T> {
 
     fn set_others(&mut self, reactors: u32, work_ns: u64) {
         let sharers = reactors + 1;
+        self.sharers = sharers;
         self.others_ns = work_ns;
         self.share_calls = (self.most_calls() / sharers).max(1);
         self.share_ns = self.most_ns() / u64::from(sharers);
@@ -208,6 +215,22 @@ impl<T> Lane<T> {
             || is_flat
                 && self.running_ns + weight_ns <= self.share_ns * FLAT_FACTOR
                 && self.running_ns <= u64::from(self.running) * FLAT_CALL_NS_MAX
+    }
+
+    /// Returns the nanoseconds of work that each worker is given ahead while calls wait; less than the look-ahead if little
+    /// work waits.
+    fn loaded_ahead_ns(&self) -> u64 {
+        if self.look_ahead_ns == 0 {
+            return 0;
+        }
+        let queued_ns = self.queue.queued_ns(LEVELS as u8 - 1) / u64::from(self.workers);
+        (queued_ns / LOADED_AHEAD_FRACTION).min(LOADED_AHEAD_NS_MAX)
+    }
+
+    /// Returns whether the pool takes one more of the calls that wait.
+    fn takes_next(&self, is_any_asleep: bool) -> bool {
+        self.has_room_if(1, is_any_asleep, self.queue.is_flat())
+            || self.running_ns * u64::from(self.sharers) < self.loaded_ahead_ns() * u64::from(self.workers)
     }
 
     #[inline]
@@ -305,6 +328,24 @@ impl<T> RunQueue<T> {
         let lane = &self.lanes[pool as usize];
         let work_ns = lane.queue.queued_ns(LEVELS as u8 - 1) + lane.running_ns;
         work_ns.max(u64::from(lane.running > 0 || !lane.queue.is_empty()))
+    }
+
+    /// Returns the nanoseconds of work that a batch for the pool for CPU work may have: several batches are in a look-ahead,
+    /// so that the first of them returns before the last has begun.
+    pub fn batch_ns(&self) -> u64 {
+        let lane = &self.lanes[WorkPool::Cpu as usize];
+        u64::from(lane.look_ahead_ns).max(lane.loaded_ahead_ns() / 2)
+    }
+
+    /// Returns for how long the reactor may leave the workers alone: they have work for twice that time, and any call that
+    /// arrives meanwhile has to wait longer. Zero if little work waits.
+    pub fn pause(&self) -> Duration {
+        let lane = &self.lanes[WorkPool::Cpu as usize];
+        if lane.loaded_ahead_ns() <= u64::from(lane.look_ahead_ns) {
+            return Duration::ZERO;
+        }
+        let ahead_ns = lane.running_ns / u64::from(lane.workers);
+        Duration::from_nanos(ahead_ns.min(LOADED_AHEAD_NS_MAX) / 2)
     }
 
     /// Takes note of what other reactors have for a pool: how many of them have work, and how much.
@@ -425,7 +466,7 @@ impl<T> RunQueue<T> {
     /// Returns the next call that leaves the queue, if there is room for one.
     pub fn next(&mut self, pool: WorkPool, is_any_asleep: bool, now: Instant) -> Option<Next<T>> {
         let lane = &mut self.lanes[pool as usize];
-        if lane.queue.is_empty() || !lane.has_room_if(1, is_any_asleep, lane.queue.is_flat()) {
+        if lane.queue.is_empty() || !lane.takes_next(is_any_asleep) {
             return None;
         }
         let (mut charge, waiting) = lane.queue.pop()?;

@@ -3,7 +3,7 @@
 //! An app never accesses a socket. It runs on the reactor's thread, so nothing in it may block.
 
 use std::io;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use coreloop_bufpool::{Chunk, Pool};
 use coreloop_poller::{Key, Poller};
@@ -68,10 +68,10 @@ pub trait App: Sized {
         false
     }
 
-    /// Whether work waits that other threads would take as soon as they have ended other work: the reactor then does not
-    /// nap so that calls gather.
-    fn holds_work(&self) -> bool {
-        false
+    /// Returns for how long the reactor may nap at most before its next wait, if work waits for other threads: they take more
+    /// of it only in the reactor's turns. `None` if no work waits.
+    fn pause(&self) -> Option<Duration> {
+        None
     }
 
     /// Whether the app requires a call of [`App::on_turn_end`].

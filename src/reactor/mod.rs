@@ -220,10 +220,8 @@ impl<A: App> Reactor<A> {
         }
         threads::set_role(ThreadRole::Reactor);
         self.main.app.begin_thread();
-        if self.gather.is_on() {
-            // Without this, a nap of 100 µs takes 150 µs.
-            os::precise_sleep();
-        }
+        // Without this, a nap of 100 µs takes 150 µs.
+        os::precise_sleep();
         // Roles that were added earlier run here from the first call on.
         self.read_mail();
         while !self.main.has_ended() {
@@ -250,8 +248,9 @@ impl<A: App> Reactor<A> {
 
     pub(super) fn wait(&mut self) -> io::Result<()> {
         let is_sampled = self.main.core.stats.turns.value().is_multiple_of(SAMPLE_TURNS);
-        // Neither a client's calls nor the workers must wait so that more calls can gather.
-        let may_gather = self.gather.is_on() && self.roles.is_empty() && !self.main.app.holds_work();
+        // A client's calls must not wait so that more calls can gather, and the workers only while they have enough to do.
+        let pause = if self.roles.is_empty() { self.main.app.pause() } else { Some(Duration::ZERO) };
+        let may_gather = self.gather.is_on() && pause.is_none();
         let wants_turn = self.wants_turn();
         // One reading of the clock serves every use of the time between two turns; none is made if it is not needed.
         let ended = (is_sampled || may_gather || !wants_turn).then(Instant::now);
@@ -261,6 +260,8 @@ impl<A: App> Reactor<A> {
         };
         if may_gather && let Some(ended) = ended {
             self.let_gather(ended, timeout);
+        } else if let Some(pause) = pause {
+            self.nap(pause.min(timeout.unwrap_or(Duration::MAX)));
         }
         let may_spin = timeout != Some(Duration::ZERO) && !self.spin.budget().is_zero();
         if !(may_spin && self.busy_poll(timeout)?) {

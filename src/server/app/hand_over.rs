@@ -299,7 +299,7 @@ impl Dispatcher {
         {
             // A call of unknown cost begins a batch: with one worker, finished calls are returned when it has ended.
             let estimate_ns = cost.charge.estimate_ns;
-            let fits = batch.estimate_ns + u64::from(estimate_ns) <= u64::from(self.look_ahead_ns);
+            let fits = batch.estimate_ns + u64::from(estimate_ns) <= self.run_queue.batch_ns();
             if fits && estimate_ns > 0 {
                 return batch;
             }

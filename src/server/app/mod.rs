@@ -126,7 +126,6 @@ struct Dispatcher {
     /// What runs the futures of async methods; present if there are any.
     executor: Option<Executor>,
     async_limits: Arc<AsyncLimits>,
-    look_ahead_ns: u32,
     /// The highest priority that callers can claim.
     level_min: u8,
     /// Buffers for the arguments of waiting calls.
@@ -206,7 +205,6 @@ impl RpcApp {
             back: Arc::new(back),
             groups: Slab::new(),
             reactor,
-            look_ahead_ns: run_queue.look_ahead_ns,
             level_min,
             run_queue: RunQueue::new(&run_queue),
             sources: CallSources::new(fair_by),
@@ -497,8 +495,8 @@ impl App for RpcApp {
     }
 
     #[inline]
-    fn holds_work(&self) -> bool {
-        !self.dispatcher.run_queue.is_empty()
+    fn pause(&self) -> Option<Duration> {
+        (!self.dispatcher.run_queue.is_empty()).then(|| self.dispatcher.run_queue.pause())
     }
 
     #[inline]
