@@ -171,6 +171,36 @@ pub fn thread_cpu_time() -> Duration {
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
+/// What a thread has used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ThreadUsage {
+    /// CPU time, user and system.
+    pub cpu: Duration,
+    /// How often the thread has given up its core to wait (voluntary context switches).
+    pub waits: u64,
+}
+
+/// Returns what the calling thread has used; `None` if the system cannot report it. Linux only.
+pub fn thread_usage() -> Option<ThreadUsage> {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    {
+        let mut usage = std::mem::MaybeUninit::<libc::rusage>::zeroed();
+        // SAFETY: `usage` is live and writable, the call keeps no reference to it, and all zeros are a valid rusage.
+        let (status, usage) =
+            unsafe { (libc::getrusage(libc::RUSAGE_THREAD, usage.as_mut_ptr()), usage.assume_init()) };
+        let time = |time: libc::timeval| {
+            Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), 0)
+                + Duration::from_micros(u64::try_from(time.tv_usec).unwrap_or(0))
+        };
+        (status == 0).then(|| ThreadUsage {
+            cpu: time(usage.ru_utime) + time(usage.ru_stime),
+            waits: u64::try_from(usage.ru_nvcsw).unwrap_or(0),
+        })
+    }
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    None
+}
+
 /// Returns the seconds since 1970 by the system's wall clock; 0 if the clock is set to an earlier time.
 ///
 /// On Linux it returns the time of the last tick, at most some milliseconds old, which is read from memory. The exact

@@ -5,6 +5,7 @@
 //! [`Snapshot`].
 
 mod histogram;
+mod own_time;
 mod pace;
 mod snapshot;
 

@@ -6,6 +6,10 @@
 
 use std::time::Duration;
 
+use coreloop_poller::os::thread_usage;
+
+use super::own_time::OwnTime;
+
 /// The number of exact timings after which a method's mean is used.
 pub const EXACT_CALLS: u32 = 64;
 /// A method with a mean below this is quick.
@@ -22,26 +26,49 @@ const UNKNOWN: MethodPace = MethodPace { exact_left: EXACT_CALLS, sum: Duration:
 
 /// The pace of each method, as measured by one thread.
 #[derive(Debug, Default)]
-pub struct Paces(Vec<MethodPace>);
+pub struct Paces {
+    methods: Vec<MethodPace>,
+    /// Present if times are to be those that the thread has run.
+    own: Option<OwnTime>,
+}
 
 impl Paces {
     /// Creates the table for this many methods; it grows on demand.
     pub fn new(methods: usize) -> Paces {
-        Paces(vec![UNKNOWN; methods])
+        Paces { methods: vec![UNKNOWN; methods], own: None }
+    }
+
+    /// Creates a table for a thread that may be preempted: [`Paces::own_time`] leaves such time out.
+    pub fn of_own_time() -> Paces {
+        Paces { methods: Vec::new(), own: Some(OwnTime::default()) }
+    }
+
+    /// Returns how much of a measured time this thread has run, if it is much longer than expected and of a thread that
+    /// may be preempted.
+    #[inline]
+    pub fn own_time(&mut self, took: Duration, expected: Duration) -> Duration {
+        self.own.as_mut().map_or(took, |own| own.of(took, expected, thread_usage))
+    }
+
+    /// Takes note that this thread parks because it has no work.
+    pub fn note_park(&mut self) {
+        if let Some(own) = &mut self.own {
+            own.note_park();
+        }
     }
 
     /// Returns whether the method is known to be quick.
     #[inline]
     pub fn is_quick(&self, method: u32) -> bool {
-        self.0.get(method as usize).is_some_and(|pace| pace.exact_left == 0)
+        self.methods.get(method as usize).is_some_and(|pace| pace.exact_left == 0)
     }
 
     /// Records a call that was timed individually.
     pub fn note_exact(&mut self, method: u32, took: Duration) {
-        if self.0.len() <= method as usize {
-            self.0.resize(method as usize + 1, UNKNOWN);
+        if self.methods.len() <= method as usize {
+            self.methods.resize(method as usize + 1, UNKNOWN);
         }
-        let pace = &mut self.0[method as usize];
+        let pace = &mut self.methods[method as usize];
         pace.sum += took;
         pace.exact_left = pace.exact_left.saturating_sub(1);
         if pace.exact_left == 0 {
@@ -53,7 +80,7 @@ impl Paces {
     /// Records the mean of calls that were timed together.
     pub fn note_mean(&mut self, method: u32, mean: Duration) {
         if mean >= QUICK
-            && let Some(pace) = self.0.get_mut(method as usize)
+            && let Some(pace) = self.methods.get_mut(method as usize)
         {
             *pace = UNKNOWN;
         }

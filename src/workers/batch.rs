@@ -13,7 +13,7 @@ use std::any::Any;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use coreloop_bufpool::Chunk;
 use coreloop_poller::Key;
@@ -283,12 +283,17 @@ impl WorkBatch {
             }
             now = Instant::now();
             *ended = now;
-            let mean = now.duration_since(began) / (done.len() - done_before) as u32;
-            let mean_ns = u32::try_from(mean.as_nanos()).unwrap_or(u32::MAX);
+            let count = (done.len() - done_before) as u32;
+            let took = now.duration_since(began);
+            let mean = took / count;
+            let Job { method, cost, .. } = shared.requests.jobs[claim.first];
+            let expected_ns = u64::from(cost.charge.estimate_ns) * u64::from(count);
+            let own = paces.own_time(took, Duration::from_nanos(expected_ns));
+            let own = if own == took { mean } else { own / count };
+            let own_ns = u32::try_from(own.as_nanos()).unwrap_or(u32::MAX);
             for done in &mut done[done_before..] {
-                (done.handler_us, done.took_ns) = (micros(mean), mean_ns);
+                (done.handler_us, done.took_ns) = (micros(mean), own_ns);
             }
-            let method = shared.requests.jobs[claim.first].method;
             if claim.quick > 0 {
                 paces.note_mean(method, mean);
             } else {

@@ -110,7 +110,7 @@ impl CpuPool {
             parking: parking.clone(),
             benches: benches.clone(),
             spin: coreloop_poller::SpinBudget::new(spin, cores),
-            paces: Paces::default(),
+            paces: Paces::of_own_time(),
         });
         let all = all.collect();
         (alive, CpuPool { queue: sender, parking, benches, threads: workers, ended }, all)
@@ -234,7 +234,10 @@ impl Worker {
             };
             match found {
                 Some(work) => return work,
-                None => self.parking.sleep(self.index, || !self.queue.is_empty()),
+                None => {
+                    self.paces.note_park();
+                    self.parking.sleep(self.index, || !self.queue.is_empty());
+                }
             }
         }
     }
