@@ -95,6 +95,34 @@ fn calls_that_are_alone_at_their_sources_exceed_the_look_ahead() {
 }
 
 #[test]
+fn the_look_ahead_grows_with_the_work_that_waits() {
+    let now = Instant::now();
+    let mut queue: RunQueue<u32> = RunQueue::new(&config());
+    teach(&mut queue, 0, 50_000, now);
+    let source = queue.add_source(CPU);
+    let handed_over = |queue: &mut RunQueue<u32>, waiting: usize| {
+        while queue.len() < waiting {
+            match queue.admit(&arrival(0, None), source, false, now) {
+                Verdict::Start(_) => {}
+                Verdict::Wait(cost) => drop(queue.push(&arrival(0, None), cost, now, 0)),
+                Verdict::Refuse(reason) => panic!("{reason:?}"),
+            }
+        }
+        while queue.next(CPU, false, now).is_some() {}
+        u64::from(queue.running(CPU)) * 50
+    };
+    // 2.5 ms wait: the look-ahead is as configured, and the reactor does not pause.
+    assert_eq!(handed_over(&mut queue, 50), 100);
+    assert_eq!((queue.batch_ns(), queue.pause()), (100_000, Duration::ZERO));
+    // 9.6 ms: a thirty-second of it, and a pause of half as long.
+    assert_eq!(handed_over(&mut queue, 192 + 4), 300);
+    assert_eq!(queue.pause(), us(150));
+    // 50 ms: the limit.
+    assert_eq!(handed_over(&mut queue, 1_000), 500);
+    assert_eq!((queue.batch_ns(), queue.pause()), (250_000, us(250)));
+}
+
+#[test]
 fn a_share_is_exceeded_only_while_a_worker_sleeps() {
     let mut queue: RunQueue<u32> = RunQueue::new(&RunQueueConfig { workers: [2, 8], ..config() });
     let class = SizeClass::of(0);
