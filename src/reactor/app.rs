@@ -9,6 +9,7 @@ use coreloop_bufpool::{Chunk, Pool};
 use coreloop_poller::{Key, Poller};
 
 use super::core::Core;
+use super::dials::DialId;
 use super::loads::Loads;
 use crate::config::Limits;
 use crate::conn::{CloseReason, Conn};
@@ -118,6 +119,12 @@ pub trait App: Sized {
     /// when the turn began is read before the call.
     fn reads_before_time(&self) -> bool {
         false
+    }
+
+    /// Handles the end of an attempt to connect: a socket to be adopted ([`Conns::adopt`]), or why there is none.
+    #[doc(hidden)]
+    fn on_dialed(&mut self, conns: &mut Conns<'_, Self>, id: DialId, result: io::Result<(Transport, Peer)>) {
+        let _ = (conns, id, result);
     }
 
     /// Called at the time that [`App::next_at`] returned.

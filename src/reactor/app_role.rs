@@ -15,6 +15,7 @@ use super::accept::Acceptor;
 use super::app::{App, Conns};
 use super::config::ReactorConfig;
 use super::core::Core;
+use super::dials::DIAL_GENERATION;
 use super::loads::Loads;
 use super::roles::{ROLE_SLOTS_MAX, Role, RoleHandle, RoleTurn};
 use crate::conn::CloseReason;
@@ -196,17 +197,29 @@ impl<A: App> AppRole<A> {
     /// Takes note of an event for a connection or a listener.
     #[inline]
     pub(super) fn take_event(&mut self, key: Key, ready: Ready) {
-        if key.generation() == LISTENER_GENERATION {
-            self.acceptor.on_ready(key.slot());
+        if key.generation() >= DIAL_GENERATION {
+            self.take_other_event(key);
         } else {
             self.core.on_ready(key, ready);
+        }
+    }
+
+    /// Takes note of an event for a listener, or for a socket that connects.
+    #[cold]
+    fn take_other_event(&mut self, key: Key) {
+        match key.generation() {
+            LISTENER_GENERATION => self.acceptor.on_ready(key.slot()),
+            _ => self.core.dials.on_ready(key.slot()),
         }
     }
 
     /// Returns whether there is work that no event reports.
     #[inline]
     pub(super) fn has_work(&self) -> bool {
-        !self.core.again.is_empty() || self.acceptor.is_ready() || self.app.has_posted()
+        !self.core.again.is_empty()
+            || self.acceptor.is_ready()
+            || self.core.dials.is_ready()
+            || self.app.has_posted()
     }
 
     /// Returns the earliest time at which there is something to do.
@@ -218,6 +231,7 @@ impl<A: App> AppRole<A> {
             self.shrink_at,
             self.acceptor.paused_until(),
             self.abort_until,
+            core.dials.next_at(),
             self.app.next_at(),
         ]
         .into_iter()
@@ -304,11 +318,13 @@ impl<A: App> AppRole<A> {
 
     fn drain_connections(&mut self) {
         self.state = RoleState::Draining;
+        self.core.dials.close();
         self.for_each_conn(|core, _, key| core.drain(key));
     }
 
     fn begin_abort(&mut self) {
         self.acceptor.close();
+        self.core.dials.close();
         self.for_each_conn(|core, app, key| {
             if let Some((mut cx, _)) = core.conn_cx(key) {
                 app.on_abort(&mut cx);

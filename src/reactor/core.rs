@@ -14,6 +14,7 @@ use coreloop_bufpool::Pool;
 use coreloop_poller::{Key, Poller, Ready, Slots, Timers};
 
 use super::app::{App, ClosedConn, ConnCx};
+use super::dials::Dials;
 use super::silent::SilentConnections;
 use crate::config::{Limits, TurnBudget};
 use crate::conn::{CloseReason, Conn, NextMessage, SocketAction};
@@ -80,6 +81,7 @@ pub(super) struct Core<A: App> {
     pub(super) touched: Vec<Key>,
     pub(super) closing: Vec<(Key, CloseReason)>,
     silent: SilentConnections,
+    pub(super) dials: Dials,
     /// With a flush delay: when the first of the dirty connections is due.
     pub(super) flush_at: Option<Instant>,
 }
@@ -112,6 +114,7 @@ impl<A: App> Core<A> {
             touched: Vec::new(),
             closing: Vec::new(),
             silent: SilentConnections::default(),
+            dials: Dials::new(),
             flush_at: None,
         }
     }
@@ -124,7 +127,7 @@ impl<A: App> Core<A> {
         Ok(key)
     }
 
-    /// Adds the socket that was registered last, with the protocol and session from the app.
+    /// Adds the socket that was registered last.
     pub(super) fn open(
         &mut self,
         key: Key,
@@ -157,8 +160,7 @@ impl<A: App> Core<A> {
         self.after(key);
     }
 
-    /// Counts an accepted (not adopted) connection as silent until it sends something: the number of silent
-    /// connections is bounded.
+    /// Counts an accepted (not adopted) connection as silent until it sends something: their number is bounded.
     pub(super) fn note_accepted(&mut self, key: Key) {
         let Some(slot) = self.slots.at_mut(key) else { return };
         slot.is_silent = true;
@@ -370,9 +372,8 @@ impl<A: App> Core<A> {
     /// Handles a timer that has fired: the connection checks its own deadlines.
     ///
     /// The process may have been stopped while the peer was not. So the socket is read and queued bytes are written
-    /// before any deadline is judged. If there is more input than one turn reads, the check waits for the next turn;
-    /// the limits on messages bound how often that happens. `stopped` is the time for which this reactor did not run,
-    /// if it was noticeable.
+    /// before any deadline is judged. If there is more input than one turn reads, the check waits for the next turn (the
+    /// limits on messages bound how often). `stopped` is the time for which this reactor did not run, if noticeable.
     pub(super) fn on_timer(&mut self, key: Key, app: &mut A, stopped: Duration) {
         let Some(slot) = self.slots.at_mut(key) else { return };
         slot.armed = None;

@@ -2,8 +2,8 @@
 //!
 //! A [`Reactor`] is generic over what it serves, an [`App`], and may have further apps beside it (`roles`). It handles
 //! readiness, buffers and time, and knows nothing of methods. `app_role` does the work of each stage for one app,
-//! `core` for one connection, `accept` for the listeners. `crate::transport` hides what carries the bytes. Nothing here
-//! blocks except the wait.
+//! `core` for one connection, `accept` for the listeners, `dials` for sockets that connect. `crate::transport` hides
+//! what carries the bytes. Nothing here blocks except the wait.
 
 #[cfg(feature = "server")]
 mod accept;
@@ -14,6 +14,7 @@ mod app;
 mod app_role;
 mod config;
 pub(crate) mod core;
+mod dials;
 mod loads;
 mod roles;
 mod silent;
@@ -30,6 +31,8 @@ pub use accept::AcceptorShare;
 pub use app::{App, ClosedConn, ConnCx, Conns};
 pub use app_role::Remote;
 pub use config::ReactorConfig;
+#[doc(hidden)]
+pub use dials::{DialId, DialRequest};
 pub use loads::Loads;
 pub use roles::RoleHandle;
 

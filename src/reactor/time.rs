@@ -17,6 +17,8 @@ impl<A: App> AppRole<A> {
     /// Does the work that is due. `stopped` is the time for which the thread did not run before this turn, if it was
     /// long enough to misjudge peers.
     pub(super) fn run_timers(&mut self, poller: &mut Poller, stopped: Duration) {
+        // A connection that was made in time is not late.
+        self.run_dials(poller);
         let mut expired = std::mem::take(&mut self.expired);
         self.core.timers.expire(self.core.now, &mut expired);
         for key in expired.drain(..) {

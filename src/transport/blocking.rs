@@ -1,4 +1,4 @@
-//! One end of a connection for a thread that may wait: a dialing thread, or a direct client.
+//! One end of a connection for a thread that may wait: that of a direct client.
 
 use std::io::{self, IoSlice, Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -6,7 +6,6 @@ use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use super::memory::MemoryStream;
-use super::stream::Transport;
 
 /// A connected transport whose operations wait. An operation that exceeds its timeout fails with `WouldBlock` or
 /// `TimedOut`.
@@ -62,20 +61,6 @@ impl BlockingTransport {
             BlockingTransport::Unix(stream) => drop(stream.shutdown(Shutdown::Write)),
             BlockingTransport::Memory(memory) => memory.stream.shutdown_write(),
         }
-    }
-
-    /// Turns the connection into one that a reactor can drive.
-    ///
-    /// # Errors
-    ///
-    /// The socket cannot be made nonblocking.
-    pub fn into_nonblocking(mut self) -> io::Result<Transport> {
-        self.set_nonblocking(true)?;
-        Ok(match self {
-            BlockingTransport::Tcp(stream) => Transport::Tcp(mio::net::TcpStream::from_std(stream)),
-            BlockingTransport::Unix(stream) => Transport::Unix(mio::net::UnixStream::from_std(stream)),
-            BlockingTransport::Memory(memory) => Transport::Memory(Box::new(memory.stream)),
-        })
     }
 }
 

@@ -1,8 +1,9 @@
 //! Transports: what carries the bytes of a connection, and how connections are made.
 //!
 //! A [`Transport`] is one end of a connection as a reactor drives it: TCP, Unix, or in memory (`memory`).
-//! [`BlockingTransport`] is the same for a thread that may wait. A [`Listener`] accepts and `dial` connects; nothing
-//! outside this folder depends on the kind. Nothing here knows calls, or what the bytes mean.
+//! [`BlockingTransport`] is the same for a thread that may wait. A [`Listener`] accepts, a reactor connects to a
+//! [`DialTarget`], and `dial` connects on a thread that may wait; nothing outside this folder depends on the kind.
+//! Nothing here knows calls, or what the bytes mean.
 //!
 //! # What a reactor relies on
 //!
@@ -22,7 +23,7 @@
 //! flush. Handshake messages are read and written within read and write; what the socket does not take at once stays
 //! in the session. `shutdown_write` sends close_notify, and an end of the socket without one is the error
 //! `UnexpectedEof`. The server's keys are a part of the [`Listener`], whose accept creates the session; the client's
-//! roots are given to `dial`, which performs the handshake on the dialing thread.
+//! roots are given with the [`DialTarget`], and the handshake takes place in the session's reads and writes.
 
 mod address;
 mod blocking;
@@ -41,7 +42,8 @@ pub use address::{Address, AddressError};
 pub use blocking::{BlockingMemory, BlockingTransport};
 #[cfg(feature = "discovery")]
 pub(crate) use datagrams::{DATAGRAM_BYTES_MAX, Datagrams, PADDING};
-pub use dial::dial;
+pub use dial::{DialTarget, Opening, OpeningReply, dial, no_address, resolve};
+pub(crate) use dial::{begin, connect_locally, outcome, share};
 #[cfg(feature = "server")]
 pub(crate) use listener::BACKLOG;
 #[cfg(feature = "server")]

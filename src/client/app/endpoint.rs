@@ -9,31 +9,34 @@
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use coreloop_poller::Key;
 
-use super::{ClientApp, ClientCommand, Session, call_error};
+use super::{ClientApp, Session, call_error};
 use crate::client::CallError;
 use crate::client::call_slot::Promise;
 use crate::client::config::ClientConfig;
 use crate::conn::CloseReason;
 use crate::conn::streams::StreamWindows;
 use crate::context::Peer;
-use crate::reactor::Conns;
-use crate::transport::{Address, BlockingTransport, Transport, dial};
+use crate::reactor::{Conns, DialId, DialRequest};
+use crate::transport::{Address, DialTarget, Opening, Transport};
 #[cfg(feature = "netrpc")]
 use crate::wire::netrpc::connect::ConnectError;
 use crate::wire::{ClientProtocol, Scheme};
 
-/// One attempt to connect, on a thread of its own.
+/// One attempt to connect.
 #[derive(Clone, Copy, Debug)]
 struct Dial {
     attempt: u64,
-    /// A connection that arrives after this time is not taken.
+    /// When the attempt is given up.
     until: Instant,
+    /// The name is being resolved; the reactor does not connect yet.
+    is_resolving: bool,
 }
 
 /// The order in which replies arrive on a connection.
@@ -126,13 +129,20 @@ impl EndpointState {
     /// Returns the next time at which this endpoint has work of its own, as of `now`.
     fn next_at(&self, now: Instant) -> Option<Instant> {
         let pause = self.pause_until.filter(|until| *until > now && self.wants_connection());
-        self.dials.iter().map(|dial| dial.until).chain(pause).min()
+        let resolving = self.dials.iter().filter(|dial| dial.is_resolving);
+        resolving.map(|dial| dial.until).chain(pause).min()
     }
 
     /// Returns whether calls wait for a connection that may be made and is not being made.
     fn wants_connection(&self) -> bool {
         self.connections.len() + self.dials.len() < self.connections_max
             && self.dials.len() < self.waiting.len()
+    }
+
+    /// Returns whether an attempt waits for the addresses of this name.
+    fn is_resolving(&self, name: &str) -> bool {
+        self.dials.iter().any(|dial| dial.is_resolving)
+            && matches!(&self.address, Address::Tcp(address) if address == name)
     }
 
     /// Returns whether calls fail during a pause instead of waiting for the next attempt: no connection exists or is
@@ -174,19 +184,28 @@ fn again(error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), error.to_string())
 }
 
-/// Performs the exchange that precedes the protocol, if the scheme has one.
-fn open(scheme: Scheme, stream: &mut BlockingTransport, until: Instant) -> io::Result<()> {
+/// Returns the exchange that precedes the protocol, if the scheme has one.
+fn opening(scheme: Scheme) -> Option<Opening> {
     #[cfg(feature = "netrpc")]
     if scheme.is_behind_http() {
-        return super::behind_http::ask_for_gob(stream, until);
+        return Some(super::behind_http::OPENING);
     }
-    let _ = (scheme, stream, until);
-    Ok(())
+    let _ = scheme;
+    None
 }
+
+/// The text of the error of an attempt that takes too long.
+const LATE: &str = "not connected within connect_timeout_ms";
 
 impl ClientApp {
     /// Queues a call that cannot be sent now, or fails it if there is nothing to wait for.
-    pub(super) fn wait_for_turn(&mut self, number: u64, promise: Promise, now: Instant) {
+    pub(super) fn wait_for_turn(
+        &mut self,
+        conns: &mut Conns<'_, ClientApp>,
+        number: u64,
+        promise: Promise,
+    ) {
+        let now = conns.now();
         let Some(line) = self.lines.get_mut(&number) else { return };
         if line.pause_until.is_some_and(|until| until > now) && line.fails_at_once() {
             let error = line.unreachable(promise.is_sent);
@@ -194,7 +213,7 @@ impl ClientApp {
         }
         line.waiting.push_back(promise);
         self.waiting += 1;
-        self.dial_for_waiting(number, now);
+        self.dial_for_waiting(conns, number);
     }
 
     /// Puts the calls of a connection that ended at the front of the queue, to be sent on another one.
@@ -208,50 +227,84 @@ impl ClientApp {
     }
 
     /// Dials the connections that calls wait for, as far as the endpoint may have more and is not pausing.
-    pub(super) fn dial_for_waiting(&mut self, number: u64, now: Instant) {
+    pub(super) fn dial_for_waiting(&mut self, conns: &mut Conns<'_, ClientApp>, number: u64) {
+        let now = conns.now();
         while let Some(line) = self.lines.get(&number)
             && line.wants_connection()
         {
             match line.pause_until {
                 Some(until) if until > now => return self.look_by(until),
-                Some(_) | None => self.dial(number, now),
+                Some(_) | None => self.dial(conns, number),
             }
         }
     }
 
-    /// Connects on a thread of its own, which may block on name resolution and on the network.
-    fn dial(&mut self, number: u64, now: Instant) {
+    /// Begins to connect, or to resolve the name that the address has.
+    fn dial(&mut self, conns: &mut Conns<'_, ClientApp>, number: u64) {
+        let now = conns.now();
         let Some(line) = self.lines.get_mut(&number) else { return };
         self.attempts += 1;
         let attempt = self.attempts;
-        let timeout = Duration::from_millis(line.config.connect_timeout_ms);
-        let until = now + timeout;
-        line.dials.push(Dial { attempt, until });
-        let (scheme, address, remote) = (line.scheme, line.address.clone(), self.remote.clone());
-        let dialer = move || {
-            let connect = || {
-                let (mut stream, peer) = dial(&address, Some(timeout))?;
-                open(scheme, &mut stream, until)?;
-                Ok((stream.into_nonblocking()?, peer))
-            };
-            let _ = remote.mail(ClientCommand::Dialed { line: number, attempt, result: connect() });
-        };
-        self.look_by(until);
-        if let Err(error) = crate::threads::detached("coreloop-dial", dialer) {
-            if let Some(line) = self.lines.get_mut(&number) {
-                line.dials.retain(|dial| dial.attempt != attempt);
+        let until = now + Duration::from_millis(line.config.connect_timeout_ms);
+        let target = DialTarget::of(&line.address);
+        line.dials.push(Dial { attempt, until, is_resolving: target.is_none() });
+        match (target, &line.address) {
+            (Some(target), _) => self.connect(conns, DialId { owner: number, attempt }, target),
+            (None, address) => {
+                let name = address.to_string();
+                self.look_by(until);
+                if let Err(error) = self.names.look_up(name, &self.remote) {
+                    self.on_dial_ended(conns, DialId { owner: number, attempt }, Err(error));
+                }
             }
-            self.on_dial_failed(number, CallError::Connect(error), now);
         }
     }
 
-    pub(super) fn on_dialed(
+    /// Connects for an attempt whose address is known.
+    fn connect(&mut self, conns: &mut Conns<'_, ClientApp>, id: DialId, target: DialTarget) {
+        let Some(line) = self.lines.get_mut(&id.owner) else { return };
+        let Some(dial) = line.dials.iter_mut().find(|dial| dial.attempt == id.attempt) else { return };
+        dial.is_resolving = false;
+        let (until, opening) = (dial.until, opening(line.scheme));
+        if let Err(error) = conns.dial(DialRequest { id, target, opening, until, late: LATE }) {
+            self.on_dial_ended(conns, id, Err(error));
+        }
+    }
+
+    /// Handles the addresses of a name: every attempt that waits for them goes on.
+    pub(super) fn on_resolved(
         &mut self,
         conns: &mut Conns<'_, ClientApp>,
-        number: u64,
-        attempt: u64,
+        name: &str,
+        result: &io::Result<Vec<SocketAddr>>,
+    ) {
+        let waiting: Vec<DialId> = self
+            .lines
+            .iter()
+            .filter(|(_, line)| line.is_resolving(name))
+            .flat_map(|(number, line)| {
+                let resolving = line.dials.iter().filter(|dial| dial.is_resolving);
+                resolving.map(|dial| DialId { owner: *number, attempt: dial.attempt })
+            })
+            .collect();
+        for id in waiting {
+            match result {
+                Ok(addresses) => self.connect(conns, id, DialTarget::Tcp(addresses.clone())),
+                Err(error) => self.on_dial_ended(conns, id, Err(again(error))),
+            }
+        }
+        let lines = &self.lines;
+        self.names.on_end(name, &self.remote, |name| lines.values().any(|line| line.is_resolving(name)));
+    }
+
+    /// Handles the end of an attempt to connect.
+    pub(super) fn on_dial_ended(
+        &mut self,
+        conns: &mut Conns<'_, ClientApp>,
+        id: DialId,
         result: io::Result<(Transport, Peer)>,
     ) {
+        let DialId { owner: number, attempt } = id;
         let now = conns.now();
         let Some(line) = self.lines.get_mut(&number) else { return };
         let Some(at) = line.dials.iter().position(|dial| dial.attempt == attempt) else {
@@ -336,18 +389,18 @@ impl ClientApp {
     }
 
     /// Does what is due on every endpoint: ends late attempts, dials, and schedules the next check.
-    pub(super) fn look_at_lines(&mut self, now: Instant) {
+    pub(super) fn look_at_lines(&mut self, conns: &mut Conns<'_, ClientApp>) {
+        let now = conns.now();
         let numbers: Vec<u64> = self.lines.keys().copied().collect();
         for number in numbers {
             while let Some(line) = self.lines.get_mut(&number)
-                && let Some(at) = line.dials.iter().position(|dial| dial.until <= now)
+                && let Some(at) = line.dials.iter().position(|dial| dial.is_resolving && dial.until <= now)
             {
                 line.dials.swap_remove(at);
-                let error =
-                    io::Error::new(io::ErrorKind::TimedOut, "not connected within connect_timeout_ms");
+                let error = io::Error::new(io::ErrorKind::TimedOut, LATE);
                 self.on_dial_failed(number, CallError::Connect(error), now);
             }
-            self.dial_for_waiting(number, now);
+            self.dial_for_waiting(conns, number);
             if let Some(line) = self.lines.get(&number) {
                 let deadline = line.waiting.iter().filter_map(|promise| promise.deadline).min();
                 line.next_at(now).into_iter().chain(deadline).for_each(|at| self.look_by(at));

@@ -3,17 +3,19 @@
 //!
 //! An [`EndpointState`] is one address and its connections (`endpoint.rs`: dialing, back-off); a [`Session`] is one
 //! connection and its calls (`session.rs`). When a server drains, its endpoint gets a new connection while the calls
-//! on the old one are still being answered.
+//! on the old one are still being answered. `names.rs` resolves the names in addresses.
 
 #[cfg(feature = "netrpc")]
 mod behind_http;
 mod endpoint;
+mod names;
 mod session;
 mod silence;
 mod streams;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::Waker;
@@ -23,6 +25,7 @@ use coreloop_bufpool::LINK_BYTES_MIN;
 use coreloop_poller::Key;
 
 use self::endpoint::{EndpointState, ReplyOrder};
+use self::names::NameLookups;
 use self::session::{
     Session, call_error, cancel, drop_connection, give_up, has_room, may_repeat, note_round_trip, on_ping,
     send,
@@ -38,7 +41,7 @@ use super::reply::ReplyOutcome;
 use crate::conn::streams::StreamWindows;
 use crate::context::Peer;
 use crate::message::{IncomingReply, Message, Metadata, Refusal};
-use crate::reactor::{App, ClosedConn, ConnCx, Conns, Remote};
+use crate::reactor::{App, ClosedConn, ConnCx, Conns, DialId, Remote};
 use crate::status::{Code, Status};
 use crate::stream::{ReactorTask, StreamCommand};
 use crate::transport::Transport;
@@ -61,8 +64,8 @@ pub(super) enum ClientCommand {
     Cancel { line: u64, call_slot: Arc<CallSlot> },
     /// The call that these calls were made for is cancelled.
     CancelGroup { group: u64 },
-    /// An attempt to connect has ended.
-    Dialed { line: u64, attempt: u64, result: io::Result<(Transport, Peer)> },
+    /// The addresses of a name (`host:port`).
+    Resolved { name: String, result: io::Result<Vec<SocketAddr>> },
     /// No client and no call uses that endpoint any more.
     Close { line: u64 },
     /// A command of a sink or a stream.
@@ -86,6 +89,8 @@ pub(super) struct ClientApp {
     /// The time of the next check for what is late. A check that comes too early costs only the check.
     look_at: Option<Instant>,
     attempts: u64,
+    /// The names that are being resolved.
+    names: NameLookups,
     over: Vec<(u64, Promise)>,
     /// Connections whose sinks wait for the write queue or for credit.
     gated: Vec<Key>,
@@ -106,6 +111,7 @@ impl ClientApp {
             waiting: 0,
             look_at: None,
             attempts: 0,
+            names: NameLookups::default(),
             over: Vec::new(),
             gated: Vec::new(),
             wakers: Vec::new(),
@@ -153,7 +159,7 @@ impl ClientApp {
             }
         }
         if let Some(promise) = rest {
-            self.wait_for_turn(number, promise, conns.now());
+            self.wait_for_turn(conns, number, promise);
         }
     }
 
@@ -408,7 +414,7 @@ impl ClientApp {
                 }
             });
         }
-        self.look_at_lines(now);
+        self.look_at_lines(conns);
         // Each check visits all calls: calls that become late shortly after each other are found together.
         self.look_at = self.look_at.map(|at| at.max(now + LOOK_EVERY));
     }
@@ -496,7 +502,7 @@ impl App for ClientApp {
             }
             ClientCommand::Cancel { line, call_slot } => self.on_cancel(conns, line, &call_slot),
             ClientCommand::CancelGroup { group } => self.on_cancel_group(conns, group),
-            ClientCommand::Dialed { line, attempt, result } => self.on_dialed(conns, line, attempt, result),
+            ClientCommand::Resolved { name, result } => self.on_resolved(conns, &name, &result),
             ClientCommand::Close { line } => self.on_line_closed(conns, line),
             ClientCommand::Stream(command) => self.on_stream_command(conns, command),
             // A panic of the user's is reported by the panic hook.
@@ -525,6 +531,18 @@ impl App for ClientApp {
             self.apply_all_local(conns);
             // What was sent now is written in the next turn.
             let _ = self.remote.mail(ClientCommand::Nudge);
+        }
+    }
+
+    fn on_dialed(
+        &mut self,
+        conns: &mut Conns<'_, ClientApp>,
+        id: DialId,
+        result: io::Result<(Transport, Peer)>,
+    ) {
+        self.on_dial_ended(conns, id, result);
+        if self.shared.local.has_any() {
+            self.apply_all_local(conns);
         }
     }
 
