@@ -67,13 +67,7 @@ enum DialStage {
         others: std::vec::IntoIter<SocketAddr>,
     },
     /// The connection exists, and the protocol does not begin yet.
-    Opening {
-        stream: Transport,
-        peer: Peer,
-        opening: Opening,
-        written: usize,
-        answer: Vec<u8>,
-    },
+    Opening { stream: Transport, peer: Peer, opening: Opening, written: usize, answer: Vec<u8> },
     /// The result was taken.
     Ended,
 }
@@ -365,3 +359,6 @@ impl<A: App> AppRole<A> {
         self.core.after_touched(&self.app);
     }
 }
+
+#[cfg(test)]
+mod tests;

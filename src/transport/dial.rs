@@ -207,9 +207,8 @@ mod tests {
     #[test]
     fn only_names_have_to_be_resolved() {
         let target = |text: &str| DialTarget::of(&text.parse().unwrap());
-        let tcp = |texts: &[&str]| {
-            Some(DialTarget::Tcp(texts.iter().map(|text| text.parse().unwrap()).collect()))
-        };
+        let tcp =
+            |texts: &[&str]| Some(DialTarget::Tcp(texts.iter().map(|text| text.parse().unwrap()).collect()));
         assert_eq!(target("127.0.0.1:80"), tcp(&["127.0.0.1:80"]));
         assert_eq!(target("[::1]:80"), tcp(&["[::1]:80"]));
         assert_eq!(target("LocalHost:80"), tcp(&["[::1]:80", "127.0.0.1:80"]));

@@ -199,12 +199,7 @@ const LATE: &str = "not connected within connect_timeout_ms";
 
 impl ClientApp {
     /// Queues a call that cannot be sent now, or fails it if there is nothing to wait for.
-    pub(super) fn wait_for_turn(
-        &mut self,
-        conns: &mut Conns<'_, ClientApp>,
-        number: u64,
-        promise: Promise,
-    ) {
+    pub(super) fn wait_for_turn(&mut self, conns: &mut Conns<'_, ClientApp>, number: u64, promise: Promise) {
         let now = conns.now();
         let Some(line) = self.lines.get_mut(&number) else { return };
         if line.pause_until.is_some_and(|until| until > now) && line.fails_at_once() {
