@@ -1,6 +1,5 @@
 //! Policies without I/O: pure functions and state machines, tested without a server.
 
-#[cfg(any(feature = "client", feature = "discovery"))]
 pub mod backoff;
 #[cfg(feature = "server")]
 pub mod codel;
