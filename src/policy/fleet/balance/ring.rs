@@ -52,8 +52,4 @@ impl Ring {
         let steps = after.iter().chain(before).take(STEPS_MAX);
         steps.map(|(_, slot)| *slot).find(|slot| is_permitted(*slot))
     }
-
-    pub fn clear(&mut self) {
-        self.points.clear();
-    }
 }
