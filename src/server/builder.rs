@@ -295,13 +295,13 @@ impl ServerBuilder {
         let config = std::mem::take(&mut self.config).validate(quota::usable_cores())?;
         let rule = Some(config.missing_fields);
         let methods = std::mem::take(&mut self.methods).into_iter();
-        let methods = methods.map(|method| method.missing_fields_or(rule)).collect();
+        let mut methods: Vec<Method> = methods.map(|method| method.missing_fields_or(rule)).collect();
+        #[cfg(feature = "http")]
+        methods.extend(super::pages::routes(&methods, &self.health, &config.http)?);
         let registry = Registry::new(methods, &config.limits)?.intercepted_by(&self.interceptors)?;
         if self.executor.is_none() {
             refuse_async(&registry)?;
         }
-        #[cfg(feature = "http")]
-        super::routes::check_pages(&registry, &config.http)?;
         self.meta.fill(registry.methods());
         Ok((config, Arc::new(registry)))
     }
@@ -452,7 +452,7 @@ fn start(
     // After this only the machine itself can prevent the start, so a file that an interceptor creates stays.
     make.interceptors = StartedInterceptors::start(interceptors, registry.methods())?;
     let pools = pools(config, &registry)?;
-    let side = side(config, &registry, &make.health, std::mem::take(&mut make.added));
+    let side = side(config, &registry, std::mem::take(&mut make.added));
     let loads = Arc::new(Loads::new(reactors));
     let mut built = Vec::new();
     let mut parts = Vec::new();
@@ -507,14 +507,13 @@ pub(super) fn pools(config: &ValidConfig, registry: &Arc<Registry>) -> Result<Ar
 pub(super) fn side(
     config: &ValidConfig,
     registry: &Arc<Registry>,
-    health: &Arc<Health>,
     added: AddedProtocols,
 ) -> Arc<ServerContext> {
     Arc::new(ServerContext {
         limits: config.limits.clone(),
         cors_origins: config.http.cors_origins.clone(),
         added,
-        site: Box::new(RegistryDirectory::new(registry.clone(), health.clone(), &config.http)),
+        site: Box::new(RegistryDirectory::new(registry.clone())),
         entries_dropped: AtomicU64::new(0),
     })
 }

@@ -55,7 +55,7 @@ impl DetachedServer {
         } else {
             (pools(&config, &registry)?, None)
         };
-        let side = side(&config, &registry, &Arc::default(), Default::default());
+        let side = side(&config, &registry, Default::default());
         let plan = ServerPlan::alone(&config, registry.clone(), builder.executor);
         let (reactor, part) = build(&plan, 0, UnbuiltReactor::new()?, &pools, &side, Vec::new())?;
         Ok(DetachedServer { lone: DetachedConn::new(reactor), registry, _part: part, pools, workers })

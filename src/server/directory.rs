@@ -1,4 +1,4 @@
-//! What protocols can look up in the server: its methods by name, its pages, the time of day.
+//! What protocols can look up in the server: its methods by name, its routes, the time of day.
 
 use std::cell::Cell;
 use std::collections::BTreeSet;
@@ -6,37 +6,23 @@ use std::sync::Arc;
 
 #[cfg(feature = "http")]
 use crate::calendar::imf_fixdate;
-use crate::config;
 use crate::message::method_hash;
-use crate::service::builtin::Health;
 use crate::service::{CallShape, Method, Registry};
 #[cfg(feature = "http")]
 use crate::wire::RoutesAt;
-use crate::wire::{DirectoryEntry, MethodDirectory, Page, StreamSupport};
+use crate::wire::{DirectoryEntry, MethodDirectory, StreamSupport};
 
 /// The method directory of a server's registry.
 pub(super) struct RegistryDirectory {
     registry: Arc<Registry>,
     services: BTreeSet<String>,
-    #[cfg(feature = "http")]
-    pages: super::pages::Pages,
 }
 
 impl RegistryDirectory {
-    #[cfg_attr(not(feature = "http"), allow(unused_variables, reason = "only HTTP has pages"))]
-    pub(super) fn new(
-        registry: Arc<Registry>,
-        health: Arc<Health>,
-        http: &config::HttpConfig,
-    ) -> RegistryDirectory {
+    pub(super) fn new(registry: Arc<Registry>) -> RegistryDirectory {
         let service = |method: &Method| method.service().map(str::to_owned);
         let services = registry.methods().iter().filter_map(service).collect();
-        RegistryDirectory {
-            #[cfg(feature = "http")]
-            pages: super::pages::Pages::new(registry.methods(), health, http),
-            registry,
-            services,
-        }
+        RegistryDirectory { registry, services }
     }
 }
 
@@ -60,13 +46,8 @@ impl MethodDirectory for RegistryDirectory {
     }
 
     #[cfg(feature = "http")]
-    fn page(&self, path: &str) -> Option<Page> {
-        self.pages.at(path)
-    }
-
-    #[cfg(not(feature = "http"))]
-    fn page(&self, _path: &str) -> Option<Page> {
-        None
+    fn page(&self, path: &str) -> Option<u32> {
+        self.registry.routes().page(path)
     }
 
     #[cfg(feature = "http")]
@@ -104,7 +85,7 @@ mod tests {
 
     fn site(methods: Vec<Method>) -> RegistryDirectory {
         let registry = Arc::new(Registry::new(methods, &Limits::default()).unwrap());
-        RegistryDirectory::new(registry, Arc::default(), &config::HttpConfig::default())
+        RegistryDirectory::new(registry)
     }
 
     fn method(name: &str) -> Method {

@@ -1,11 +1,9 @@
 //! The registration of routes with a server.
 
 use super::ServerBuilder;
-use super::pages::is_page;
-use crate::config::HttpConfig;
 use crate::context::Context;
 use crate::service::route::{HttpMethod, RoutePath, RouteRequest, RouteResponse};
-use crate::service::{Kind, Method, RegisterError, Registry};
+use crate::service::{Kind, Method, RegisterError};
 use crate::status::Status;
 
 impl ServerBuilder {
@@ -16,10 +14,10 @@ impl ServerBuilder {
     /// `GET /files/{name}`.
     ///
     /// The path has literal segments, `{name}` for one segment, and at its end `{name..}` for all others ([`RoutePath`]).
-    /// Of two routes that match a request, the one with the more literal path serves it. The path of a method and the
-    /// built-in pages precede all routes.
+    /// Of two routes that match a request, the one with the more literal path serves it. The path of a method precedes
+    /// all routes; the built-in pages are routes as well.
     ///
-    /// [`ServerBuilder::start`] fails if the path is not valid or is that of a method or a page, or if another route
+    /// [`ServerBuilder::start`] fails if the path is not valid or is that of a method, or if another route or page
     /// matches some of the same requests and neither is more specific.
     ///
     /// ```
@@ -62,21 +60,6 @@ impl ServerBuilder {
                 self.error.get_or_insert(error.into());
                 self
             }
-        }
-    }
-}
-
-/// Checks that no route has the path of a built-in page.
-pub(super) fn check_pages(registry: &Registry, config: &HttpConfig) -> Result<(), RegisterError> {
-    match registry
-        .routes()
-        .iter()
-        .find(|route| route.path.is_literal() && is_page(route.path.as_str(), config))
-    {
-        None => Ok(()),
-        Some(route) => {
-            let owner = format!("the built-in page {}", route.path);
-            Err(RegisterError::RouteTaken { route: route.name(), owner })
         }
     }
 }

@@ -303,6 +303,15 @@ impl Method {
         is_route
     }
 
+    /// Returns whether it is the route of a built-in page.
+    pub(crate) fn is_page(&self) -> bool {
+        #[cfg(feature = "http")]
+        let is_page = self.route.as_ref().is_some_and(|route| route.is_page);
+        #[cfg(not(feature = "http"))]
+        let is_page = false;
+        is_page
+    }
+
     /// Returns whether it is idempotent: it changes nothing.
     pub fn is_idempotent(&self) -> bool {
         self.is_idempotent

@@ -1,9 +1,8 @@
-//! What a protocol reads from its server: the methods, and pages about them.
+//! What a protocol reads from its server: its methods and routes.
 //!
 //! Protocols that call methods by name have their own answers for unknown names (a 404, or Go's error texts), so they
 //! look names up here. Native calls use hashes and need none of this.
 
-use std::borrow::Cow;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -14,6 +13,13 @@ use super::routes::RoutesAt;
 use crate::config::Limits;
 #[cfg(any(feature = "jsonrpc", feature = "netrpc"))]
 use crate::method_name::MethodName;
+
+/// The key of the HTTP method in the metadata of a call of a route (the name is that of HTTP/2, RFC 9113 section 8.3.1).
+#[cfg(any(feature = "http", feature = "grpc"))]
+pub(crate) const ROUTE_METHOD: &str = ":method";
+/// The key of path and query, as they were sent.
+#[cfg(any(feature = "http", feature = "grpc"))]
+pub(crate) const ROUTE_TARGET: &str = ":path";
 
 /// A method, as protocols see it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,18 +34,7 @@ pub struct DirectoryEntry {
     pub takes_several: bool,
 }
 
-/// A page that is served beside the methods.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Page {
-    /// The HTTP status: 200, or 503 if a probe fails.
-    pub status: u16,
-    /// The media type.
-    pub content_type: &'static str,
-    /// The body.
-    pub body: Cow<'static, [u8]>,
-}
-
-/// The methods and pages of a server, as protocols see them.
+/// The methods and routes of a server, as protocols see them.
 pub trait MethodDirectory: Send + Sync {
     /// Returns the method with the name `Service.Method`.
     fn method(&self, name: &str) -> Option<DirectoryEntry>;
@@ -47,10 +42,14 @@ pub trait MethodDirectory: Send + Sync {
     /// Whether a service with this full name exists, package included.
     fn has_service(&self, service: &str) -> bool;
 
-    /// Returns the page at a path.
-    fn page(&self, path: &str) -> Option<Page>;
+    /// Returns the hash of the route of the built-in page at a path: those are also served over HTTP/2.
+    fn page(&self, path: &str) -> Option<u32> {
+        let _ = path;
+        None
+    }
 
-    /// Returns the routes at a path, among them that for an HTTP method; HEAD asks for that of GET.
+    /// Returns the routes at a path, among them that for an HTTP method; HEAD asks for that of GET. The built-in pages are
+    /// among them.
     #[cfg(feature = "http")]
     fn routes_at(&self, method: &str, path: &str) -> RoutesAt {
         let _ = (method, path);
@@ -61,7 +60,7 @@ pub trait MethodDirectory: Send + Sync {
     fn date(&self) -> [u8; 29];
 }
 
-/// What all connections of a server share: limits, CORS origins, methods and pages.
+/// What all connections of a server share: limits, CORS origins, methods and routes.
 pub struct ServerContext {
     /// The limits.
     pub limits: Limits,
@@ -71,7 +70,7 @@ pub struct ServerContext {
     /// Protocols beside those of this crate.
     #[doc(hidden)]
     pub added: AddedProtocols,
-    /// The methods and pages.
+    /// The methods and routes.
     #[doc(hidden)]
     pub site: Box<dyn MethodDirectory>,
     /// Response headers, trailers and details that a protocol had no place for. Rare, and so counted by all reactors
@@ -85,7 +84,7 @@ impl fmt::Debug for ServerContext {
     }
 }
 
-/// A directory without methods and pages.
+/// A directory without methods and routes.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct EmptyDirectory;
 
@@ -98,17 +97,13 @@ impl MethodDirectory for EmptyDirectory {
         false
     }
 
-    fn page(&self, _path: &str) -> Option<Page> {
-        None
-    }
-
     fn date(&self) -> [u8; 29] {
         *b"Thu, 01 Jan 1970 00:00:00 GMT"
     }
 }
 
 impl ServerContext {
-    /// Returns a context with limits only: no CORS origins, methods or pages.
+    /// Returns a context with limits only: no CORS origins, methods or routes.
     pub fn bare(limits: Limits) -> ServerContext {
         ServerContext {
             limits,

@@ -45,7 +45,9 @@ pub use added::{AddedProtocol, AddedProtocols};
 #[cfg(feature = "client")]
 pub use client_protocol::{ClientProtocol, Scheme};
 #[cfg(feature = "server")]
-pub use directory::{DirectoryEntry, MethodDirectory, Page, ServerContext};
+pub use directory::{DirectoryEntry, MethodDirectory, ServerContext};
+#[cfg(all(feature = "server", any(feature = "http", feature = "grpc")))]
+pub(crate) use directory::{ROUTE_METHOD, ROUTE_TARGET};
 pub use foreign::ForeignProtocol;
 #[cfg(all(feature = "grpc", feature = "server"))]
 pub use grpc::GrpcServer;
@@ -64,8 +66,6 @@ pub use netrpc::NetRpc;
 pub use netrpc::NetRpcClient;
 #[cfg(all(feature = "http", feature = "server"))]
 pub use routes::{HttpMethod, HttpMethods, RoutesAt};
-#[cfg(all(feature = "http", feature = "server"))]
-pub(crate) use routes::{ROUTE_METHOD, ROUTE_TARGET};
 #[cfg(feature = "server")]
 pub use server_protocol::ServerProtocol;
 #[cfg(feature = "server")]

@@ -1,15 +1,11 @@
 //! What protocols know of the routes of a server: which HTTP methods a path has, and how a request travels in a call.
 //!
 //! A request for a route is a call whose argument is the body. What else belongs to the request is in the metadata of the
-//! call: the header fields, [`ROUTE_METHOD`] and [`ROUTE_TARGET`]. No field of a peer can have these names, since they are
+//! call: the header fields, [`ROUTE_METHOD`](super::directory::ROUTE_METHOD) and
+//! [`ROUTE_TARGET`](super::directory::ROUTE_TARGET). No field of a peer can have these names, since they are
 //! not tokens.
 
 use std::fmt;
-
-/// The key of the HTTP method in the metadata of a call of a route (the name is that of HTTP/2, RFC 9113 section 8.3.1).
-pub(crate) const ROUTE_METHOD: &str = ":method";
-/// The key of path and query, as they were sent.
-pub(crate) const ROUTE_TARGET: &str = ":path";
 
 /// An HTTP method of a route (RFC 9110, section 9; PATCH: RFC 5789). HEAD and OPTIONS need no routes: the server answers
 /// HEAD by the route of GET, and OPTIONS by itself.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use coreloop::bufpool::{Pool, WriteQueue};
 use coreloop::config::Limits;
 use coreloop::message::method_hash;
-use coreloop::wire::{DirectoryEntry, MethodDirectory, Page, ServerContext, StreamSupport};
+use coreloop::wire::{DirectoryEntry, MethodDirectory, ServerContext, StreamSupport};
 
 /// The only method.
 pub const ADD: &str = "Arith.Add";
@@ -26,10 +26,6 @@ impl MethodDirectory for OneMethod {
 
     fn has_service(&self, service: &str) -> bool {
         service == "Arith"
-    }
-
-    fn page(&self, _path: &str) -> Option<Page> {
-        None
     }
 
     fn date(&self) -> [u8; 29] {

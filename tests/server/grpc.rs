@@ -26,6 +26,11 @@ impl Answer {
         self.fields.iter().find(|(found, _)| found == name).map(|(_, value)| value.as_str())
     }
 
+    /// The body of a page.
+    pub(crate) fn body(&self) -> &str {
+        std::str::from_utf8(&self.data).unwrap()
+    }
+
     /// The message of an answer that is ok.
     #[track_caller]
     pub(crate) fn text(&self) -> &str {
@@ -88,8 +93,6 @@ impl Http2Peer {
     /// Sends a head for `Service.Method` with JSON, and additional fields.
     fn open(&mut self, stream: u32, method: &str, more: &[(&str, &str)]) {
         let path = format!("/{}", method.replace('.', "/"));
-        let mut block = Vec::new();
-        self.encoder.begin(&mut block);
         let fields = [
             (":method", "POST"),
             (":scheme", "http"),
@@ -97,7 +100,20 @@ impl Http2Peer {
             ("content-type", "application/grpc+json"),
             ("te", "trailers"),
         ];
-        for (name, value) in fields.iter().chain(more) {
+        self.head(stream, &[&fields[..], more].concat(), false);
+    }
+
+    /// Requests a page, and returns the answer.
+    pub(crate) fn get(&mut self, stream: u32, path: &str, more: &[(&str, &str)]) -> Answer {
+        let fields = [(":method", "GET"), (":scheme", "http"), (":path", path)];
+        self.head(stream, &[&fields[..], more].concat(), true);
+        self.answer(stream)
+    }
+
+    fn head(&mut self, stream: u32, fields: &[(&str, &str)], is_last: bool) {
+        let mut block = Vec::new();
+        self.encoder.begin(&mut block);
+        for (name, value) in fields {
             self.encoder.field(name.as_bytes(), value.as_bytes(), Indexing::Add, &mut block);
         }
         self.send(&[Http2Frame::Headers {
@@ -105,7 +121,7 @@ impl Http2Peer {
             priority: None,
             fragment: &block,
             padding: None,
-            is_last: false,
+            is_last,
             is_end_of_block: true,
         }]);
     }

@@ -2,6 +2,8 @@
 
 mod builtin;
 mod futures;
+#[cfg(feature = "http")]
+mod pages;
 mod protocols;
 
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use coreloop::message::{Message, Refusal, Request, method_hash};
 use coreloop::status::Code;
 use coreloop::wire::http2::PREFACE;
-use coreloop::wire::{DirectoryEntry, GrpcServer, MethodDirectory, Page, ServerContext, StreamSupport};
+use coreloop::wire::{DirectoryEntry, GrpcServer, MethodDirectory, ServerContext, StreamSupport};
 
 use super::connection::{Answer, connection, small_limits};
 use super::{cut, pieces_of};
@@ -27,9 +27,8 @@ impl MethodDirectory for GrpcFuzzed {
         service == "A"
     }
 
-    fn page(&self, path: &str) -> Option<Page> {
-        let page = Page { status: 200, content_type: "text/plain", body: b"page".into() };
-        (path == "/page").then_some(page)
+    fn page(&self, path: &str) -> Option<u32> {
+        (path == "/page").then_some(8)
     }
 
     fn date(&self) -> [u8; 29] {

@@ -1,6 +1,5 @@
 //! HTTP, on the server's and the client's side.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -13,8 +12,8 @@ use coreloop::message::{
 };
 use coreloop::status::{Code, Detail};
 use coreloop::wire::{
-    Broken, DirectoryEntry, Http, HttpClient, HttpMethod, MethodDirectory, Out, Page, Protocol, Received,
-    RoutesAt, ServerContext, StreamSupport,
+    Broken, DirectoryEntry, Http, HttpClient, HttpMethod, MethodDirectory, Out, Protocol, Received, RoutesAt,
+    ServerContext, StreamSupport,
 };
 
 use super::connection::spans_of;
@@ -53,11 +52,6 @@ impl MethodDirectory for Fuzzed {
 
     fn has_service(&self, service: &str) -> bool {
         service == "A"
-    }
-
-    fn page(&self, path: &str) -> Option<Page> {
-        let page = Page { status: 200, content_type: "text/plain", body: Cow::Borrowed(b"page") };
-        (path == "/page").then_some(page)
     }
 
     fn routes_at(&self, method: &str, path: &str) -> RoutesAt {

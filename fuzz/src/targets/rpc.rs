@@ -8,8 +8,8 @@ use coreloop::message::{Message, Outgoing, method_hash};
 use coreloop::status::Code;
 use coreloop::wire::netrpc::connect::{ANSWER_BYTES_MAX, ConnectError, ConnectReply, granted};
 use coreloop::wire::{
-    DirectoryEntry, JsonRpc, JsonRpcClient, MethodDirectory, NetRpc, NetRpcClient, Page, Protocol,
-    ServerContext, StreamSupport,
+    DirectoryEntry, JsonRpc, JsonRpcClient, MethodDirectory, NetRpc, NetRpcClient, Protocol, ServerContext,
+    StreamSupport,
 };
 use serde::de::IgnoredAny;
 
@@ -32,10 +32,6 @@ impl MethodDirectory for EchoSite {
 
     fn has_service(&self, service: &str) -> bool {
         service == "Echo"
-    }
-
-    fn page(&self, _path: &str) -> Option<Page> {
-        None
     }
 
     fn date(&self) -> [u8; 29] {

@@ -231,6 +231,13 @@ impl RpcApp {
     }
 }
 
+impl RpcApp {
+    /// Returns whether a hash is that of a built-in page.
+    fn is_page(&self, hash: u32) -> bool {
+        self.registry.index_of(hash).is_some_and(|index| self.registry.method(index).is_page())
+    }
+}
+
 #[cfg(feature = "bench-internals")]
 impl RpcApp {
     pub(super) fn timing_mut(&mut self) -> &mut Timing {
@@ -337,7 +344,7 @@ fn admits_fast(method: &Method, request: &Request, cx: &Cx<'_>) -> bool {
 #[inline(never)]
 fn admit(method: &Method, request: &Request, cx: &Cx<'_>) -> Result<(), Status> {
     if method.is_route() {
-        return admit_route(request, cx);
+        return admit_route(method, request, cx);
     }
     let number = match cx.protocol().id() {
         Some(ProtocolId::Native) => request.codec,
@@ -371,9 +378,11 @@ fn admit(method: &Method, request: &Request, cx: &Cx<'_>) -> Result<(), Status> 
     Ok(())
 }
 
-/// Checks that a call of a route was made from an HTTP request: no other protocol can call it, by its hash or name.
-fn admit_route(request: &Request, cx: &Cx<'_>) -> Result<(), Status> {
-    if cx.protocol().id().is_some_and(|id| id.name() == "http") {
+/// Checks that a call of a route was made from an HTTP request: no other protocol can call it, by its hash or name. gRPC's
+/// connections pass on requests for pages.
+fn admit_route(method: &Method, request: &Request, cx: &Cx<'_>) -> Result<(), Status> {
+    let protocol = cx.protocol().id().map(ProtocolId::name);
+    if protocol == Some("http") || protocol == Some("grpc") && method.is_page() {
         return Ok(());
     }
     Err(Status::unimplemented(format!("there is no method with the hash {:#010x} here", request.method)))
@@ -421,6 +430,8 @@ impl App for RpcApp {
 
     fn on_message_after_drain(&mut self, cx: &mut Cx<'_>, message: Message) {
         match message {
+            // Probes are answered to the end.
+            Message::Request(Request { method, .. }) if self.is_page(method) => self.on_message(cx, message),
             Message::Request(request) | Message::Open(request) => {
                 let status = Status::unavailable("the server drains: the call was not run");
                 self.dispatcher.refuse(cx, &request, &status);

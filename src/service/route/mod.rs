@@ -2,7 +2,8 @@
 //!
 //! A route is a [`Method`] whose argument is an HTTP request and whose result is an HTTP response; admission, queues,
 //! limits, interceptors and ends are those of calls. Which path it serves is in `path.rs`; how a request reaches it is in
-//! `wire/http`. Only HTTP/1.1 (and 1.0) reaches a route.
+//! `wire/http`. The built-in pages are routes as well. Only HTTP/1.1 (and 1.0) reaches a route of the user, HTTP/2 also the
+//! built-in pages.
 
 pub(crate) mod path;
 mod request;
@@ -16,7 +17,7 @@ pub use request::RouteRequest;
 pub use response::{RouteResponse, RouteResponseError};
 pub(crate) use table::RouteTable;
 
-use super::{Method, RegisterError, finish};
+use super::{Kind, Method, RegisterError, finish};
 use crate::codec::{Body, Codec, RawBytes};
 use crate::context::{Context, Outcome};
 use crate::status::Status;
@@ -27,6 +28,8 @@ pub use crate::wire::HttpMethod;
 pub(crate) struct Route {
     pub(crate) method: HttpMethod,
     pub(crate) path: Arc<RoutePath>,
+    /// It is a built-in page.
+    pub(crate) is_page: bool,
 }
 
 impl Route {
@@ -48,7 +51,7 @@ impl Method {
         function: impl Fn(&Context<'_>, RouteRequest<'_>) -> Result<RouteResponse, Status> + Send + Sync + 'static,
     ) -> Result<Method, RegisterError> {
         let path = Arc::new(path);
-        let route = Route { method, path: path.clone() };
+        let route = Route { method, path: path.clone(), is_page: false };
         let handler = move |cx: &Context<'_>, _codec: Codec, body: Body<'_>, out: &mut Vec<u8>| {
             let response = RouteRequest::new(cx, &path, body).and_then(|request| function(cx, request));
             match response.and_then(RouteResponse::into_parts) {
@@ -62,5 +65,17 @@ impl Method {
         let described = Method::new::<RawBytes, RawBytes>(route.name(), Box::new(handler))?;
         // Only HTTP can express the argument and the result.
         Ok(Method { accepts: 0, user_codecs: Vec::new(), route: Some(route), ..described })
+    }
+
+    /// Creates the method of a built-in page, which is served by GET. It runs on the reactor.
+    pub(crate) fn of_page(
+        path: &str,
+        respond: impl Fn() -> Result<RouteResponse, Status> + Send + Sync + 'static,
+    ) -> Result<Method, RegisterError> {
+        let path = RoutePath::parse(path)
+            .map_err(|error| RegisterError::RoutePath { route: format!("GET {path}"), error })?;
+        let method = Method::of_route(HttpMethod::Get, path, move |_cx, _request| respond())?;
+        let route = method.route.map(|route| Route { is_page: true, ..route });
+        Ok(Method { route, kind: Kind::Inline, ..method })
     }
 }

@@ -20,8 +20,8 @@ impl RouteTable {
     ///
     /// # Errors
     ///
-    /// Two routes match some of the same requests, and neither is more specific; or a route has the path of a method or
-    /// of another protocol.
+    /// Two routes match some of the same requests, and neither is more specific; or a route has the path of a method, of a
+    /// built-in page (which follow the user's routes in the list), or of another protocol.
     pub(crate) fn new(methods: &[Method]) -> Result<RouteTable, RegisterError> {
         let mut routes: Vec<(Route, u32)> = Vec::new();
         for route in methods.iter().filter_map(|method| method.route.as_ref()) {
@@ -32,6 +32,10 @@ impl RouteTable {
                 other.method == route.method && other.path.relation(&route.path) == PathRelation::Conflict
             };
             if let Some((first, _)) = routes.iter().find(conflicts) {
+                if route.is_page {
+                    let owner = format!("the built-in page {}", route.path);
+                    return Err(RegisterError::RouteTaken { route: first.name(), owner });
+                }
                 return Err(RegisterError::RouteConflict { first: first.name(), second: route.name() });
             }
             routes.push((route.clone(), method_hash(&route.name())));
@@ -40,9 +44,9 @@ impl RouteTable {
         Ok(RouteTable(routes))
     }
 
-    /// Returns every route.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &Route> {
-        self.0.iter().map(|(route, _)| route)
+    /// Returns the hash of the built-in page at a path.
+    pub(crate) fn page(&self, path: &str) -> Option<u32> {
+        self.0.iter().find(|(route, _)| route.is_page && route.path.matches(path)).map(|(_, hash)| *hash)
     }
 
     /// Returns the routes at the path of a request, without its query.
@@ -65,7 +69,7 @@ impl RouteTable {
 /// Returns what has the path of a route already.
 fn owner(route: &Route, methods: &[Method]) -> Option<String> {
     if !route.path.is_literal() {
-        // Methods and pages precede it.
+        // Methods precede it.
         return None;
     }
     let path = route.path.as_str();
@@ -113,7 +117,7 @@ mod tests {
         .unwrap();
         let name = |method, path| {
             let hash = table.at(method, path).hash?;
-            table.iter().map(Route::name).find(|name| method_hash(name) == hash)
+            table.0.iter().map(|(route, _)| route.name()).find(|name| method_hash(name) == hash)
         };
         for (method, path, found) in [
             ("GET", "/files/index", Some("GET /files/index")),

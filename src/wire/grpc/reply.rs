@@ -3,7 +3,6 @@
 use std::borrow::Cow;
 
 use base64::Engine as _;
-use coreloop_bufpool::Chunk;
 
 use super::request::{BASE64, JSON};
 use crate::codec_number::Codec;
@@ -12,7 +11,7 @@ use crate::message::{Metadata, OutgoingReply, ReplyExtras, SendBody};
 use crate::status::{Code, Detail};
 use crate::wire::http2::hpack::Indexing;
 use crate::wire::http2::{BodyPart, Http2Connection, OutField};
-use crate::wire::{Out, Page, ServerContext};
+use crate::wire::{Out, ServerContext};
 
 /// The bytes before a message: a flag and the length.
 pub(super) const PREFIX_BYTES: usize = 5;
@@ -121,8 +120,8 @@ fn write_error(
     };
     let kind = AnswerKind::of_id(reply.id);
     if kind.http_status != 0 {
-        let status = kind.http_status;
-        return write_http(connection, stream, status, "text/plain; charset=utf-8", text, false, out);
+        let head = HttpHead { status: kind.http_status, fields: &[TEXT] };
+        return write_http(connection, stream, head, SendBody::Bytes(&text), false, out);
     }
     let message = percent_encoded(&text);
     let mut trailers = vec![grpc_status(reply.code)];
@@ -268,44 +267,73 @@ fn percent_encoded(text: &[u8]) -> Vec<u8> {
     encoded
 }
 
-/// Writes a page.
+/// Writes the response of a page; one that failed has the text of its status as the body.
 #[cold]
 pub(super) fn write_page(
+    side: &ServerContext,
     connection: &mut Http2Connection,
-    stream: u32,
-    page: Page,
+    reply: OutgoingReply<'_>,
     is_head: bool,
     out: &mut Out<'_>,
 ) {
-    write_http(connection, stream, page.status, page.content_type, page.body, is_head, out);
+    let stream = reply.id as u32;
+    let mut entries = Vec::new();
+    if let Some(extras) = reply.extras {
+        entries = custom_entries(side, extras.headers.view());
+        if let Some(ms) = extras.retry_after_ms {
+            entries.push(("retry-after", Cow::Owned(ms.div_ceil(1000).to_string().into_bytes())));
+        }
+    }
+    let page = reply.extras.and_then(|extras| extras.http.as_ref()).filter(|_| reply.code == Code::Ok);
+    // Names are in lower case in HTTP/2.
+    let lines = page.map_or(&[][..], |page| &page.fields).split(|byte| *byte == b'\n');
+    let lines = lines.filter_map(|line| {
+        let line = line.strip_suffix(b"\r")?;
+        let (name, value) = line.split_at_checked(line.iter().position(|byte| *byte == b':')?)?;
+        Some((name.to_ascii_lowercase(), value[1..].trim_ascii()))
+    });
+    let lines: Vec<(Vec<u8>, &[u8])> = lines.collect();
+    let mut fields: Vec<OutField<'_>> = entries.iter().map(|(key, value)| once(key, value)).collect();
+    fields.extend(lines.iter().map(|(name, value)| OutField { name, value, indexing: Indexing::Omit }));
+    let status = page.map_or(reply.code.http_status(), |page| page.status);
+    if page.is_none() {
+        fields.push(TEXT);
+    }
+    if status == 401 && !fields.iter().any(|field| field.name == CHALLENGE.name) {
+        fields.push(CHALLENGE);
+    }
+    write_http(connection, stream, HttpHead { status, fields: &fields }, reply.body, is_head, out);
+}
+
+const TEXT: OutField<'static> = once("content-type", b"text/plain; charset=utf-8");
+/// The field that a response with the status 401 must have (RFC 9110 section 15.5.2).
+const CHALLENGE: OutField<'static> = once("www-authenticate", b"Bearer");
+
+/// The head of an answer of HTTP, without the length of its body.
+struct HttpHead<'a> {
+    status: u16,
+    fields: &'a [OutField<'a>],
 }
 
 /// Writes an answer of HTTP, without its body if it answers HEAD.
 fn write_http(
     connection: &mut Http2Connection,
     stream: u32,
-    status: u16,
-    content_type: &str,
-    body: Cow<'_, [u8]>,
+    head: HttpHead<'_>,
+    body: SendBody<'_>,
     is_head: bool,
     out: &mut Out<'_>,
 ) {
-    let (status_text, length) = (status.to_string(), body.len().to_string());
-    let mut fields = vec![
-        once(":status", status_text.as_bytes()),
-        once("content-type", content_type.as_bytes()),
-        once("content-length", length.as_bytes()),
-    ];
-    if status == 405 {
+    let (status, length) = (head.status.to_string(), body.len().to_string());
+    let mut fields = vec![once(":status", status.as_bytes())];
+    fields.extend_from_slice(head.fields);
+    fields.push(once("content-length", length.as_bytes()));
+    if head.status == 405 {
         fields.push(once("allow", b"POST"));
     }
     let is_last = is_head || body.is_empty();
     connection.send_head(stream, &fields, is_last, out);
     if !is_last {
-        let body = match body {
-            Cow::Borrowed(bytes) => SendBody::Bytes(bytes),
-            Cow::Owned(bytes) => SendBody::Chunk(Chunk::from(bytes)),
-        };
         connection.send_data(stream, BodyPart { prefix: &[], body }, true, out);
     }
 }

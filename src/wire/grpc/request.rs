@@ -12,7 +12,7 @@ use crate::status::Code;
 use crate::wire::http2::Http2Head;
 use crate::wire::http2::head::value_at;
 use crate::wire::http2::hpack::FieldList;
-use crate::wire::{DirectoryEntry, Page, ServerContext, StreamSupport};
+use crate::wire::{DirectoryEntry, ROUTE_METHOD, ROUTE_TARGET, ServerContext, StreamSupport};
 
 /// The number of the protobuf codec.
 pub(super) const PROTOBUF: u8 = Codec::Protobuf.number();
@@ -44,8 +44,8 @@ pub(super) struct CallHead {
 pub(super) enum GrpcTarget {
     /// A call; the message follows.
     Call(CallHead),
-    /// A page, by GET or HEAD.
-    Page(Page),
+    /// The route of a page with this hash, by GET or HEAD.
+    Page { hash: u32, is_head: bool },
 }
 
 /// Why a request is refused.
@@ -180,7 +180,17 @@ pub(super) fn interpret(
     let method = value_at(fields, Some(head.method));
     let path = value_at(fields, head.path);
     let Some(codec) = codec_of(content_type.unwrap_or_default()) else {
-        return other_target(side, method, path, content_type);
+        let target = other_target(side, method, path, content_type)?;
+        let authority = value_at(fields, head.authority);
+        let complete = fault.map_or_else(|| complete(metadata, method, path, authority), Err);
+        // The head is too large, or has a value that cannot be read.
+        return match complete {
+            Ok(()) => Ok(target),
+            Err(fault) if fault.code == Code::ResourceExhausted => {
+                Err(GrpcFault { http_status: 431, ..fault })
+            }
+            Err(fault) => Err(GrpcFault { http_status: 400, ..fault }),
+        };
     };
     if method != b"POST" {
         let method = String::from_utf8_lossy(method);
@@ -233,8 +243,8 @@ fn other_target(
     let found = match (method, content_type) {
         (b"GET" | b"HEAD", _) => {
             let page = std::str::from_utf8(path_only).ok().and_then(|path| side.site.page(path));
-            if let Some(page) = page {
-                return Ok(GrpcTarget::Page(page));
+            if let Some(hash) = page {
+                return Ok(GrpcTarget::Page { hash, is_head: method == b"HEAD" });
             }
             if method_at(side, path_only).is_none() {
                 let message = format!("there is nothing at {} over HTTP/2", path_only.escape_ascii());
@@ -255,6 +265,20 @@ fn other_target(
          found {found}"
     );
     Err(GrpcFault::http(415, Code::Internal, message))
+}
+
+/// Adds to the metadata what else belongs to the request of a page, as HTTP/1.1 does for routes.
+#[cold]
+fn complete(
+    metadata: &mut MetadataBuf,
+    method: &[u8],
+    path: &[u8],
+    authority: &[u8],
+) -> Result<(), GrpcFault> {
+    for (name, value) in [("host", authority), (ROUTE_METHOD, method), (ROUTE_TARGET, path)] {
+        push(metadata, name.as_bytes(), value)?;
+    }
+    Ok(())
 }
 
 /// Adds a field to the metadata.

@@ -8,12 +8,12 @@ use std::time::{Duration, Instant};
 
 use super::reply::{AnswerKind, PREFIX_BYTES, write_metadata, write_page, write_reply};
 use super::request::{CallHead, GrpcFault, GrpcTarget, KnownPath, PROTOBUF, interpret};
+use crate::codec_number::Codec;
 use crate::config::Limits;
 use crate::message::{Message, MetadataBuf, OutgoingReply, Refusal, Request, Span};
 use crate::status::Code;
-use crate::wire::http2::head::value_at;
 use crate::wire::http2::{Http2Code, Http2Connection, Http2Event, Http2Head, Http2Limits, Http2Step};
-use crate::wire::{Broken, Out, Page, Received, ServerContext};
+use crate::wire::{Broken, Out, Received, ServerContext};
 
 /// The streams that a peer may have open, which is announced.
 const STREAMS_MAX: u32 = 128;
@@ -60,8 +60,22 @@ struct OtherRequest {
 /// The answer to a request that is not gRPC.
 #[derive(Debug)]
 enum OtherAnswer {
-    Page { page: Page, is_head: bool },
+    /// That of the route of a page. `metadata` belongs to its call.
+    Page {
+        hash: u32,
+        is_head: bool,
+        metadata: Vec<u8>,
+    },
     Fault(GrpcFault),
+}
+
+/// How the answer to a call differs from that to an ordinary one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum AnswerForm {
+    /// Its head is written ahead of it.
+    Headed,
+    /// It is the response of a page.
+    Page { is_head: bool },
 }
 
 /// Returns the limits of the frames for those of the server.
@@ -92,8 +106,8 @@ pub(super) struct GrpcServerInner {
     partial_bytes: usize,
     /// The metadata of the last request, and its message if it was collected.
     scratch: Vec<u8>,
-    /// Streams whose head is written ahead of their answer.
-    headed: Vec<u32>,
+    /// The streams whose answers differ from ordinary ones.
+    forms: Vec<(u32, AnswerForm)>,
     is_draining: bool,
     now: Option<Instant>,
 }
@@ -110,7 +124,7 @@ impl GrpcServerInner {
             others: Vec::new(),
             partial_bytes: 0,
             scratch: Vec::new(),
-            headed: Vec::new(),
+            forms: Vec::new(),
             is_draining: false,
             now: None,
         }
@@ -124,7 +138,7 @@ impl GrpcServerInner {
             + self.incoming.capacity() * size_of::<IncomingCall>()
             + self.others.capacity() * size_of::<OtherRequest>()
             + self.scratch.capacity()
-            + self.headed.capacity() * size_of::<u32>()
+            + self.forms.capacity() * size_of::<(u32, AnswerForm)>()
     }
 
     #[inline]
@@ -165,14 +179,14 @@ impl GrpcServerInner {
             Http2Event::Data { stream, start, bytes, is_last } => {
                 self.on_data(stream, input, (start, bytes), is_last, out)
             }
-            Http2Event::Head { stream, head, is_last } => self.on_head(stream, head, is_last, out),
-            Http2Event::Trailers { stream } => self.on_request_end(stream, out),
+            Http2Event::Head { stream, head, is_last } => self.on_head(stream, head, is_last),
+            Http2Event::Trailers { stream } => self.on_request_end(stream),
             Http2Event::Reset { stream, .. } => self.on_reset(stream),
             Http2Event::HeadTooLarge { stream, is_last } => {
                 let max = self.side.limits.http_head_bytes_max;
                 let message = format!("the fields take more than {max} bytes (http_head_bytes_max)");
                 let fault = GrpcFault::http(431, Code::ResourceExhausted, message);
-                self.answer_other(stream, OtherAnswer::Fault(fault), is_last, out)
+                self.answer_other(stream, OtherAnswer::Fault(fault), is_last)
             }
         };
         match message {
@@ -182,7 +196,7 @@ impl GrpcServerInner {
     }
 
     #[inline]
-    fn on_head(&mut self, stream: u32, head: Http2Head, is_last: bool, out: &mut Out<'_>) -> Option<Message> {
+    fn on_head(&mut self, stream: u32, head: Http2Head, is_last: bool) -> Option<Message> {
         let version = self.connection.fields_version();
         let mut bytes = std::mem::take(&mut self.scratch);
         if let Some(known) = self.known_call.as_ref().filter(|known| known.version == version && !is_last) {
@@ -204,12 +218,12 @@ impl GrpcServerInner {
                 self.begin(stream, head, bytes);
                 None
             }
-            Ok(GrpcTarget::Page(page)) => {
-                let is_head = value_at(connection.fields(), Some(head.method)) == b"HEAD";
-                self.answer_other(stream, OtherAnswer::Page { page, is_head }, is_last, out)
+            Ok(GrpcTarget::Page { hash, is_head }) => {
+                let metadata = metadata.into_bytes();
+                self.answer_other(stream, OtherAnswer::Page { hash, is_head, metadata }, is_last)
             }
             Err(fault) if fault.http_status != 0 => {
-                self.answer_other(stream, OtherAnswer::Fault(fault), is_last, out)
+                self.answer_other(stream, OtherAnswer::Fault(fault), is_last)
             }
             // At once: the client of a streaming method may wait for an answer before it sends more.
             Err(fault) => Some(refuse(stream, fault)),
@@ -229,21 +243,28 @@ impl GrpcServerInner {
 
     /// Answers a request that is not gRPC, once it has ended.
     #[cold]
-    fn answer_other(
-        &mut self,
-        stream: u32,
-        answer: OtherAnswer,
-        is_last: bool,
-        out: &mut Out<'_>,
-    ) -> Option<Message> {
+    fn answer_other(&mut self, stream: u32, answer: OtherAnswer, is_last: bool) -> Option<Message> {
         if !is_last {
             self.others.push(OtherRequest { stream, skipped: 0, answer });
             return None;
         }
         match answer {
-            OtherAnswer::Page { page, is_head } => {
-                write_page(&mut self.connection, stream, page, is_head, out);
-                None
+            OtherAnswer::Page { hash, is_head, metadata } => {
+                self.forms.push((stream, AnswerForm::Page { is_head }));
+                let metadata_bytes = metadata.len() as u32;
+                self.scratch = metadata;
+                Some(Message::Request(Request {
+                    id: u64::from(stream),
+                    method: hash,
+                    name: None,
+                    codec: Codec::Raw.number(),
+                    compressed: false,
+                    one_way: false,
+                    schema: 0,
+                    time_left_us: 0,
+                    metadata: Span::scratch(0, metadata_bytes),
+                    body: Span::scratch(metadata_bytes, 0),
+                }))
             }
             OtherAnswer::Fault(fault) => Some(refuse(stream, fault)),
         }
@@ -251,7 +272,7 @@ impl GrpcServerInner {
 
     /// Handles a part of the body, or the end, of a request that is not gRPC.
     #[cold]
-    fn on_other(&mut self, stream: u32, bytes: usize, is_last: bool, out: &mut Out<'_>) -> Option<Message> {
+    fn on_other(&mut self, stream: u32, bytes: usize, is_last: bool) -> Option<Message> {
         let place = self.others.iter().position(|other| other.stream == stream)?;
         let other = self.others.get_mut(place)?;
         other.skipped = other.skipped.saturating_add(bytes);
@@ -263,7 +284,7 @@ impl GrpcServerInner {
         if self.others.is_empty() {
             self.others = Vec::new();
         }
-        self.answer_other(stream, answer, true, out)
+        self.answer_other(stream, answer, true)
     }
 
     #[inline]
@@ -279,7 +300,7 @@ impl GrpcServerInner {
         self.connection.consume(stream, bytes, out);
         // The requests of a peer are few, and the last one to begin is usually the next to continue.
         let Some(place) = self.incoming.iter().rposition(|call| call.stream == stream) else {
-            return self.on_other(stream, bytes, is_last, out);
+            return self.on_other(stream, bytes, is_last);
         };
         let data = input.get(start..start + bytes).unwrap_or_default();
         let call = self.incoming.get_mut(place)?;
@@ -300,13 +321,13 @@ impl GrpcServerInner {
         if let Err(fault) = check_partial(call.body(), self.side.limits.frame_bytes_max) {
             return Some(self.refuse_incoming(place, fault));
         }
-        if is_last { self.on_request_end(stream, out) } else { None }
+        if is_last { self.on_request_end(stream) } else { None }
     }
 
     /// The request of a stream has ended.
-    fn on_request_end(&mut self, stream: u32, out: &mut Out<'_>) -> Option<Message> {
+    fn on_request_end(&mut self, stream: u32) -> Option<Message> {
         let Some(place) = self.incoming.iter().rposition(|call| call.stream == stream) else {
-            return self.on_other(stream, 0, true, out);
+            return self.on_other(stream, 0, true);
         };
         let body = self.incoming.get(place)?.body();
         if is_whole(body, self.side.limits.frame_bytes_max) {
@@ -368,7 +389,7 @@ impl GrpcServerInner {
 
     #[cold]
     fn on_reset(&mut self, stream: u32) -> Option<Message> {
-        self.headed.retain(|headed| *headed != stream);
+        self.forms.retain(|(formed, _)| *formed != stream);
         if let Some(place) = self.incoming.iter().rposition(|call| call.stream == stream) {
             // The application does not know of it.
             self.take(place);
@@ -389,9 +410,13 @@ impl GrpcServerInner {
     pub(super) fn reply(&mut self, reply: OutgoingReply<'_>, out: &mut Out<'_>) {
         let stream = reply.id as u32;
         let mut is_headed = false;
-        if !self.headed.is_empty() {
-            is_headed = self.headed.contains(&stream);
-            self.headed.retain(|headed| *headed != stream);
+        if let Some(place) = self.forms.iter().position(|(formed, _)| *formed == stream) {
+            match self.forms.swap_remove(place).1 {
+                AnswerForm::Headed => is_headed = true,
+                AnswerForm::Page { is_head } => {
+                    return write_page(&self.side, &mut self.connection, reply, is_head, out);
+                }
+            }
         }
         write_reply(&self.side, &mut self.connection, reply, is_headed, out);
     }
@@ -399,9 +424,9 @@ impl GrpcServerInner {
     /// Writes the head of an answer, with metadata, ahead of the answer.
     pub(super) fn headers(&mut self, id: u64, codec: u8, metadata: &[u8], out: &mut Out<'_>) {
         let stream = id as u32;
-        if self.connection.is_open(stream) && !self.headed.contains(&stream) {
+        if self.connection.is_open(stream) && !self.forms.iter().any(|(formed, _)| *formed == stream) {
             write_metadata(&self.side, &mut self.connection, stream, codec, metadata, out);
-            self.headed.push(stream);
+            self.forms.push((stream, AnswerForm::Headed));
         }
     }
 

@@ -15,6 +15,9 @@ pub(super) const GO_RPC: &[u8] = b"HTTP/1.0 200 Connected to Go RPC\n\n";
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 /// The memory of a waiting answer in addition to its body.
 const KEPT_BYTES: usize = 512;
+/// The field that a response with the status 401 must have (RFC 9110 section 15.5.2); a handler or an interceptor may set
+/// it.
+const CHALLENGE: &str = "www-authenticate";
 /// Seconds for which a browser may cache the answer to a preflight.
 const PREFLIGHT_SECONDS: &[u8] = b"7200";
 
@@ -30,8 +33,6 @@ pub(super) enum AllowedMethods {
     Post,
     /// An idempotent method.
     GetAndPost,
-    /// A page.
-    Get,
     /// The path of Go's net/rpc.
     Connect,
     /// The path of routes.
@@ -45,7 +46,6 @@ impl AllowedMethods {
             AllowedMethods::Nothing | AllowedMethods::Route(_) => b"",
             AllowedMethods::All | AllowedMethods::GetAndPost => b"GET, HEAD, POST, OPTIONS",
             AllowedMethods::Post => b"POST, OPTIONS",
-            AllowedMethods::Get => b"GET, HEAD, OPTIONS",
             AllowedMethods::Connect => b"CONNECT",
         }
     }
@@ -79,8 +79,6 @@ pub(super) enum Response<'a> {
     Reply { code: Code, queue_us: u32, handler_us: u32, extras: Option<Box<ReplyExtras>>, body: SendBody<'a> },
     /// The result of a call that is a stream: metadata for the head, and the chunked body.
     Stream { fields: Vec<u8>, body: Chunk },
-    /// A page.
-    Page { status: u16, content_type: &'static str, body: Chunk },
     /// The answers to a JSON-RPC message or batch.
     #[cfg(feature = "jsonrpc")]
     JsonRpc { body: Chunk },
@@ -106,7 +104,6 @@ impl Response<'_> {
                     extras.as_ref().map_or(0, |extras| extras.bytes()) + body.len()
                 }
                 Response::Stream { fields, body } => fields.len() + body.len(),
-                Response::Page { body, .. } => body.len(),
                 #[cfg(feature = "jsonrpc")]
                 Response::JsonRpc { body } => body.len(),
                 #[cfg(feature = "jsonrpc")]
@@ -169,6 +166,9 @@ pub(super) fn write_with_any_head(
     if !is_refusal {
         head.server_timing(queue_us, handler_us);
     }
+    if status == 401 && extras.is_none_or(|extras| extras.headers.view().find(CHALLENGE).is_none()) {
+        head.put(b"WWW-Authenticate: Bearer\r\n");
+    }
     head.extras(side, extras);
     head.end(side, pending, SendBody::Bytes(&body));
 }
@@ -228,11 +228,6 @@ pub(super) fn write_response(
             if !pending.is_head {
                 out.link(body);
             }
-        }
-        Response::Page { status, content_type, body } => {
-            let mut head = ResponseHead::begin(side, pending, status, out);
-            head.content(content_type, body.len());
-            head.end(side, pending, SendBody::Chunk(body));
         }
         #[cfg(feature = "jsonrpc")]
         Response::JsonRpc { body } => {

@@ -18,7 +18,7 @@ use super::{query, skip_bytes_max};
 use crate::message::{JsonDialect, MetadataBuf, time_left_us};
 use crate::method_name::MethodName;
 use crate::status::Code;
-use crate::wire::{DirectoryEntry, Page, ServerContext, StreamSupport};
+use crate::wire::{DirectoryEntry, ServerContext, StreamSupport};
 
 /// An interpreted head.
 #[derive(Debug)]
@@ -51,8 +51,6 @@ pub(super) enum RequestTarget {
     CallByGet { method: u32, time_left_us: u32, dialect: JsonDialect },
     /// HEAD for a method whose result is a stream: the method is not run, since its stream might not end.
     StreamHead,
-    /// A page.
-    Page(Page),
     /// OPTIONS.
     Options { is_preflight: bool },
     /// A switch to Go's net/rpc.
@@ -409,28 +407,16 @@ fn request_target(
     }
     let pending = &mut question.pending;
     let Some(found) = method_at(side, path) else {
-        let Some(page) = side.site.page(path) else {
-            if let Some(target) =
-                route::request_target(side, (method, target, path), fields, question, metadata)
-            {
-                return target;
-            }
-            let pending = &mut question.pending;
-            if is_options && path == "/" {
-                // Load balancers send this as a health check (HAProxy's `option httpchk`), with or without a console.
-                pending.allow = AllowedMethods::All;
-                return Ok(RequestTarget::Options { is_preflight: false });
-            }
-            return Err(not_found(side, path));
-        };
-        return match method {
-            "GET" | "HEAD" => Ok(RequestTarget::Page(page)),
-            "OPTIONS" => {
-                pending.allow = AllowedMethods::Get;
-                Ok(RequestTarget::Options { is_preflight: fields.is_preflight && pending.origin != 0 })
-            }
-            _ => Err(not_allowed(AllowedMethods::Get)),
-        };
+        if let Some(target) = route::request_target(side, (method, target, path), fields, question, metadata)
+        {
+            return target;
+        }
+        if is_options && path == "/" {
+            // Load balancers send this as a health check (HAProxy's `option httpchk`), with or without a console.
+            question.pending.allow = AllowedMethods::All;
+            return Ok(RequestTarget::Options { is_preflight: false });
+        }
+        return Err(not_found(side, path));
     };
     let allow = if found.is_idempotent { AllowedMethods::GetAndPost } else { AllowedMethods::Post };
     if is_options {

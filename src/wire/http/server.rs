@@ -1,4 +1,4 @@
-//! The server's side: decodes heads and bodies to messages, answers pages and interim requests itself, and writes all answers in the order of the requests.
+//! The server's side: decodes heads and bodies to messages, answers interim requests and OPTIONS itself, and writes all answers in the order of the requests.
 
 mod bodies;
 #[cfg(feature = "jsonrpc")]
@@ -325,13 +325,6 @@ impl HttpServerInner {
                 self.answer(pending, Response::GoRpc, out);
                 self.state = RequestState::GoRpc;
                 return Received::Skip { consumed: head_bytes };
-            }
-            Ok(RequestTarget::Page(page)) => {
-                let body = match page.body {
-                    std::borrow::Cow::Borrowed(bytes) => Chunk::from(bytes),
-                    std::borrow::Cow::Owned(bytes) => Chunk::from(bytes),
-                };
-                Response::Page { status: page.status, content_type: page.content_type, body }
             }
             Ok(RequestTarget::Options { is_preflight }) => Response::Options { is_preflight },
             Ok(RequestTarget::StreamHead) => {

@@ -16,7 +16,7 @@ use coreloop::message::{
 };
 use coreloop::wire::sniff::sniff;
 use coreloop::wire::{
-    ClientProtocol, DirectoryEntry, MethodDirectory, Out, Page, Protocol, ProtocolSet, Received, Scheme,
+    ClientProtocol, DirectoryEntry, MethodDirectory, Out, Protocol, ProtocolSet, Received, Scheme,
     ServerContext, ServerProtocol, StreamSupport,
 };
 use coreloop::{Code, Service};
@@ -276,10 +276,6 @@ impl MethodDirectory for Methods {
 
     fn has_service(&self, service: &str) -> bool {
         service == Arith.service_name()
-    }
-
-    fn page(&self, _path: &str) -> Option<Page> {
-        None
     }
 
     fn date(&self) -> [u8; 29] {

@@ -175,8 +175,8 @@ fn the_result_does_not_depend_on_how_the_bytes_were_split() {
     whole.feed(&bytes);
     let whole = comparable(&mut whole);
     let kinds: Vec<_> = whole.0.iter().map(|found| std::mem::discriminant(&found.message)).collect();
-    assert_eq!(kinds.len(), 6, "{:?}", whole.0);
-    assert_eq!(whole.0[5].body, b"z");
+    assert_eq!(kinds.len(), 7, "{:?}", whole.0);
+    assert_eq!(whole.0[6].body, b"z");
     for cut in 0..bytes.len() {
         let mut rig = Rig::fresh(limits());
         rig.feed(&bytes[..cut]);
@@ -330,12 +330,10 @@ fn a_drain_before_the_first_byte_is_announced_after_it() {
 fn what_is_not_grpc_is_answered_with_http() {
     let mut rig = Rig::new();
     let get = |path| [(":method", "GET"), (":scheme", "http"), (":path", path)];
-    let page = rig.exchange(1, &get("/healthz?verbose"), b"");
-    assert_eq!((page.field(":status"), &page.data[..]), (Some("200"), &b"well"[..]));
-    assert_eq!((page.field("content-type"), page.field("content-length")), (Some("text/plain"), Some("4")));
-    let head = rig.exchange(3, &[(":method", "HEAD"), (":scheme", "http"), (":path", "/healthz")], b"");
-    assert_eq!((head.field("content-length"), head.data.len(), head.is_ended), (Some("4"), 0, true));
-    assert_eq!(rig.exchange(5, &get("/nothing"), b"").field(":status"), Some("404"));
+    let bare = rig.exchange(1, &get("/healthz"), b"");
+    assert_eq!((bare.field(":status"), &bare.data[..]), (Some("401"), &b"no token"[..]));
+    assert_eq!((bare.field("www-authenticate"), bare.status()), (Some("Bearer"), None));
+    assert_eq!(rig.exchange(3, &get("/nothing"), b"").field(":status"), Some("404"));
     let get_method = rig.exchange(7, &get("/Echo/Echo"), b"");
     assert_eq!((get_method.field(":status"), get_method.field("allow")), (Some("405"), Some("POST")));
     assert_eq!(rig.exchange(9, &with(":method", "GET"), b"").field(":status"), Some("405"));
@@ -363,6 +361,43 @@ fn what_is_not_grpc_is_answered_with_http() {
     let answer = rig.exchange(27, &with("x-large", &large), b"");
     assert_eq!(answer.field(":status"), Some("431"));
     rig.assert_serves(29);
+}
+
+#[test]
+fn a_page_is_a_call_with_the_fields_of_its_request() {
+    let mut rig = Rig::new();
+    let fields = |method| {
+        let head = [(":method", method), (":scheme", "http"), (":path", "/healthz?verbose")];
+        [&head[..], &[(":authority", "a:1"), ("authorization", "Bearer t"), ("x-a", "b")]].concat()
+    };
+    let page = rig.exchange(1, &fields("GET"), b"");
+    assert_eq!((page.field(":status"), &page.data[..]), (Some("200"), &b"well"[..]));
+    assert_eq!((page.field("content-type"), page.field("content-length")), (Some("text/plain"), Some("4")));
+    assert_eq!((page.field("x-odd"), page.is_ended), (Some("a: b"), true));
+    let metadata = rig.last().metadata.clone();
+    let expected = [
+        ("authorization", "Bearer t"),
+        ("x-a", "b"),
+        ("host", "a:1"),
+        (":method", "GET"),
+        (":path", "/healthz?verbose"),
+    ];
+    assert_eq!(text(&metadata), expected.map(|(key, value)| (key, value.as_bytes())));
+    let head = rig.exchange(3, &fields("HEAD"), b"");
+    assert_eq!((head.field("content-length"), head.data.len(), head.is_ended), (Some("4"), 0, true));
+    // A body is skipped.
+    let skipped = rig.exchange(5, &fields("GET"), b"body");
+    assert_eq!((skipped.field(":status"), &skipped.data[..]), (Some("200"), &b"well"[..]));
+    // A value that cannot be read.
+    let odd = [&fields("GET")[..], &[("x-bin", "a*")]].concat();
+    assert_eq!(rig.exchange(7, &odd, b"").field(":status"), Some("400"));
+    // Reset before its body has ended: it is not called.
+    let calls = rig.received.len();
+    let begun = rig.head(9, &fields("GET"), false);
+    rig.feed(&begun);
+    rig.feed(&print(&[Http2Frame::Reset { stream: 9, code: Http2Code::CANCEL }]));
+    assert_eq!(rig.received.len(), calls);
+    rig.assert_serves(11);
 }
 
 #[test]

@@ -4,20 +4,23 @@ mod bounds;
 mod calls;
 mod faults;
 
-use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use coreloop_bufpool::{Pool, PoolConfig, WriteQueue};
 
 use super::*;
-use crate::message::{Metadata, OutgoingReply, Refusal, ReplyExtras, SendBody, Span, method_hash};
+use crate::message::{
+    HttpResponseHead, Metadata, OutgoingReply, Refusal, ReplyExtras, SendBody, Span, method_hash,
+};
 use crate::status::{Code, Detail};
 use crate::wire::http2::frame::FRAME_HEAD_BYTES;
 use crate::wire::http2::hpack::{FieldList, HpackDecoder, HpackEncoder, Indexing};
 use crate::wire::http2::{FrameHead, Http2Code, Http2Frame, PREFACE, SettingEntries};
-use crate::wire::{Broken, DirectoryEntry, MethodDirectory, Page, StreamSupport};
+use crate::wire::{Broken, DirectoryEntry, MethodDirectory, StreamSupport};
 
+/// The hash of the page at `/healthz`.
+const PAGE: u32 = 8;
 /// The largest message of these tests.
 const MESSAGE_MAX: usize = 100_000;
 
@@ -38,9 +41,8 @@ impl MethodDirectory for GrpcTestDirectory {
         service == "Echo"
     }
 
-    fn page(&self, path: &str) -> Option<Page> {
-        let page = Page { status: 200, content_type: "text/plain", body: Cow::Borrowed(b"well") };
-        (path == "/healthz").then_some(page)
+    fn page(&self, path: &str) -> Option<u32> {
+        (path == "/healthz").then_some(PAGE)
     }
 
     fn date(&self) -> [u8; 29] {
@@ -217,7 +219,23 @@ impl Rig {
         if let Message::Refused(Refusal { id, codec, code, message, .. }) = &message {
             self.reply(*id, *codec, *code, message.as_bytes());
         }
+        if let Message::Request(request) = &message
+            && request.method == PAGE
+        {
+            self.answer_page(request.id, &metadata);
+        }
         self.received.push(ReceivedMessage { message, metadata, body });
+    }
+
+    /// Answers a request for the page as the application does: without a token it is refused.
+    fn answer_page(&mut self, id: u64, metadata: &[(String, Vec<u8>)]) {
+        if !metadata.iter().any(|(key, _)| key == "authorization") {
+            return self.reply(id, 0, Code::Unauthenticated, b"no token");
+        }
+        let fields = b"Content-Type: text/plain\r\nX-Odd:  a: b \r\n".to_vec();
+        let http = Some(HttpResponseHead { status: 200, fields });
+        let extras = ReplyExtras { http, ..ReplyExtras::default() };
+        self.reply_with(id, 0, Code::Ok, Some(&extras), b"well");
     }
 
     fn reply(&mut self, id: u64, codec: u8, code: Code, body: &[u8]) {

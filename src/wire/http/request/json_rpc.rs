@@ -11,7 +11,7 @@ use crate::wire::http::target::CallTarget;
 /// The paths: `/`, where GET returns the console, and `/rpc`.
 const PATHS: [&str; 2] = ["/", "/rpc"];
 
-/// Returns the target of a request at a JSON-RPC path; `None` for another path, or if the page is requested.
+/// Returns the target of a request at a JSON-RPC path; `None` for another path, or for a request by GET.
 pub(super) fn request_target(
     side: &ServerContext,
     method: &str,
@@ -22,8 +22,7 @@ pub(super) fn request_target(
     if !PATHS.contains(&path) {
         return None;
     }
-    let has_route = || path == "/" && side.site.routes_at("GET", path).hash.is_some();
-    let has_page = || side.site.page(path).is_some() || has_route();
+    let has_page = || path == "/" && side.site.routes_at("GET", path).hash.is_some();
     let allow = || if has_page() { AllowedMethods::GetAndPost } else { AllowedMethods::Post };
     Some(match method {
         "POST" => call(side, fields, question),

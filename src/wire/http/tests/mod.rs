@@ -11,16 +11,17 @@ mod split;
 mod streams;
 mod trailers;
 
-use std::borrow::Cow;
 use std::sync::Arc;
 
 use coreloop_bufpool::{Pool, PoolConfig, WriteQueue};
 
 use super::*;
 use crate::config::Limits;
-use crate::message::{Metadata, OutgoingReply, Refusal, SendBody, Span, method_hash};
+use crate::message::{
+    HttpResponseHead, Metadata, OutgoingReply, Refusal, ReplyExtras, SendBody, Span, method_hash,
+};
 use crate::status::Code;
-use crate::wire::{DirectoryEntry, HttpMethod, MethodDirectory, Page, RoutesAt, StreamSupport};
+use crate::wire::{DirectoryEntry, HttpMethod, MethodDirectory, RoutesAt, StreamSupport};
 
 /// The largest body of these tests.
 const BODY_MAX: usize = 100;
@@ -43,17 +44,12 @@ impl MethodDirectory for HttpTestDirectory {
         matches!(service, "Arith" | "Users" | "a.b.C")
     }
 
-    fn page(&self, path: &str) -> Option<Page> {
-        let status = match path {
-            "/page" => 200,
-            "/down" => 503,
-            _ => return None,
-        };
-        Some(Page { status, content_type: "text/plain", body: Cow::Borrowed(&b"# page"[..]) })
-    }
-
     fn routes_at(&self, method: &str, path: &str) -> RoutesAt {
         let mut found = RoutesAt::default();
+        if let Some(status) = page_status(path) {
+            found.allowed.insert(HttpMethod::Get);
+            found.hash = matches!(method, "GET" | "HEAD").then_some(u32::from(status));
+        }
         if path.starts_with("/route/") {
             found.allowed.insert(HttpMethod::Get);
             found.allowed.insert(HttpMethod::Post);
@@ -65,6 +61,21 @@ impl MethodDirectory for HttpTestDirectory {
     fn date(&self) -> [u8; 29] {
         *b"Sun, 06 Nov 1994 08:49:37 GMT"
     }
+}
+
+/// Returns the status of the page at a path.
+fn page_status(path: &str) -> Option<u16> {
+    match path {
+        "/page" => Some(200),
+        "/down" => Some(503),
+        _ => None,
+    }
+}
+
+/// Returns what the app answers a request for a page with, besides its body.
+fn page_extras(status: u16) -> ReplyExtras {
+    let fields = b"Content-Type: text/plain\r\n".to_vec();
+    ReplyExtras { http: Some(HttpResponseHead { status, fields }), ..ReplyExtras::default() }
 }
 
 fn limits() -> Limits {
@@ -220,7 +231,10 @@ impl Rig<Http> {
             match &received.message {
                 Message::Request(request) => {
                     Metadata::check(&received.metadata).unwrap();
-                    self.write_response(reply(request.id, Code::Ok, &received.body));
+                    match request.method {
+                        status @ (200 | 503) => self.answer_page(request.id, status as u16),
+                        _ => self.write_response(reply(request.id, Code::Ok, &received.body)),
+                    }
                 }
                 Message::Refused(refusal) => {
                     let Refusal { id, codec, code, ref message, .. } = *refusal;
@@ -241,6 +255,20 @@ impl Rig<Http> {
             }
             self.received.push(received);
         }
+    }
+
+    fn answer_page(&mut self, id: u64, status: u16) {
+        let extras = page_extras(status);
+        self.write_response(Outgoing::Reply(OutgoingReply {
+            id,
+            codec: crate::codec_number::Codec::Raw.number(),
+            compressed: false,
+            code: Code::Ok,
+            queue_us: 0,
+            handler_us: 0,
+            extras: Some(&extras),
+            body: SendBody::Bytes(b"# page"),
+        }));
     }
 
     fn answers(&mut self) -> Vec<TestAnswer> {

@@ -113,10 +113,6 @@ impl MethodDirectory for GoDirectory {
         service == "Arith" || service == "Echo"
     }
 
-    fn page(&self, _path: &str) -> Option<Page> {
-        None
-    }
-
     fn date(&self) -> [u8; 29] {
         [b' '; 29]
     }

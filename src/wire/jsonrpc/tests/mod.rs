@@ -16,7 +16,7 @@ use crate::config::Limits;
 use crate::message::{Message, Outgoing, OutgoingReply, Refusal, Request, SendBody, Span, method_hash};
 use crate::status::Code;
 use crate::wire::{
-    Broken, DirectoryEntry, MethodDirectory, Out, Page, Protocol, Received, ServerContext, StreamSupport,
+    Broken, DirectoryEntry, MethodDirectory, Out, Protocol, Received, ServerContext, StreamSupport,
 };
 
 /// The methods of these tests.
@@ -37,10 +37,6 @@ impl MethodDirectory for JsonRpcTestDirectory {
 
     fn has_service(&self, service: &str) -> bool {
         METHODS.iter().any(|method| method.rsplit_once('.').unwrap().0 == service)
-    }
-
-    fn page(&self, _path: &str) -> Option<Page> {
-        None
     }
 
     fn date(&self) -> [u8; 29] {

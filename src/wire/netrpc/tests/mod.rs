@@ -22,7 +22,7 @@ use crate::message::{
 };
 use crate::status::Code;
 use crate::wire::{
-    Broken, DirectoryEntry, MethodDirectory, Out, Page, Protocol, Received, ServerContext, StreamSupport,
+    Broken, DirectoryEntry, MethodDirectory, Out, Protocol, Received, ServerContext, StreamSupport,
 };
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -66,10 +66,6 @@ impl MethodDirectory for NetRpcTestDirectory {
 
     fn has_service(&self, service: &str) -> bool {
         METHODS.iter().any(|method| method.rsplit_once('.').unwrap().0 == service)
-    }
-
-    fn page(&self, _path: &str) -> Option<Page> {
-        None
     }
 
     fn date(&self) -> [u8; 29] {
