@@ -241,6 +241,36 @@ fn json_rpc_2_has_details_in_the_data_of_an_error() {
     assert_eq!(ask(call), format!("{{\"jsonrpc\":\"2.0\",\"id\":7,\"error\":{error}}}\n"));
     assert_eq!(ask(&format!("[{call}]")), format!("[{{\"jsonrpc\":\"2.0\",\"id\":7,\"error\":{error}}}]\n"));
     assert_eq!(server.stats().response_entries_dropped, 4, "two headers and two trailers");
+
+    // The client calls in the form of 1.0, and reads the errors of servers that answer in that of 2.0.
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let answers = std::thread::spawn(move || {
+        let mut calls = BufReader::new(listener.accept().unwrap().0);
+        for error in [error, error_without_details(details)] {
+            let mut call = String::new();
+            calls.read_line(&mut call).unwrap();
+            let call: serde_json::Value = serde_json::from_str(&call).unwrap();
+            let answer = format!("{{\"jsonrpc\":\"2.0\",\"id\":{},\"error\":{error}}}\n", call["id"]);
+            calls.get_mut().write_all(answer.as_bytes()).unwrap();
+        }
+    });
+    let client = Client::connect(format!("jsonrpc:{address}")).unwrap();
+    let mut call = client.start_bytes("Shop.Pooled", Codec::Json, b"1");
+    is_the_failure(taken(&mut call).unwrap_err(), "JSON-RPC 2.0");
+    assert!(call.headers().is_empty() && call.trailers().is_empty());
+    let CallError::Status(status) = client.call_bytes("Shop.Pooled", Codec::Json, b"1").unwrap_err() else {
+        panic!("a status")
+    };
+    assert_eq!((status.code, status.details(), status.retry_after()), (Code::NotFound, &[][..], None));
+    answers.join().unwrap();
+}
+
+/// An error whose data cannot be read as those of this crate's servers.
+#[cfg(feature = "jsonrpc")]
+fn error_without_details(details: &str) -> String {
+    let wrong = details.replace("\"value\":\"", "\"value\":\"*");
+    format!(r#"{{"code":-32005,"message":"gone","data":{{"retry_after_ms":"soon","details":{wrong}}}}}"#)
 }
 
 /// Headers, some messages with a number each, and trailers.
@@ -293,6 +323,61 @@ fn streaming_server() -> Server {
         .unwrap()
 }
 
+/// The same methods as futures, and one with streams in both directions.
+fn async_streaming_server() -> Server {
+    let later = |cx: OwnedContext, to: u64, sink: Sink<u64>| async move {
+        cx.set_header("h", "cx")?;
+        sink.set_header("s", "sink")?;
+        for number in 1..=to {
+            sink.send_message(&number).await?;
+            assert_eq!(sink.set_header("x", "late"), Err(SetMetadataError::HeadersSent));
+            assert_eq!(cx.set_header("x", "late"), Err(SetMetadataError::HeadersSent));
+            cx.set_trailer("t", number.to_string())?;
+        }
+        sink.set_trailer("u", "end")?;
+        match to {
+            9 => Err(Status::aborted("nine").with_detail(&info())?),
+            _ => Ok(()),
+        }
+    };
+    let sum = Method::async_client_stream::<Plain<u64>, Plain<u64>, _>(
+        "Numbers.Sum",
+        |cx: OwnedContext, mut numbers| async move {
+            cx.set_header("h", "sum")?;
+            let mut sum = 0;
+            while let Some(number) = numbers.next_message().await {
+                sum += number?;
+            }
+            cx.set_trailer("t", sum.to_string())?;
+            Ok(sum)
+        },
+    );
+    let double = Method::async_bidirectional::<Plain<u64>, Plain<u64>, _>(
+        "Numbers.Double",
+        |cx: OwnedContext, mut numbers, sink: Sink<u64>| async move {
+            cx.set_header("h", "double")?;
+            let mut count = 0;
+            while let Some(number) = numbers.next_message().await {
+                sink.send_message(&(2 * number?)).await?;
+                count += 1;
+            }
+            sink.set_trailer("t", count.to_string())?;
+            Ok(())
+        },
+    );
+    Server::builder()
+        .executor(|future| smol::spawn(future).detach())
+        .method_of(
+            Method::async_server_stream::<Plain<u64>, Plain<u64>, _, _>("Numbers.Later", later).unwrap(),
+        )
+        .method_of(sum.unwrap())
+        .method_of(double.unwrap())
+        .listen("127.0.0.1:0")
+        .start()
+        .unwrap()
+}
+
+static DOUBLE: MethodId = MethodId::new("Numbers.Double");
 static COUNT: MethodId = MethodId::new("Numbers.Count");
 static LATER: MethodId = MethodId::new("Numbers.Later");
 static SUM: MethodId = MethodId::new("Numbers.Sum");
@@ -301,7 +386,29 @@ static SUM: MethodId = MethodId::new("Numbers.Sum");
 fn headers_of_a_stream_precede_its_messages_and_trailers_follow_them() {
     let server = streaming_server();
     let client = Client::connect(&server.addresses()[0]).unwrap();
-    for method in [&COUNT, &LATER] {
+    have_headers_and_trailers(&client, &[&COUNT, &LATER]);
+}
+
+#[test]
+fn async_streaming_methods_set_headers_and_trailers() {
+    let server = async_streaming_server();
+    let client = Client::connect(&server.addresses()[0]).unwrap();
+    have_headers_and_trailers(&client, &[&LATER]);
+    let (sink, mut doubled) = client.bidirectional::<Plain<u64>, Plain<u64>>(&DOUBLE).unwrap().split();
+    for number in 1..=3 {
+        sink.send(&number).unwrap();
+        assert_eq!(doubled.next().unwrap().unwrap(), 2 * number);
+        assert_eq!(entries(doubled.headers().view()), pair("h", "double"));
+    }
+    sink.finish(Ok(()));
+    assert!(doubled.next().is_none());
+    assert_eq!(entries(doubled.trailers().view()), pair("t", "3"));
+    assert_eq!(server.stats().response_entries_dropped, 0);
+}
+
+/// Checks methods whose result is a stream, and `Numbers.Sum`.
+fn have_headers_and_trailers(client: &Client, methods: &[&'static MethodId]) {
+    for method in methods {
         for to in [0, 1, 3, 9] {
             let mut numbers = client.server_stream::<Plain<u64>, Plain<u64>>(method, &to).unwrap();
             let what = format!("{} to {to}", method.name());

@@ -252,3 +252,44 @@ fn their_message_in_protobuf_has_a_field_for_each() {
     let inside = refused(call("Desk.Repeat", b"\x12\x01\x08"));
     assert!(inside.contains("field 2: "), "{inside}");
 }
+
+#[test]
+fn the_openapi_document_has_an_object_with_a_property_for_each() {
+    let (_server, address) = serve();
+    let mut stream = TcpStream::connect(&address).unwrap();
+    stream.write_all(b"GET /openapi.json HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let document: serde_json::Value = serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).unwrap();
+    let resolved = |schema: &serde_json::Value| match schema["$ref"].as_str() {
+        None => schema.clone(),
+        Some(target) => document.pointer(target.strip_prefix('#').unwrap()).unwrap().clone(),
+    };
+    let body = |path: &str| {
+        let body = &document["paths"][path]["post"]["requestBody"];
+        assert_eq!(body["required"], true, "{path}");
+        resolved(&body["content"]["application/json"]["schema"])
+    };
+    let repeat = body("/Desk/Repeat");
+    assert_eq!(repeat["type"], "object");
+    assert_eq!(repeat["properties"]["text"], json!({ "type": "string" }));
+    assert_eq!(repeat["properties"]["times"]["type"], "integer");
+    assert_eq!(repeat["required"], json!(["text", "times"]));
+    // Names are those of the wire; a struct among the arguments is a component of its own.
+    assert_eq!(body("/Go/Divide")["required"], json!(["Dividend", "by"]));
+    let maybe = body("/Desk/Maybe");
+    assert_eq!(maybe["required"], json!(["first"]));
+    assert_eq!(resolved(&maybe["properties"]["first"])["required"], json!(["name"]));
+    let eight = body("/Desk/Eight");
+    assert_eq!(eight["properties"].as_object().unwrap().len(), 8);
+    assert_eq!(eight["properties"]["h"], json!({ "type": "string", "contentEncoding": "base64" }));
+    // Two methods with several arguments have two types.
+    assert_ne!(
+        document["paths"]["/Desk/Repeat"]["post"]["requestBody"],
+        document["paths"]["/Desk/Eight"]["post"]["requestBody"]
+    );
+    let count = &document["paths"]["/Desk/Count"]["post"];
+    assert!(count["responses"]["200"]["content"]["application/x-ndjson"].is_object(), "{count}");
+    let signature = document["paths"]["/Desk/Repeat"]["post"]["description"].as_str().unwrap();
+    assert!(signature.contains("{text: string, times: u32} -> string"), "{signature}");
+}
