@@ -5,6 +5,7 @@
 //! chain.
 
 use std::any::Any;
+use std::borrow::Cow;
 use std::error::Error;
 use std::fmt;
 
@@ -17,6 +18,18 @@ pub(crate) fn write_chain(error: &dyn Error, f: &mut fmt::Formatter<'_>) -> fmt:
         source = error.source();
     }
     Ok(())
+}
+
+/// The most bytes of the types of a method in an error.
+pub(crate) const TYPES_TEXT_BYTES_MAX: usize = 512;
+
+/// Returns a text of at most about `bytes_max` bytes: a longer one is cut between two characters, and ends with `…`.
+pub(crate) fn shortened(text: &str, bytes_max: usize) -> Cow<'_, str> {
+    if text.len() <= bytes_max {
+        return Cow::Borrowed(text);
+    }
+    let end = (0..=bytes_max).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+    Cow::Owned(format!("{}…", &text[..end]))
 }
 
 /// Returns the text of a panic.

@@ -24,12 +24,13 @@ use coreloop_bufpool::Chunk;
 use self::cell::{AbandonedCall, CallCell};
 use self::sync::ContentsGuard;
 use super::endpoint::Endpoint;
-use super::reply::{ReplyOutcome, with_method_name};
+use super::reply::{ReplyOutcome, completed};
 use super::{CallError, Times};
 use crate::codec::{Codec, CodecError};
 use crate::context::Scope;
 use crate::extensions::CallExtensions;
 use crate::message::{MetadataBuf, ReplyExtras};
+use crate::status::Code;
 use crate::stream::CallStreams;
 use crate::threads;
 
@@ -229,12 +230,13 @@ impl Promise {
         self.call_slot().inside().body = body;
     }
 
-    /// Returns the text of an "unknown method" reply, with the method's name in place of its hash.
+    /// Completes the text of an error with what only the caller knows: the method's name in place of its hash if the
+    /// method is unknown, the caller's types if the server expects others.
     #[cold]
-    pub(super) fn named(&self, text: &[u8]) -> Option<String> {
-        let PromiseKind::Call { method, .. } = self.what else { return None };
+    pub(super) fn completed(&self, code: Code, text: &[u8]) -> Option<String> {
+        let PromiseKind::Call { method, schema, .. } = self.what else { return None };
         let text = std::str::from_utf8(text).ok()?;
-        with_method_name(text, method, &self.call_slot().inside().method_name)
+        completed(code, text, (method, &self.call_slot().inside().method_name), schema)
     }
 
     /// Completes the call with a reply of these bytes. The returned waker, if any, must be woken.

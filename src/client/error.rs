@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::address::BuildError;
 #[cfg(feature = "json")]
 use super::dynamic::DescriptionError;
-use super::reply::with_method_name;
+use super::reply::completed;
 use crate::codec::CodecError;
 use crate::message::MetadataTooLong;
 use crate::status::{Code, Status};
@@ -111,11 +111,12 @@ impl fmt::Display for WrongProtocol {
 impl std::error::Error for WrongProtocol {}
 
 impl CallError {
-    /// Returns the error with the method's name, where the server could only give its hash.
-    pub(super) fn naming(self, hash: u32, name: &str) -> CallError {
+    /// Returns the error with what only the caller knows: the method's name, and the types behind the fingerprint that it
+    /// has stated.
+    pub(super) fn naming(self, hash: u32, name: &str, schema: u32) -> CallError {
         match self {
-            CallError::Status(mut status) if status.code == Code::Unimplemented => {
-                if let Some(text) = with_method_name(&status.message, hash, name) {
+            CallError::Status(mut status) => {
+                if let Some(text) = completed(status.code, &status.message, (hash, name), schema) {
                     status.message = text;
                 }
                 CallError::Status(status)

@@ -26,6 +26,7 @@ mod port;
 mod reply;
 mod route;
 mod shared;
+mod stated;
 mod streaming;
 
 use std::sync::{Arc, OnceLock};
@@ -49,7 +50,6 @@ pub use route::{Endpoints, Route};
 pub use shared::Client;
 pub use streaming::{Chat, StreamCaller, Upload};
 
-use crate::codec::describe::{Description, fingerprint};
 use crate::codec::{Argument, ArgumentEncode, Codec, ReplyDecode, ReplyEncode};
 use crate::message::method_hash;
 
@@ -111,7 +111,7 @@ impl MethodId {
     pub fn schema<A: Argument, R: ReplyEncode>(&self) -> u32 {
         *self.schema.get_or_init(|| {
             let both = A::describe().and_then(|argument| Ok((argument, R::describe()?)));
-            both.map_or(0, |(argument, reply): (Description, Description)| fingerprint(&argument, &reply))
+            both.map_or(0, |(argument, reply)| stated::state(&argument, &reply))
         })
     }
 }

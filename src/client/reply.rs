@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::call_slot::DecodeReply;
+use super::stated::with_stated_types;
 use super::{CallError, Times};
 use crate::codec::compress::CompressError;
 use crate::codec::{Codec, CodecError, ValueRules, compress};
@@ -179,10 +180,20 @@ pub struct Response<T> {
     pub trailers: MetadataBuf,
 }
 
+/// Completes the text of an error with what only the caller knows; `None` if that is nothing.
+#[cold]
+pub(super) fn completed(code: Code, text: &str, (hash, name): (u32, &str), schema: u32) -> Option<String> {
+    match code {
+        Code::Unimplemented => with_method_name(text, hash, name),
+        Code::FailedPrecondition => with_stated_types(text, schema),
+        _ => None,
+    }
+}
+
 /// Replaces a method's hash in a server's message by the name that the caller knows; `None` where the hash is not in
 /// it.
 #[cold]
-pub(super) fn with_method_name(text: &str, hash: u32, name: &str) -> Option<String> {
+fn with_method_name(text: &str, hash: u32, name: &str) -> Option<String> {
     let hash = format!("{hash:#010x}");
     if name.is_empty() || !text.contains(&hash) {
         return None;

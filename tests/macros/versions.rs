@@ -1,6 +1,6 @@
 //! Callers and servers with different versions of one contract: each difference is an error that names it.
 
-use coreloop::client::{CallError, Client};
+use coreloop::client::{CallError, Client, Direct};
 use coreloop::codec::Codec;
 use coreloop::{Code, Context, Server, Status};
 use serde::{Deserialize, Serialize};
@@ -117,13 +117,19 @@ fn an_old_caller_learns_what_the_new_server_expects() {
     assert_fails(
         compact.place(&order),
         Code::FailedPrecondition,
-        "{item: string, count: u32, currency: string} -> {number: u64}",
+        "the server expects {item: string, count: u32, currency: string} -> {number: u64}",
     );
     assert_fails(
-        compact.rate(&1, &5),
+        compact.place(&order),
         Code::FailedPrecondition,
-        "{number: u64, stars: u8, text: string} -> unit",
+        "the caller has {item: string, count: u32} -> {number: u64, cents: u64}",
     );
+    for text in [
+        "the server expects {number: u64, stars: u8, text: string} -> unit",
+        "the caller has {number: u64, stars: u8} -> unit",
+    ] {
+        assert_fails(compact.rate(&1, &5), Code::FailedPrecondition, text);
+    }
     for orders in [json, compact] {
         assert_fails(orders.cancel(&1), Code::Unimplemented, "shop.Orders.Cancel");
     }
@@ -141,13 +147,76 @@ fn a_new_caller_learns_what_the_old_server_lacks() {
     assert_fails(
         compact.place(&order),
         Code::FailedPrecondition,
-        "{item: string, count: u32} -> {number: u64, cents: u64}",
+        "the server expects {item: string, count: u32} -> {number: u64, cents: u64}",
     );
-    assert_fails(
-        compact.rate(&1, &5, &"good".to_owned()),
-        Code::FailedPrecondition,
-        "{number: u64, stars: u8} -> unit",
+    for text in [
+        "the server expects {number: u64, stars: u8} -> unit",
+        "the caller has {number: u64, stars: u8, text: string} -> unit",
+    ] {
+        assert_fails(compact.rate(&1, &5, &"good".to_owned()), Code::FailedPrecondition, text);
+    }
+}
+
+#[test]
+fn every_way_to_call_names_both_types() {
+    let (server, client) = serve(first::OrdersServer::new(first::Shop));
+    let order = second::Order { item: "book".to_owned(), count: 2, currency: "EUR".to_owned() };
+    let is_complete = |error: CallError| {
+        let text = error.to_string();
+        assert_eq!(error.code(), Code::FailedPrecondition, "{text}");
+        for types in [
+            "the server expects {item: string, count: u32} -> {number: u64, cents: u64}",
+            "the caller has {item: string, count: u32, currency: string} -> {number: u64}",
+        ] {
+            assert!(text.contains(types), "{text}\ndoes not contain\n{types}");
+        }
+    };
+    let compact = second::OrdersClient::new(client.with_codec(Codec::Compact));
+    is_complete(compact.place_start(&order).wait().unwrap_err());
+    let (sender, receiver) = std::sync::mpsc::channel();
+    compact.place_then(&order, move |outcome| sender.send(outcome).unwrap());
+    is_complete(receiver.recv_timeout(std::time::Duration::from_secs(30)).unwrap().unwrap_err());
+    let mut direct = Direct::connect(server.addresses()[0].to_string()).unwrap();
+    direct.set_codec(Codec::Compact);
+    is_complete(second::OrdersClient::new(direct).place(&order).unwrap_err());
+}
+
+#[test]
+fn long_types_are_cut() {
+    macro_rules! wide {
+        ($module:ident: $($field:ident)*) => {
+            mod $module {
+                use super::*;
+
+                #[derive(Debug, Default, Serialize, Deserialize)]
+                pub struct Wide { $(pub $field: (String, Option<u64>, Vec<bool>)),* }
+
+                #[coreloop::service(package = "wide")]
+                pub trait Rows {
+                    fn put(&self, cx: &Context, row: Wide) -> Result<Wide, Status>;
+                }
+
+                #[allow(dead_code, reason = "only one of the two is served")]
+                pub struct Table;
+
+                impl Rows for Table {
+                    fn put(&self, _cx: &Context, row: Wide) -> Result<Wide, Status> {
+                        Ok(row)
+                    }
+                }
+            }
+        };
+    }
+    wide!(narrow: first_name last_name street_of_home street_of_work city country telephone_of_home telephone_of_work);
+    wide!(broad: first_name last_name street_of_home street_of_work city country telephone_of_home telephone_of_work fax);
+    let (_server, client) = serve(narrow::RowsServer::new(narrow::Table));
+    let rows = broad::RowsClient::new(client.with_codec(Codec::Compact));
+    let text = rows.put(&broad::Wide::default()).unwrap_err().to_string();
+    assert!(
+        text.contains("the server expects {first_name: ") && text.contains("the caller has {first_name: "),
+        "{text}"
     );
+    assert!(text.matches('…').count() == 2 && text.len() < 1300, "{} bytes: {text}", text.len());
 }
 
 #[test]

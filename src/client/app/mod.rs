@@ -203,8 +203,8 @@ impl ClientApp {
                 promise.endpoint().set_load(us);
             }
         }
-        if answered.status == Code::Unimplemented.number()
-            && let Some(text) = promise.named(cx.bytes(answered.body))
+        if answered.status != Code::Ok.number()
+            && let Some(text) = promise.completed(answer.code(), cx.bytes(answered.body))
         {
             return self.wakers.extend(promise.complete(answer, text.as_bytes()));
         }

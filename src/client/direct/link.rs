@@ -101,7 +101,7 @@ impl DirectConn {
         argument: &[u8],
     ) -> Result<Vec<u8>, CallError> {
         let reply = self.exchange(method_hash(method), 0, codec, Some(argument), as_bytes);
-        reply.map_err(|error| error.naming(method_hash(method), method))
+        reply.map_err(|error| error.naming(method_hash(method), method, 0))
     }
 
     /// Sends a one-way call. Whether it arrives, and its result, are not known.
@@ -443,7 +443,7 @@ impl DirectConn {
         ValueRules::default().apply(|| A::encode(argument, codec, body)).map_err(CallError::Argument)?;
         let schema = if codec.is_self_describing() { 0 } else { method.schema::<A, R>() };
         let result = self.exchange(method.hash(), schema, codec, None, R::decode);
-        result.map_err(|error| error.naming(method.hash(), method.name()))
+        result.map_err(|error| error.naming(method.hash(), method.name(), schema))
     }
 }
 

@@ -33,6 +33,7 @@ use crate::codec::Codec;
 use crate::config::FairBy;
 use crate::conn::calls::{ConnCall, FreeList};
 use crate::context::{CompletionSink, DeferredReply, Peer, Scope};
+use crate::error_text::{TYPES_TEXT_BYTES_MAX, shortened};
 use crate::message::{JsonDialect, Message, Refusal, ReplyExtras, Request};
 use crate::policy::run_queue::{RunQueue, RunQueueConfig};
 use crate::reactor::{App, ClosedConn, ConnCx, Conns, Remote};
@@ -368,10 +369,10 @@ fn admit(method: &Method, request: &Request, cx: &Cx<'_>) -> Result<(), Status> 
     }
     if request.schema != 0 && request.schema != method.schema() && !method.is_self_describing(codec) {
         return Err(Status::failed_precondition(format!(
-            "the caller's types of {} have the fingerprint {:#010x}, here they are {} with {:#010x}",
+            "the caller's types of {} have the fingerprint {:#010x}; the server expects {} ({:#010x})",
             method.name(),
             request.schema,
-            method.signature(),
+            shortened(&method.signature(), TYPES_TEXT_BYTES_MAX),
             method.schema()
         )));
     }
