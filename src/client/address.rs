@@ -5,6 +5,8 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 
 use super::config::ClientConfigError;
+use crate::discovery::DiscoveryError;
+use crate::policy::fleet::FleetConfigError;
 use crate::reactor::{Address, AddressError};
 use crate::wire::Scheme;
 
@@ -92,6 +94,10 @@ pub enum BuildError {
         /// The protocol of the address.
         scheme: Scheme,
     },
+    /// A setting of the client's fleet is not valid.
+    Fleet(FleetConfigError),
+    /// The address is the URL of a resolver, which cannot begin.
+    Discovery(DiscoveryError),
     /// The thread of the client could not be started.
     Thread(io::Error),
 }
@@ -112,6 +118,8 @@ impl fmt::Display for BuildError {
             BuildError::OnlyNative { scheme } => {
                 write!(f, "expected an address without a prefix or with native:; found {}:", scheme.name())
             }
+            BuildError::Fleet(error) => error.fmt(f),
+            BuildError::Discovery(error) => error.fmt(f),
             BuildError::Thread(error) => write!(f, "the thread of the client cannot be started: {error}"),
         }
     }
@@ -121,9 +129,11 @@ impl std::error::Error for BuildError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             BuildError::Thread(error) => Some(error),
+            BuildError::Discovery(error) => error.source(),
             // The text is this error's own.
             BuildError::Address(_)
             | BuildError::Config(_)
+            | BuildError::Fleet(_)
             | BuildError::Protocols { .. }
             | BuildError::OnlyNative { .. } => None,
         }
@@ -133,6 +143,18 @@ impl std::error::Error for BuildError {
 impl From<AddressError> for BuildError {
     fn from(error: AddressError) -> BuildError {
         BuildError::Address(error)
+    }
+}
+
+impl From<FleetConfigError> for BuildError {
+    fn from(error: FleetConfigError) -> BuildError {
+        BuildError::Fleet(error)
+    }
+}
+
+impl From<DiscoveryError> for BuildError {
+    fn from(error: DiscoveryError) -> BuildError {
+        BuildError::Discovery(error)
     }
 }
 

@@ -2,10 +2,8 @@
 
 use std::cell::RefCell;
 use std::fmt;
-use std::sync::Arc;
 
 use super::call_slot::{InFlight, Promise};
-use super::endpoint::Endpoint;
 use super::reply::{ReplyOutcome, as_bytes};
 use super::shared::{Client, PreparedCall};
 use super::{CallError, MethodId, Starter};
@@ -36,7 +34,7 @@ use crate::codec::{ArgumentEncode, Codec, ReplyDecode};
 /// ```
 pub struct Batch {
     client: Client,
-    calls: RefCell<Vec<(Arc<Endpoint>, Promise)>>,
+    calls: RefCell<Vec<Promise>>,
 }
 
 impl Batch {
@@ -54,17 +52,12 @@ impl Batch {
         self.len() == 0
     }
 
-    /// Sends the calls: one write for each endpoint, as far as its limits allow. The time to the deadline of a call
+    /// Sends the calls: in one write to each server, as far as the limits allow. The time to the deadline of a call
     /// counts from when it was added.
     pub fn send(self) {
-        let mut rest = self.calls.into_inner();
-        // One message for each endpoint; there is one endpoint, unless the client has a route.
-        while let Some((endpoint, _)) = rest.first() {
-            let endpoint = endpoint.clone();
-            let (these, others): (Vec<_>, Vec<_>) =
-                rest.into_iter().partition(|(other, _)| Arc::ptr_eq(other, &endpoint));
-            endpoint.start_all(these.into_iter().map(|(_, promise)| promise).collect());
-            rest = others;
+        let calls = self.calls.into_inner();
+        if !calls.is_empty() {
+            self.client.endpoint().start_all(calls);
         }
     }
 
@@ -78,7 +71,7 @@ impl Batch {
         match self.client.prepare(draft, target) {
             Ok(prepared) => {
                 let PreparedCall { draft, endpoint, promise } = prepared;
-                self.calls.borrow_mut().push((endpoint.clone(), promise));
+                self.calls.borrow_mut().push(promise);
                 draft.handle(endpoint, as_bytes)
             }
             Err(error) => InFlight::failed(error, as_bytes),
@@ -95,7 +88,7 @@ impl Starter for Batch {
         let target = self.client.target::<A, R>(method);
         match self.client.prepare(self.client.typed::<A>(target.codec, argument), target) {
             Ok(PreparedCall { draft, endpoint, promise }) => {
-                self.calls.borrow_mut().push((endpoint.clone(), promise));
+                self.calls.borrow_mut().push(promise);
                 draft.handle(endpoint, R::decode)
             }
             Err(error) => InFlight::failed(error, R::decode),
@@ -110,11 +103,11 @@ impl Starter for Batch {
     ) {
         let target = self.client.target::<A, R>(method);
         match self.client.prepare(self.client.typed::<A>(target.codec, argument), target) {
-            Ok(PreparedCall { endpoint, mut promise, .. }) => {
+            Ok(PreparedCall { mut promise, .. }) => {
                 promise.call_then(Box::new(move |outcome: Result<(ReplyOutcome, &[u8]), CallError>| {
                     then(outcome.and_then(|(answer, body)| answer.decode(body, R::decode)));
                 }));
-                self.calls.borrow_mut().push((endpoint, promise));
+                self.calls.borrow_mut().push(promise);
             }
             Err(error) => then(Err(error)),
         }
@@ -126,9 +119,9 @@ impl Starter for Batch {
         argument: &A::Given,
     ) -> Result<(), CallError> {
         let target = self.client.one_way_target::<A>(method);
-        let PreparedCall { endpoint, promise, .. } =
+        let PreparedCall { promise, .. } =
             self.client.prepare(self.client.typed::<A>(target.codec, argument), target)?;
-        self.calls.borrow_mut().push((endpoint, promise));
+        self.calls.borrow_mut().push(promise);
         Ok(())
     }
 }

@@ -1,35 +1,43 @@
-//! The builder of a client: addresses and the route among them, limits, and the driver.
+//! The builder of a client: its address or its resolver, limits, and the driver.
 
 use std::sync::Arc;
 
+use super::CallError;
 use super::address::{BuildError, ToAddress};
 use super::config::{ClientConfig, WhenFull};
 use super::driver::Driver;
-use super::endpoint::Endpoint;
+use super::endpoint::{Endpoint, EndpointTarget};
+use super::fleet::{FleetShared, FleetWatch, OnFleetEvent, updates_of};
 use super::interceptor::{ClientInterceptor, ClientInterceptors};
 use super::shared::{Client, ClientShared};
-use super::{CallError, Route};
-use crate::reactor::{Address, AddressError};
+use crate::discovery::{DiscoveryError, Fixed, Resolver, Target, TargetError, builtin};
+use crate::policy::fleet::{Balancer, FleetConfig, FleetEvent};
 use crate::wire::Scheme;
 
 /// Builds a [`Client`].
 #[must_use = "a builder does nothing until it is built"]
 pub struct ClientBuilder {
-    addresses: Vec<String>,
-    route: Option<Arc<dyn Route>>,
+    address: String,
     driver: Option<Driver>,
     interceptors: Vec<Arc<dyn ClientInterceptor>>,
     config: ClientConfig,
+    fleet: Option<FleetConfig>,
+    resolvers: Vec<Arc<dyn Resolver>>,
+    balancer: Option<Box<dyn Balancer>>,
+    on_event: Option<OnFleetEvent>,
 }
 
 impl ClientBuilder {
     pub(super) fn new(address: impl ToAddress) -> ClientBuilder {
         ClientBuilder {
-            addresses: vec![address.to_address()],
-            route: None,
+            address: address.to_address(),
             driver: None,
             interceptors: Vec::new(),
             config: ClientConfig::default(),
+            fleet: None,
+            resolvers: Vec::new(),
+            balancer: None,
+            on_event: None,
         }
     }
 
@@ -57,18 +65,54 @@ impl ClientBuilder {
         self.configure(|config| (config.in_flight_max, config.when_full) = (in_flight_max, when_full))
     }
 
-    /// Adds addresses, and the [`Route`] that picks one of them for each call. The first address is endpoint 0, and
-    /// these follow in their order. Each endpoint has its own connection and its own limits. All use the same
-    /// protocol.
-    pub fn route(mut self, others: &[impl ToAddress], route: impl Route) -> ClientBuilder {
-        self.addresses.extend(others.iter().map(ToAddress::to_address));
-        self.route = Some(Arc::new(route));
-        self
-    }
-
     /// Adds a [`ClientInterceptor`] of all calls of the client and its clones. To use it elsewhere too, pass an [`Arc`].
     pub fn interceptor(mut self, interceptor: impl ClientInterceptor) -> ClientBuilder {
         self.interceptors.push(Arc::new(interceptor));
+        self
+    }
+
+    /// Changes the settings of a client that has several servers: balancing, circuit breaker, retries, hedging, health
+    /// checks, zones. The client of one address has the same policies then: its circuit breaker opens, and calls that
+    /// may be repeated are.
+    pub fn fleet(mut self, change: impl FnOnce(&mut FleetConfig)) -> ClientBuilder {
+        change(self.fleet.get_or_insert_default());
+        self
+    }
+
+    /// Adds a resolver of the program's own, for the URLs of its scheme. It is preferred to a built-in one.
+    pub fn resolver(mut self, resolver: impl Resolver) -> ClientBuilder {
+        self.resolvers.push(Arc::new(resolver));
+        self
+    }
+
+    /// Balances in a way of the program's own, in place of [`FleetConfig::balance`].
+    ///
+    /// ```
+    /// use coreloop::client::{Balancer, Candidates, Client, PickFor};
+    ///
+    /// /// Uses the server with the fewest calls.
+    /// #[derive(Debug)]
+    /// struct LeastBusy;
+    ///
+    /// impl Balancer for LeastBusy {
+    ///     fn pick(&mut self, _call: &PickFor<'_>, candidates: &Candidates<'_>) -> usize {
+    ///         let least = candidates.iter().enumerate().min_by_key(|(_, candidate)| candidate.in_flight);
+    ///         least.map_or(0, |(index, _)| index)
+    ///     }
+    /// }
+    ///
+    /// let client = Client::builder("static:10.0.0.7:6550,10.0.0.8:6550").balancer(LeastBusy).build()?;
+    /// # Ok::<(), coreloop::client::BuildError>(())
+    /// ```
+    pub fn balancer(mut self, balancer: impl Balancer + 'static) -> ClientBuilder {
+        self.balancer = Some(Box::new(balancer));
+        self
+    }
+
+    /// Calls the function for each [`FleetEvent`]: servers that appear and disappear, circuit breakers that open. It runs
+    /// on the thread that drives the client, and must not wait. Its panic is reported by the panic hook and contained.
+    pub fn on_fleet_event(mut self, on_event: impl Fn(&FleetEvent) + Send + Sync + 'static) -> ClientBuilder {
+        self.on_event = Some(Arc::new(on_event));
         self
     }
 
@@ -76,49 +120,78 @@ impl ClientBuilder {
     ///
     /// # Errors
     ///
-    /// A setting is wrong, or no thread could be started.
-    pub fn build(self) -> Result<Client, BuildError> {
+    /// A setting is wrong, no resolver handles the URL, or no thread could be started.
+    pub fn build(mut self) -> Result<Client, BuildError> {
         self.config.check()?;
-        let scheme = Scheme::split(&self.addresses[0]).0;
-        let others = self.addresses.iter().map(|text| Scheme::split(text).0);
-        if let Some(other) = others.into_iter().find(|other| *other != scheme) {
-            return Err(BuildError::Protocols { first: scheme, other });
-        }
-        let read = |text: String| {
-            let target: Address = Scheme::split(&text).1.parse()?;
-            Ok((text, target))
+        let (scheme, plain) = Scheme::split(&self.address);
+        let resolved = match Target::scheme_of(plain) {
+            Some(_) if !is_host_and_port(plain) => {
+                Some(Target::parse(plain).map_err(DiscoveryError::Target)?)
+            }
+            // A plain address with the policies of a fleet.
+            _ if self.wants_fleet() => {
+                let url = format!("static:{plain}");
+                plain.parse::<crate::reactor::Address>()?;
+                Some(Target::parse(&url).map_err(DiscoveryError::Target)?)
+            }
+            _ => None,
         };
-        let addresses: Vec<(String, Address)> =
-            self.addresses.into_iter().map(read).collect::<Result<_, AddressError>>()?;
+        let address = self.address.clone();
+        let Some(target) = resolved else {
+            let target = EndpointTarget::One(plain.parse()?);
+            return self.finish(scheme, address, target).map(Client::of);
+        };
+        let scheme = scheme_of_all(scheme, &self.address, &target)?;
+        let resolver = self.find_resolver(target.scheme())?;
+        let mut config = self.fleet.take().unwrap_or_default();
+        // The URL places the client, unless the settings do.
+        config.zone = config.zone.or_else(|| target.parameter("zone").map(str::to_owned));
+        config.check()?;
+        let fleet = FleetShared::new(config, self.balancer.take(), self.on_event.take());
+        let endpoint_target = EndpointTarget::Fleet(FleetWatch::new(fleet));
+        let shared = self.finish(scheme, address, endpoint_target)?;
+        let updates = updates_of(&shared.endpoint);
+        let watch = resolver.watch(&target, updates, shared.driver.discovery())?;
+        if let EndpointTarget::Fleet(fleet) = shared.endpoint.target() {
+            fleet.set_watch(watch);
+        }
+        Ok(Client::of(shared))
+    }
+
+    /// Returns whether a setting needs the policies of a fleet.
+    fn wants_fleet(&self) -> bool {
+        self.fleet.is_some() || self.balancer.is_some() || self.on_event.is_some()
+    }
+
+    fn find_resolver(&self, scheme: &str) -> Result<Arc<dyn Resolver>, DiscoveryError> {
+        let own = self.resolvers.iter().find(|resolver| resolver.scheme() == scheme);
+        own.cloned()
+            .or_else(|| builtin(scheme).map(Arc::from))
+            .ok_or_else(|| DiscoveryError::UnknownScheme { scheme: scheme.to_owned() })
+    }
+
+    /// Makes what the clones of the client share.
+    fn finish(
+        self,
+        scheme: Scheme,
+        address: String,
+        target: EndpointTarget,
+    ) -> Result<ClientShared, BuildError> {
         let driver = match self.driver {
             Some(driver) => driver,
             None => Driver::spawn().map_err(BuildError::Thread)?,
         };
         let config = Arc::new(self.config);
         let interceptors: ClientInterceptors = self.interceptors.into();
-        let endpoint = |(index, address)| {
-            let route = self.route.clone();
-            let interceptors = interceptors.clone();
-            Arc::new(Endpoint::new(
-                driver.clone(),
-                index,
-                scheme,
-                address,
-                config.clone(),
-                route,
-                interceptors,
-            ))
-        };
-        let endpoints: Vec<Arc<Endpoint>> = addresses.into_iter().enumerate().map(endpoint).collect();
-        Ok(Client::of(ClientShared {
-            endpoints,
-            route: self.route,
+        let endpoint = Endpoint::new(driver.clone(), scheme, address, target, config.clone(), interceptors);
+        Ok(ClientShared {
+            endpoint: Arc::new(endpoint),
             driver,
             config,
             scheme,
             #[cfg(feature = "json")]
             description: Default::default(),
-        }))
+        })
     }
 
     /// Builds the client and waits until it is connected, for up to `connect_timeout_ms`. Do not call this with a
@@ -133,4 +206,32 @@ impl ClientBuilder {
         client.ready().wait()?;
         Ok(client)
     }
+}
+
+/// Returns whether the text is a host that is named as a scheme, and a port: `static:80`.
+fn is_host_and_port(text: &str) -> bool {
+    text.split_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok())
+}
+
+/// Returns the protocol of all instances. The addresses of `static:` may name it, instead of the URL.
+fn scheme_of_all(scheme: Scheme, address: &str, target: &Target) -> Result<Scheme, BuildError> {
+    if target.scheme() != Fixed.scheme() {
+        return Ok(scheme);
+    }
+    let is_named = address.starts_with(scheme.name());
+    let mut first = is_named.then_some(scheme);
+    for instance in Fixed::instances(target).map_err(DiscoveryError::Target)? {
+        let (other, plain) = Scheme::split(&instance.address);
+        plain.parse::<crate::reactor::Address>()?;
+        // An address without a prefix takes the protocol of the URL.
+        let other = if plain.len() == instance.address.len() { scheme } else { other };
+        let first = *first.get_or_insert(other);
+        if first != other {
+            return Err(BuildError::Protocols { first, other });
+        }
+    }
+    first.ok_or_else(|| {
+        let expected = "at least one address".to_owned();
+        DiscoveryError::Target(TargetError { url: target.to_string(), expected }).into()
+    })
 }

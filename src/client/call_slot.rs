@@ -4,6 +4,7 @@
 //! sent, the reactor owns them until it completes the call, then the caller takes the result. Slots return to the free
 //! list of their thread: in steady state a call allocates nothing.
 
+mod attempt;
 mod cell;
 mod ended;
 mod response;
@@ -21,6 +22,7 @@ use std::time::{Duration, Instant};
 
 use coreloop_bufpool::Chunk;
 
+pub(super) use self::attempt::{EndedAttempt, EndedAttempts, FleetCall, ReplyBody, load_of};
 use self::cell::{AbandonedCall, CallCell};
 use self::sync::ContentsGuard;
 use super::endpoint::Endpoint;
@@ -58,6 +60,8 @@ pub(super) struct SlotContents {
     method_name: String,
     /// What interceptors have attached to the call.
     extensions: Option<Box<CallExtensions>>,
+    /// The hash of the call's key. Only the calls of fleets set it.
+    key: Option<u64>,
 }
 
 impl CallSlot {
@@ -177,6 +181,8 @@ pub(super) struct Promise {
     pub(super) has_headers: bool,
     /// The streams of a streaming call.
     streams: Option<Box<CallStreams>>,
+    /// The attempts of the call, if it is one of a fleet and the reactor has it.
+    fleet_call: Option<Box<FleetCall>>,
 }
 
 impl Promise {
@@ -242,17 +248,27 @@ impl Promise {
     /// Completes the call with a reply of these bytes. The returned waker, if any, must be woken.
     #[must_use = "a thread or task may wait for the result"]
     pub(super) fn complete(mut self, answer: ReplyOutcome, bytes: &[u8]) -> Option<Waker> {
+        if self.fleet_call.is_some() {
+            return self.end_attempt(Ok(answer), Some(bytes), None);
+        }
         self.end(Ok(answer), Some(bytes), None)
     }
 
     /// Completes the call with a reply whose bytes are shared.
     #[must_use = "a thread or task may wait for the result"]
     pub(super) fn complete_shared(mut self, answer: ReplyOutcome, chunk: Chunk) -> Option<Waker> {
+        if self.fleet_call.is_some() {
+            return self.end_attempt(Ok(answer), None, Some(chunk));
+        }
         self.end(Ok(answer), None, Some(chunk))
     }
 
     /// Completes the call with an error.
     pub(super) fn fail(mut self, error: CallError) {
+        if self.fleet_call.is_some() {
+            self.end_attempt(Err(error), None, None).into_iter().for_each(Waker::wake);
+            return;
+        }
         self.end(Err(error), None, None).into_iter().for_each(Waker::wake);
     }
 
@@ -277,11 +293,6 @@ impl Promise {
                     outcome.as_ref().map_err(CallError::to_status).and_then(|answer| answer.status(body)),
                 );
             }
-        }
-        if let Some(route) = self.endpoint.route() {
-            let code = outcome.as_ref().map_or_else(|error| error.code(), ReplyOutcome::code);
-            let took = self.began.map(|began| began.elapsed()).unwrap_or_default();
-            guarded(|| route.on_end(self.endpoint.index, code, took));
         }
         if !self.endpoint.interceptors().is_empty() && matches!(self.what, PromiseKind::Call { .. }) {
             let reply_bytes = chunk.as_deref().or(bytes).unwrap_or_default().len();
@@ -329,6 +340,8 @@ pub(super) struct CallParts {
     pub(super) metadata: Option<Arc<MetadataBuf>>,
     pub(super) parent: Option<Arc<ParentCall>>,
     pub(super) extensions: Option<Box<CallExtensions>>,
+    /// The hash of the call's key.
+    pub(super) key: Option<u64>,
 }
 
 /// A call under construction: its argument is encoded into its slot.
@@ -356,17 +369,20 @@ impl CallDraft {
 
     /// Returns the promise for the reactor.
     pub(super) fn promise(&self, method_name: &str, parts: CallParts) -> Promise {
-        let CallParts { endpoint, what, deadline, metadata, parent, extensions } = parts;
+        let CallParts { endpoint, what, deadline, metadata, parent, extensions, key } = parts;
         let body_bytes = {
             let mut inside = self.0.inside();
             inside.method_name.clear();
             inside.method_name.push_str(method_name);
             inside.extensions = extensions;
+            if endpoint.fleet().is_some() {
+                inside.key = key;
+            }
             inside.body.len()
         };
         Promise {
             call_slot: Some(self.0.clone()),
-            began: endpoint.times_calls().then(Instant::now),
+            began: (!endpoint.interceptors().is_empty()).then(Instant::now),
             endpoint,
             then: None,
             what,
@@ -379,6 +395,7 @@ impl CallDraft {
             left_us: 0,
             has_headers: false,
             streams: None,
+            fleet_call: None,
         }
     }
 

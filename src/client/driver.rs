@@ -8,8 +8,10 @@ use std::thread::ThreadId;
 use std::time::Duration;
 
 use super::app::{ClientApp, ClientCommand};
+use super::call_slot::EndedAttempts;
 use super::port::{ClientPort, LocalCommands};
 use crate::config::Limits;
+use crate::discovery::DiscoveryHandle;
 use crate::reactor::{Reactor, ReactorConfig, Remote, RoleHandle};
 use crate::stats::Counter;
 
@@ -68,6 +70,8 @@ struct DriverInner {
     port: Arc<ClientPort>,
     shared: Arc<DriverShared>,
     numbers: AtomicU64,
+    /// The reactor, for resolvers; set by the first client that has one.
+    discovery: OnceLock<DiscoveryHandle>,
 }
 
 /// The state that the driver's thread and its handles share.
@@ -77,6 +81,8 @@ pub(super) struct DriverShared {
     pub(super) stats: DriverCounters,
     /// What sinks and streams post on the driver's thread.
     pub(super) local: LocalCommands,
+    /// The attempts of fleets' calls that have ended.
+    pub(super) ended: EndedAttempts,
 }
 
 impl DriverShared {
@@ -174,7 +180,8 @@ impl Driver {
 
     fn new(remote: Remote<ClientCommand>, shared: Arc<DriverShared>) -> Driver {
         let port = Arc::new(ClientPort::new(remote, shared.clone()));
-        Driver { inner: Arc::new(DriverInner { port, shared, numbers: AtomicU64::new(1) }) }
+        let (numbers, discovery) = (AtomicU64::new(1), OnceLock::new());
+        Driver { inner: Arc::new(DriverInner { port, shared, numbers, discovery }) }
     }
 
     /// Returns the counters.
@@ -205,6 +212,15 @@ impl Driver {
 
     pub(super) fn remote(&self) -> &Remote<ClientCommand> {
         self.inner.port.remote()
+    }
+
+    pub(super) fn shared(&self) -> &DriverShared {
+        &self.inner.shared
+    }
+
+    /// Returns the handle of the reactor for resolvers.
+    pub(super) fn discovery(&self) -> &DiscoveryHandle {
+        self.inner.discovery.get_or_init(|| DiscoveryHandle::new(self.remote().roles()))
     }
 
     pub(super) fn port(&self) -> &Arc<ClientPort> {

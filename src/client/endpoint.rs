@@ -3,32 +3,36 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::time::Duration;
 
+use super::CallError;
 use super::app::ClientCommand;
 use super::call_slot::{CallSlot, Promise};
 use super::config::{ClientConfig, WhenFull};
-use super::driver::Driver;
+use super::driver::{Driver, DriverShared};
+use super::fleet::{FleetShared, FleetWatch};
 use super::interceptor::{ClientInterceptor, ClientInterceptors};
 use super::port::ClientPort;
-use super::{CallError, Route};
 use crate::reactor::Address;
 use crate::status::Status;
 use crate::wire::Scheme;
 
-/// One address of a client. It lives as long as the client or one of its calls does.
+/// Where the calls of a client go.
+pub(super) enum EndpointTarget {
+    /// To one address.
+    One(Address),
+    /// To the instances that a resolver finds.
+    Fleet(FleetWatch),
+}
+
+/// The address of a client. It lives as long as the client or one of its calls does.
 pub(super) struct Endpoint {
     driver: Driver,
     /// Identifies the endpoint to the reactor.
     pub(super) number: u64,
-    /// The index among the client's endpoints.
-    pub(super) index: usize,
     pub(super) scheme: Scheme,
     pub(super) address: String,
-    /// The address, parsed.
-    pub(super) target: Address,
+    target: EndpointTarget,
     pub(super) config: Arc<ClientConfig>,
-    route: Option<Arc<dyn Route>>,
     interceptors: ClientInterceptors,
     /// Calls started and not ended, without streaming calls: in flight, or waiting.
     under_way: AtomicUsize,
@@ -44,24 +48,20 @@ const NO_LOAD: u64 = u64::MAX;
 impl Endpoint {
     pub(super) fn new(
         driver: Driver,
-        index: usize,
         scheme: Scheme,
-        address: (String, Address),
+        address: String,
+        target: EndpointTarget,
         config: Arc<ClientConfig>,
-        route: Option<Arc<dyn Route>>,
         interceptors: ClientInterceptors,
     ) -> Endpoint {
         let number = driver.take_number();
-        let (address, target) = address;
         Endpoint {
             driver,
             number,
-            index,
             scheme,
             address,
             target,
             config,
-            route,
             interceptors,
             under_way: AtomicUsize::new(0),
             streams: AtomicUsize::new(0),
@@ -69,13 +69,28 @@ impl Endpoint {
         }
     }
 
-    pub(super) fn route(&self) -> Option<&Arc<dyn Route>> {
-        self.route.as_ref()
+    /// Returns the address, or the fleet in place of one.
+    #[inline]
+    pub(super) fn target(&self) -> &EndpointTarget {
+        &self.target
     }
 
-    /// Returns whether someone asks how long calls take.
-    pub(super) fn times_calls(&self) -> bool {
-        self.route.is_some() || !self.interceptors.is_empty()
+    /// Returns the fleet, if the client has one.
+    pub(super) fn fleet(&self) -> Option<&Arc<FleetShared>> {
+        match &self.target {
+            EndpointTarget::One(_) => None,
+            EndpointTarget::Fleet(watch) => Some(watch.fleet()),
+        }
+    }
+
+    /// Returns the state of the driver's thread.
+    pub(super) fn driver_shared(&self) -> &DriverShared {
+        self.driver.shared()
+    }
+
+    /// Passes a command to the reactor.
+    pub(super) fn mail(&self, command: ClientCommand) {
+        self.driver.mail(command);
     }
 
     pub(super) fn interceptors(&self) -> &[Arc<dyn ClientInterceptor>] {
@@ -91,9 +106,9 @@ impl Endpoint {
         self.load_us.store(u64::from(us), Ordering::Relaxed);
     }
 
-    pub(super) fn load(&self) -> Option<Duration> {
-        let us = self.load_us.load(Ordering::Relaxed);
-        (us != NO_LOAD).then(|| Duration::from_micros(us))
+    /// Returns the load that the server has last reported, in microseconds.
+    pub(super) fn load_us(&self) -> Option<u32> {
+        u32::try_from(self.load_us.load(Ordering::Relaxed)).ok()
     }
 
     pub(super) fn port(&self) -> Arc<ClientPort> {

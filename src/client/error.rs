@@ -10,6 +10,7 @@ use super::dynamic::DescriptionError;
 use super::reply::completed;
 use crate::codec::CodecError;
 use crate::message::MetadataTooLong;
+use crate::policy::fleet::NoEndpoint;
 use crate::status::{Code, Status};
 use crate::wire::{Broken, ForeignProtocol, Scheme};
 
@@ -32,6 +33,8 @@ pub enum CallError {
     NotDescribed(Box<DescriptionError>),
     /// The client could not connect to the address; nothing was sent.
     Connect(io::Error),
+    /// No server of the client can take the call: nothing was sent.
+    NoEndpoint(NoEndpoint),
     /// The connection failed.
     Lost {
         /// The error of the connection.
@@ -142,9 +145,11 @@ impl CallError {
             CallError::DeadlineExceeded => Code::DeadlineExceeded,
             CallError::Argument(_) | CallError::Reply(_) => Code::Internal,
             CallError::Metadata { .. } | CallError::MetadataTooLong(_) => Code::InvalidArgument,
-            CallError::Connect(_) | CallError::Lost { .. } | CallError::Broken(_) | CallError::Draining => {
-                Code::Unavailable
-            }
+            CallError::Connect(_)
+            | CallError::NoEndpoint(_)
+            | CallError::Lost { .. }
+            | CallError::Broken(_)
+            | CallError::Draining => Code::Unavailable,
             CallError::TooLarge { .. } | CallError::Full { .. } => Code::ResourceExhausted,
             CallError::ReplyRefused(status) => status.code,
             #[cfg(feature = "json")]
@@ -192,6 +197,7 @@ impl CallError {
             CallError::Argument(_)
             | CallError::Build(_)
             | CallError::Connect(_)
+            | CallError::NoEndpoint(_)
             | CallError::Draining
             | CallError::Full { .. }
             | CallError::NotSent
@@ -229,6 +235,15 @@ impl fmt::Display for CallError {
             #[cfg(feature = "json")]
             CallError::NotDescribed(error) => write!(f, "{}: {error}", error.code()),
             CallError::Connect(error) => write!(f, "unavailable: cannot connect: {error}"),
+            CallError::NoEndpoint(NoEndpoint::NotResolved) => {
+                f.write_str("unavailable: no server of the client is known yet")
+            }
+            CallError::NoEndpoint(NoEndpoint::OutsideRegion { region }) => {
+                write!(f, "unavailable: the client has no server in the region {region:?} (must_stay_in)")
+            }
+            CallError::NoEndpoint(NoEndpoint::AllOpen) => {
+                f.write_str("unavailable: the circuit breakers of all servers are open")
+            }
             CallError::Lost { error, may_have_run: true } => {
                 write!(f, "unavailable: the connection was lost after the call was sent: {error}")
             }
@@ -278,6 +293,7 @@ impl std::error::Error for CallError {
             CallError::Connect(error) | CallError::Lost { error, .. } => error.source(),
             CallError::Broken(why) => why.source(),
             CallError::WrongProtocol(_)
+            | CallError::NoEndpoint(_)
             | CallError::DeadlineExceeded
             | CallError::Draining
             | CallError::Cancelled { .. }
@@ -325,6 +341,7 @@ mod tests {
             ("Build", CallError::Build(BuildError::OnlyNative { scheme: Scheme::Native })),
             ("NotDescribed", DescriptionError::Method { method: "A.B".to_owned(), nearest: None }.into()),
             ("Connect", CallError::Connect(io())),
+            ("NoEndpoint", CallError::NoEndpoint(NoEndpoint::AllOpen)),
             ("Lost", CallError::Lost { error: io(), may_have_run: true }),
             ("Broken", CallError::Broken(Broken::Version(9))),
             (

@@ -3,6 +3,8 @@
 //! thread, for the lowest latency. The typed clients that `#[coreloop::service]` generates work over any [`Caller`]
 //! or [`Starter`].
 //!
+//! A client may have several servers, which a resolver finds: `fleet.rs`, and [`ClientBuilder::fleet`].
+//!
 //! `builder.rs` builds a client, `shared.rs` starts calls, `streaming.rs` those with streams, `call_slot.rs` holds the two sides of one call, `app/` is
 //! the reactor's side.
 
@@ -18,13 +20,13 @@ mod driver;
 mod dynamic;
 mod endpoint;
 mod error;
+mod fleet;
 mod interceptor;
 mod nested;
 mod options;
 mod pending;
 mod port;
 mod reply;
-mod route;
 mod shared;
 mod stated;
 mod streaming;
@@ -32,6 +34,11 @@ mod streaming;
 use std::sync::{Arc, OnceLock};
 
 pub use crate::policy::backoff::Backoff;
+pub use crate::policy::fleet::{
+    AttemptEnd, Balance, Balancer, BreakerConfig, BudgetConfig, Candidate, Candidates, EndpointId,
+    EndpointView, FleetConfig, FleetConfigError, FleetEvent, FleetStats, HealthConfig, HedgeConfig,
+    NoEndpoint, Outcome, PickFor, RetryConfig,
+};
 pub use crate::wire::Scheme;
 pub use address::{BuildError, ToAddress};
 pub use batch::Batch;
@@ -46,7 +53,6 @@ pub use error::{CallError, WrongProtocol};
 pub use interceptor::{ClientInterceptor, EndedClientCall, NewCall};
 pub use options::CallOptions;
 pub use reply::Response;
-pub use route::{Endpoints, Route};
 pub use shared::Client;
 pub use streaming::{Chat, StreamCaller, Upload};
 

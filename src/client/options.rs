@@ -42,6 +42,7 @@ pub struct CallOptions {
     compression: Option<bool>,
     priority: Option<Priority>,
     idempotent: Option<bool>,
+    key: Option<u64>,
 }
 
 impl CallOptions {
@@ -85,6 +86,12 @@ impl CallOptions {
         self
     }
 
+    /// Sets the key of the call ([`Client::with_key`]).
+    pub fn key(mut self, key: impl AsRef<[u8]>) -> CallOptions {
+        self.key = Some(key_hash(key.as_ref()));
+        self
+    }
+
     /// Sets whether the call may run twice ([`Client::with_idempotent`]).
     pub fn idempotent(mut self, idempotent: bool) -> CallOptions {
         self.idempotent = Some(idempotent);
@@ -92,11 +99,30 @@ impl CallOptions {
     }
 }
 
+/// Returns the hash of a key (FNV-1a, 64 bits, then mixed): the same in every process, so that clients agree on the
+/// server of a key.
+fn key_hash(key: &[u8]) -> u64 {
+    let fold = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
+    let hash = key.iter().fold(0xcbf2_9ce4_8422_2325, fold);
+    // FNV alone leaves short keys that differ in their last byte close to each other (MurmurHash3's finalizer).
+    let hash = (hash ^ hash >> 33).wrapping_mul(0xff51_afd7_ed55_8ccd);
+    let hash = (hash ^ hash >> 33).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
+    hash ^ hash >> 33
+}
+
 impl Client {
+    /// Returns the same client with a key for each call. With several servers and consistent hashing, calls of the same
+    /// key go to the same server while it is usable: a cache there is met again. Otherwise the key has no effect; it is
+    /// not sent.
+    pub fn with_key(&self, key: impl AsRef<[u8]>) -> Client {
+        let key = key_hash(key.as_ref());
+        self.with(|settings| settings.key = Some(key))
+    }
+
     /// Returns the same client with these settings. It allocates only if both the client and the options have metadata, or
     /// for a priority.
     pub fn with_options(&self, options: &CallOptions) -> Client {
-        let CallOptions { timeout, ref metadata, too_long, codec, compression, priority, idempotent } =
+        let CallOptions { timeout, ref metadata, too_long, codec, compression, priority, idempotent, key } =
             *options;
         let scheme = self.scheme();
         self.with(|settings| {
@@ -104,6 +130,7 @@ impl Client {
             settings.codec = codec.or(settings.codec);
             settings.compresses = compression.unwrap_or(settings.compresses);
             settings.idempotent = idempotent.unwrap_or(settings.idempotent);
+            settings.key = key.or(settings.key);
             let mut too_long = too_long;
             if let Some(added) = metadata {
                 for (key, value) in added.view().iter() {

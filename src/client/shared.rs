@@ -1,7 +1,6 @@
 //! The client that many threads share: its settings, and how a call starts.
 
 use std::fmt;
-use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -15,8 +14,7 @@ use super::endpoint::Endpoint;
 use super::interceptor;
 use super::options::Misfit;
 use super::reply::{ReplyOutcome, as_bytes};
-use super::route::Endpoints;
-use super::{CallError, Caller, MethodId, Route, Starter, codec_for};
+use super::{CallError, Caller, MethodId, Starter, codec_for};
 use crate::codec::{ArgumentEncode, Codec, CodecError, ReplyDecode, ValueRules, compress};
 use crate::config::MissingFields;
 use crate::message::trailers::WANT_LOAD;
@@ -25,8 +23,7 @@ use crate::wire::Scheme;
 
 /// The state that all clones of a client share.
 pub(super) struct ClientShared {
-    pub(super) endpoints: Vec<Arc<Endpoint>>,
-    pub(super) route: Option<Arc<dyn Route>>,
+    pub(super) endpoint: Arc<Endpoint>,
     pub(super) driver: Driver,
     pub(super) config: Arc<ClientConfig>,
     pub(super) scheme: Scheme,
@@ -45,6 +42,8 @@ pub(super) struct Settings {
     pub(super) codec: Option<Codec>,
     pub(super) compresses: bool,
     pub(super) idempotent: bool,
+    /// The hash of the calls' key.
+    pub(super) key: Option<u64>,
     pub(super) parent: Option<Arc<ParentCall>>,
 }
 
@@ -148,8 +147,8 @@ impl Client {
         self.with_hint(Priority::KEY, Some(priority.as_bytes()))
     }
 
-    /// Returns the same client, whose calls ask the server for its load if `wants_load` is true. [`Client::load`]
-    /// returns the answer. A protocol that transmits no metadata does not ask.
+    /// Returns the same client, whose calls ask the server for its load if `wants_load` is true. The
+    /// answer is in [`Client::endpoints`]. A protocol that transmits no metadata does not ask.
     ///
     /// # Errors
     ///
@@ -232,16 +231,13 @@ impl Client {
         &self.shared.driver
     }
 
-    /// Connects if necessary. The handle completes when there is a connection, and fails as a call would. With a
-    /// route, it is the connection of the endpoint that is picked for method 0.
+    /// Connects if necessary. The handle completes when there is a connection, and fails as a call would. With several
+    /// servers it is the connection to one of them.
     pub fn ready(&self) -> InFlight<()> {
         fn nothing(_: Codec, _: &[u8]) -> Result<(), CodecError> {
             Ok(())
         }
-        let endpoint = match self.endpoint(0) {
-            Ok(endpoint) => endpoint,
-            Err(error) => return InFlight::failed(error, nothing),
-        };
+        let endpoint = &self.shared.endpoint;
         let draft = CallDraft::new();
         let promise = match self.promise(&draft, endpoint, "", PromiseKind::Reach, false) {
             Ok(promise) => promise,
@@ -294,30 +290,15 @@ impl Client {
         self.shared.driver.stats()
     }
 
-    /// Returns the number of calls started and not ended, over all endpoints and all clones: in flight, or waiting.
+    /// Returns the number of calls started and not ended, over all clones: in flight, or waiting.
     pub fn in_flight(&self) -> usize {
-        self.shared.endpoints.iter().map(|endpoint| endpoint.in_flight()).sum()
-    }
-
-    /// Returns the load that the server at an address last reported, to any clone of this client
-    /// ([`Client::with_want_load`]): the time that a new call would wait there for a worker. `None` if it has reported
-    /// none, or if there is no such endpoint. The address of a client without a route is endpoint 0.
-    pub fn load(&self, endpoint: usize) -> Option<Duration> {
-        self.shared.endpoints.get(endpoint)?.load()
+        self.shared.endpoint.in_flight()
     }
 
     // The start of a call.
 
-    fn endpoint(&self, method: u32) -> Result<&Arc<Endpoint>, CallError> {
-        let endpoints = &self.shared.endpoints;
-        let index = match &self.shared.route {
-            None => 0,
-            Some(route) => route.pick(method, Endpoints { endpoints }).map_err(CallError::Status)?,
-        };
-        endpoints.get(index).ok_or_else(|| {
-            let error = format!("the route picked line {index} of {}", endpoints.len());
-            CallError::Connect(io::Error::new(io::ErrorKind::InvalidInput, error))
-        })
+    pub(super) fn endpoint(&self) -> &Arc<Endpoint> {
+        &self.shared.endpoint
     }
 
     fn deadline(&self) -> Option<Instant> {
@@ -405,6 +386,7 @@ impl Client {
             metadata: self.settings.metadata.clone(),
             parent: parent.clone(),
             extensions: None,
+            key: self.settings.key,
         };
         let enter = || if is_streaming { endpoint.enter_stream() } else { endpoint.enter() };
         if endpoint.interceptors().is_empty() {
@@ -441,7 +423,7 @@ impl Client {
         is_streaming: bool,
     ) -> Result<PreparedCall, CallError> {
         let draft = draft?;
-        let endpoint = self.endpoint(target.method)?.clone();
+        let endpoint = self.shared.endpoint.clone();
         let MethodTarget { name, method_name, method, schema, codec, one_way, idempotent } = target;
         let compressed = self.compresses();
         let idempotent = idempotent || self.settings.idempotent;
@@ -587,7 +569,8 @@ impl Starter for Client {
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Client")
-            .field("lines", &Endpoints { endpoints: &self.shared.endpoints })
+            .field("address", &self.shared.endpoint.address)
+            .field("in_flight", &self.in_flight())
             .finish_non_exhaustive()
     }
 }

@@ -10,6 +10,7 @@ mod agent;
 mod app;
 #[cfg(feature = "discovery")]
 mod consul;
+mod fixed;
 mod handle;
 #[cfg(feature = "discovery")]
 mod http;
@@ -26,14 +27,17 @@ mod resolver;
 mod target;
 
 pub use crate::policy::fleet::Instance;
+#[cfg(feature = "client")]
+pub(crate) use fixed::Fixed;
 pub use handle::DiscoveryHandle;
 pub use registration::{Registration, RegistrationEvent, RegistrationEvents};
 pub use resolver::{DiscoveryError, Resolver, Update, Updates, Watch};
 pub use target::{Target, TargetError};
 
-/// Returns the built-in resolver of a scheme: `consul` with the feature `discovery`.
+/// Returns the built-in resolver of a scheme: `static`; with the feature `discovery` also `consul`.
 pub fn builtin(scheme: &str) -> Option<Box<dyn Resolver>> {
     match scheme {
+        "static" => Some(Box::new(fixed::Fixed)),
         #[cfg(feature = "discovery")]
         "consul" => Some(Box::new(consul::Consul)),
         _ => None,

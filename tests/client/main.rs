@@ -10,6 +10,7 @@ mod bad_input;
 mod bounds;
 mod calls;
 mod dynamic;
+mod fleet;
 mod futures;
 #[cfg(all(feature = "netrpc", feature = "http"))]
 mod gob_http;

@@ -124,13 +124,7 @@ fn a_wrong_configuration_is_no_failed_call() {
 #[cfg(all(feature = "http", feature = "jsonrpc"))]
 #[test]
 fn a_client_speaks_one_protocol_and_a_direct_one_the_native() {
-    struct First;
-    impl coreloop::client::Route for First {
-        fn pick(&self, _: u32, _: coreloop::client::Endpoints<'_>) -> Result<usize, coreloop::Status> {
-            Ok(0)
-        }
-    }
-    let error = Client::builder("http:a:1").route(&["jsonrpc:a:1"], First).build().unwrap_err();
+    let error = Client::builder("static:http:a:1,jsonrpc:a:1").build().unwrap_err();
     assert!(error.to_string().contains("must use one protocol; found http and jsonrpc"), "{error}");
     let error = Direct::connect("http:a:1").unwrap_err();
     assert!(matches!(error, CallError::Build(BuildError::OnlyNative { .. })), "{error:?}");

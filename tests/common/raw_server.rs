@@ -1,8 +1,10 @@
 //! A server that the test plays frame by frame (docs/wire.md): a server may do more to a client than the crate's
 //! own server does.
 
+use std::collections::VecDeque;
 use std::io::{self, Read};
 use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::Mutex;
 
 use coreloop::Code;
 use coreloop::client::{CallError, Client, InFlight};
@@ -14,6 +16,8 @@ use super::{Frame, PATIENCE, Peer, is_gone, kind};
 /// A listener on this machine, whose connections the test handles itself.
 pub struct RawServer {
     listener: TcpListener,
+    /// Connections that were accepted to see whether there are any.
+    early: Mutex<VecDeque<TcpStream>>,
     pub address: String,
 }
 
@@ -28,16 +32,28 @@ impl RawServer {
         // If no client connects, the test fails and does not hang.
         socket2::SockRef::from(&listener).set_read_timeout(Some(PATIENCE)).unwrap();
         let address = listener.local_addr().unwrap().to_string();
-        RawServer { listener, address }
+        RawServer { listener, early: Mutex::default(), address }
     }
 
     /// Accepts the next connection.
     #[track_caller]
     pub fn accept(&self) -> Side {
-        let (stream, _) = self.listener.accept().expect("a client connects");
+        let early = self.early.lock().unwrap().pop_front();
+        let stream = early.unwrap_or_else(|| self.listener.accept().expect("a client connects").0);
         stream.set_nodelay(true).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         Side { peer: Peer::of_tcp(stream.try_clone().unwrap()), stream }
+    }
+
+    /// Returns whether a client has connected and was not accepted yet.
+    pub fn has_connection(&self) -> bool {
+        self.listener.set_nonblocking(true).unwrap();
+        if let Ok((stream, _)) = self.listener.accept() {
+            stream.set_nonblocking(false).unwrap();
+            self.early.lock().unwrap().push_back(stream);
+        }
+        self.listener.set_nonblocking(false).unwrap();
+        !self.early.lock().unwrap().is_empty()
     }
 
     /// Returns a client of this server, without a connection yet.

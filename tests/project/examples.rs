@@ -254,6 +254,18 @@ fn a_batch_is_one_write_and_one_way_calls_arrive() {
 }
 
 #[test]
+fn a_client_follows_the_servers_of_a_resolver() {
+    let expected = [
+        "registration: Registered",
+        "registration: Registered",
+        "answers come from \"one\" and \"two\"",
+        "one has deregistered",
+        "answers come from \"two\"",
+    ];
+    assert_eq!(lines_of("resolver", &[]), expected);
+}
+
+#[test]
 fn nested_calls_share_a_budget_and_end_together() {
     let budget_us = 60_000_000;
     let lines = lines_of("nested", &["60000"]);

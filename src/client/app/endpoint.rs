@@ -23,6 +23,7 @@ use crate::client::config::ClientConfig;
 use crate::conn::CloseReason;
 use crate::conn::streams::StreamWindows;
 use crate::context::Peer;
+use crate::policy::fleet::EndpointId;
 use crate::reactor::{Conns, DialId, DialRequest};
 use crate::transport::{Address, DialTarget, Opening, Transport};
 #[cfg(feature = "netrpc")]
@@ -79,6 +80,8 @@ pub(super) struct EndpointState {
     pub(super) failures: u32,
     /// The error of the last failed attempt.
     error: Option<CallError>,
+    /// The fleet that it is a server of, by the number of its client's endpoint, and its name there.
+    pub(super) fleet: Option<(u64, EndpointId)>,
 }
 
 /// Connections in a row that an HTTP server may close without an answer before calls fail without an attempt: while a
@@ -116,7 +119,18 @@ impl EndpointState {
             abandoned: 0,
             failures: 0,
             error: None,
+            fleet: None,
         }
+    }
+
+    /// Creates the state of a server of a fleet.
+    pub(super) fn of_fleet(
+        scheme: Scheme,
+        address: Address,
+        config: Arc<ClientConfig>,
+        fleet: (u64, EndpointId),
+    ) -> EndpointState {
+        EndpointState { fleet: Some(fleet), ..EndpointState::new(scheme, address, config) }
     }
 
     /// Takes no more calls on the connection. Returns false if it took none before.
@@ -328,6 +342,7 @@ impl ClientApp {
                 if let Some(ms) = silent_ms {
                     self.look_by(now + Duration::from_millis(ms));
                 }
+                self.on_fleet_connection(number, now);
                 conns.with(key, |cx| self.refill(cx));
             }
         }
@@ -349,6 +364,10 @@ impl ClientApp {
             }
         };
         line.pause_until = Some(until);
+        if line.fleet.is_some() {
+            self.on_fleet_connection(number, now);
+        }
+        let Some(line) = self.lines.get_mut(&number) else { return };
         if !line.fails_at_once() {
             if !line.waiting.is_empty() {
                 self.look_by(until);
@@ -369,6 +388,10 @@ impl ClientApp {
         let now = Instant::now();
         let Some(line) = self.lines.get_mut(&session.line) else { return };
         let took_calls = line.retire(key);
+        if line.fleet.is_some() {
+            self.on_fleet_connection(session.line, now);
+        }
+        let Some(line) = self.lines.get(&session.line) else { return };
         let is_ours = matches!(why, CloseReason::App | CloseReason::Drained | CloseReason::Idle);
         // A server may close a spare connection of a pool at any time; that is not a failure.
         let is_spare = line.order != ReplyOrder::Any && !session.has_sent;
@@ -405,6 +428,7 @@ impl ClientApp {
 
     /// Closes an endpoint that has no client and no call in flight any more.
     pub(super) fn on_line_closed(&mut self, conns: &mut Conns<'_, ClientApp>, number: u64) {
+        self.on_fleet_closed(conns, number);
         if let Some(line) = self.lines.remove(&number) {
             debug_assert!(line.waiting.is_empty(), "a call keeps its line");
             self.waiting -= line.waiting.len();

@@ -7,17 +7,18 @@
 
 #[cfg(feature = "netrpc")]
 mod behind_http;
+mod cancel;
 mod endpoint;
+mod fleet;
 mod names;
 mod session;
 mod silence;
 mod streams;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
@@ -25,6 +26,7 @@ use coreloop_bufpool::LINK_BYTES_MIN;
 use coreloop_poller::Key;
 
 use self::endpoint::{EndpointState, ReplyOrder};
+use self::fleet::{FLEET_LINES, FleetState};
 use self::names::NameLookups;
 use self::session::{
     Session, call_error, cancel, drop_connection, give_up, has_room, may_repeat, note_round_trip, on_ping,
@@ -33,9 +35,11 @@ use self::session::{
 use self::silence::watch;
 use self::streams::{check_reply, release_streams};
 use super::CallError;
-use super::call_slot::{CallSlot, Promise, guarded};
+use super::call_slot::{CallSlot, EndedAttempt, Promise, guarded};
 use super::config::ClientConfig;
 use super::driver::{DriverCounters, DriverShared};
+use super::endpoint::{Endpoint, EndpointTarget};
+use super::fleet::ViewSender;
 use super::pending::PendingLookup;
 use super::reply::ReplyOutcome;
 use crate::conn::streams::StreamWindows;
@@ -74,6 +78,10 @@ pub(super) enum ClientCommand {
     Callback(Box<dyn FnOnce() + Send>),
     /// Runs a task on this thread.
     Task(Arc<dyn ReactorTask>),
+    /// The resolver of the endpoint's fleet has found something.
+    Found(Arc<Endpoint>),
+    /// Someone asks what is known of the endpoint's servers.
+    View { endpoint: Arc<Endpoint>, sender: ViewSender },
     /// Nothing: what was sent at the end of a turn is written in the next.
     Nudge,
 }
@@ -82,6 +90,12 @@ pub(super) struct ClientApp {
     remote: Remote<ClientCommand>,
     shared: Arc<DriverShared>,
     lines: BTreeMap<u64, EndpointState>,
+    /// The fleets, by the numbers of their clients' endpoints. Each of their servers is one of `lines`.
+    fleets: BTreeMap<u64, FleetState>,
+    /// The last of the numbers that servers of fleets have among `lines`.
+    last_fleet_line: u64,
+    /// Ended attempts of fleets' calls, while they are handled. The memory is used again.
+    ended: Vec<EndedAttempt>,
     /// Every open connection, including the draining ones.
     keys: Vec<Key>,
     /// Calls that wait for a free place or for a connection, over all endpoints.
@@ -107,6 +121,9 @@ impl ClientApp {
             remote,
             shared,
             lines: BTreeMap::new(),
+            fleets: BTreeMap::new(),
+            last_fleet_line: FLEET_LINES,
+            ended: Vec::new(),
             keys: Vec::new(),
             waiting: 0,
             look_at: None,
@@ -138,27 +155,17 @@ impl ClientApp {
             return give_up(&self.shared.stats, promise);
         }
         let endpoint = promise.endpoint();
+        let EndpointTarget::One(address) = endpoint.target() else {
+            return self.on_fleet_start(conns, promise);
+        };
         let number = endpoint.number;
         // The first call of an endpoint creates its state, and the end of its last call removes it: no separate
         // message is guaranteed to be read before this one when the mailbox is full.
-        let line = self.lines.entry(number).or_insert_with(|| {
-            EndpointState::new(endpoint.scheme, endpoint.target.clone(), endpoint.config.clone())
-        });
-        let mut rest = Some(promise);
-        if line.waiting.is_empty() {
-            for &key in &line.connections {
-                conns.with(key, |cx| {
-                    // A connection that ends in this turn has no room; then `wait_for_turn` handles the call.
-                    if let Some(promise) = rest.take_if(|promise| has_room(cx, &line.bounds, promise)) {
-                        send(&self.shared.stats, cx, promise);
-                    }
-                });
-                if rest.is_none() {
-                    break;
-                }
-            }
-        }
-        if let Some(promise) = rest {
+        let line = self
+            .lines
+            .entry(number)
+            .or_insert_with(|| EndpointState::new(endpoint.scheme, address.clone(), endpoint.config.clone()));
+        if let Some(promise) = send_if_room(&self.shared.stats, conns, line, promise) {
             self.wait_for_turn(conns, number, promise);
         }
     }
@@ -259,7 +266,9 @@ impl ClientApp {
         let (number, now) = (cx.session.line, cx.now());
         let Some(line) = self.lines.get_mut(&number) else { return };
         line.retire(cx.key());
-        if line.order != ReplyOrder::Any {
+        let is_ordered = line.order != ReplyOrder::Any;
+        self.on_fleet_connection(number, now);
+        if is_ordered {
             self.on_last_reply(cx);
         }
         self.look_by_if_waiting(number, now);
@@ -295,105 +304,6 @@ impl ClientApp {
         }
     }
 
-    // Cancelling calls.
-
-    fn on_cancel(&mut self, conns: &mut Conns<'_, ClientApp>, number: u64, call_slot: &CallSlot) {
-        let id = call_slot.id.load(Ordering::Relaxed);
-        if id == 0 {
-            // The call waits in a queue, unless it is over.
-            return self.drop_abandoned(number);
-        }
-        // It may be on the endpoint's active connection, or on one that drains.
-        for at in 0..self.keys.len() {
-            let is_found = conns.with(self.keys[at], |cx| {
-                let promise = (cx.session.line == number).then(|| cx.session.pending.at_mut(id)).flatten();
-                if promise.is_none_or(|promise| !std::ptr::eq(promise.call_slot().as_ref(), call_slot)) {
-                    return false;
-                }
-                if let PendingLookup::Call(promise) = cx.session.pending.take(id) {
-                    cancel(cx, id);
-                    promise.fail(CallError::Cancelled { may_have_run: true });
-                }
-                self.stats().cancelled.add(1);
-                self.after_end(cx);
-                true
-            });
-            if is_found == Some(true) {
-                return;
-            }
-        }
-    }
-
-    /// Drops waiting calls that were abandoned. It searches the queue only when half of it is abandoned: a search for
-    /// each cancellation would make the cost quadratic in the number of waiting calls.
-    fn drop_abandoned(&mut self, number: u64) {
-        let Some(line) = self.lines.get_mut(&number) else { return };
-        line.abandoned += 1;
-        if line.abandoned * 2 < line.waiting.len() {
-            return;
-        }
-        line.abandoned = 0;
-        let before = line.waiting.len();
-        let (over, rest): (VecDeque<Promise>, _) =
-            std::mem::take(&mut line.waiting).into_iter().partition(Promise::is_abandoned);
-        line.waiting = rest;
-        self.waiting -= over.len();
-        debug_assert_eq!(line.waiting.len() + over.len(), before);
-        self.stats().cancelled.add(over.len() as u64);
-        for promise in over {
-            let may_have_run = promise.is_sent;
-            promise.fail(CallError::Cancelled { may_have_run });
-        }
-    }
-
-    fn on_cancel_group(&mut self, conns: &mut Conns<'_, ClientApp>, group: u64) {
-        let in_group =
-            |promise: &Promise| promise.parent.as_ref().is_some_and(|parent| parent.group == group);
-        let why = |is_sent| CallError::Cancelled { may_have_run: is_sent };
-        let count = self.take_over(conns, in_group, why);
-        self.stats().cancelled.add(count);
-    }
-
-    /// Ends every call for which `is_over` returns true, and sends a cancellation for those that were sent.
-    fn take_over(
-        &mut self,
-        conns: &mut Conns<'_, ClientApp>,
-        is_over: impl Fn(&Promise) -> bool,
-        why: impl Fn(bool) -> CallError,
-    ) -> u64 {
-        let mut over = std::mem::take(&mut self.over);
-        let mut count = 0;
-        for at in 0..self.keys.len() {
-            conns.with(self.keys[at], |cx| {
-                cx.session.pending.take_if(&is_over, &mut over);
-                for (id, promise) in over.drain(..) {
-                    count += 1;
-                    cancel(cx, id);
-                    promise.fail(why(true));
-                }
-                self.after_end(cx);
-            });
-        }
-        for line in self.lines.values_mut() {
-            if line.waiting.iter().any(&is_over) {
-                let all = std::mem::take(&mut line.waiting);
-                self.waiting -= all.len();
-                for promise in all {
-                    if is_over(&promise) {
-                        count += 1;
-                        let error = why(promise.is_sent);
-                        promise.fail(error);
-                    } else {
-                        line.waiting.push_back(promise);
-                    }
-                }
-                self.waiting += line.waiting.len();
-            }
-        }
-        self.over = over;
-        count
-    }
-
     // Timers.
 
     /// Checks everything that can be late, and schedules the next check.
@@ -415,8 +325,45 @@ impl ClientApp {
             });
         }
         self.look_at_lines(conns);
+        self.look_at_fleets(conns);
         // Each check visits all calls: calls that become late shortly after each other are found together.
         self.look_at = self.look_at.map(|at| at.max(now + LOOK_EVERY));
+    }
+}
+
+/// Sends the call on a connection of the line that has room, or returns it.
+#[inline]
+fn send_if_room(
+    stats: &DriverCounters,
+    conns: &mut Conns<'_, ClientApp>,
+    line: &EndpointState,
+    promise: Promise,
+) -> Option<Promise> {
+    let mut rest = Some(promise);
+    if line.waiting.is_empty() {
+        for &key in &line.connections {
+            conns.with(key, |cx| {
+                // A connection that ends in this turn has no room; then the call waits.
+                if let Some(promise) = rest.take_if(|promise| has_room(cx, &line.bounds, promise)) {
+                    send(stats, cx, promise);
+                }
+            });
+            if rest.is_none() {
+                break;
+            }
+        }
+    }
+    rest
+}
+
+impl Drop for ClientApp {
+    /// Ends the calls whose last attempt has ended with the reactor.
+    fn drop(&mut self) {
+        let mut ended = Vec::new();
+        while self.shared.ended.has_any() {
+            self.shared.ended.swap(&mut ended);
+            ended.drain(..).for_each(EndedAttempt::end_call);
+        }
     }
 }
 
@@ -508,6 +455,8 @@ impl App for ClientApp {
             // A panic of the user's is reported by the panic hook.
             ClientCommand::Callback(callback) => guarded(callback),
             ClientCommand::Task(task) => self.run_task(task),
+            ClientCommand::Found(endpoint) => self.on_found(conns, &endpoint),
+            ClientCommand::View { endpoint, sender } => self.on_view(conns, &endpoint, &sender),
             ClientCommand::Nudge => {}
         }
         if self.shared.local.has_any() {
@@ -518,17 +467,21 @@ impl App for ClientApp {
     /// A handler of the reactor's main app may send on a stream of this client, and so may a callback at the end of a
     /// connection, after the last look of a turn.
     fn has_posted(&self) -> bool {
-        self.shared.local.has_any()
+        self.shared.local.has_any() || self.shared.ended.has_any()
     }
 
     fn wants_turn_end(&self) -> bool {
-        !self.gated.is_empty() || self.shared.local.has_any()
+        !self.gated.is_empty() || self.shared.local.has_any() || self.shared.ended.has_any()
     }
 
     fn on_turn_end(&mut self, conns: &mut Conns<'_, ClientApp>) {
         self.open_gates(conns);
+        let mut has_sent = self.handle_ended(conns);
         if self.shared.local.has_any() {
             self.apply_all_local(conns);
+            has_sent = true;
+        }
+        if has_sent {
             // What was sent now is written in the next turn.
             let _ = self.remote.mail(ClientCommand::Nudge);
         }

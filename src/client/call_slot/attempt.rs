@@ -1,0 +1,265 @@
+//! The attempts of a fleet's call. Each end of an attempt is queued for the reactor, which decides whether the call ends
+//! with it or is attempted again (`app/fleet/`).
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::task::Waker;
+use std::time::{Duration, Instant};
+
+use coreloop_bufpool::Chunk;
+
+use super::{Promise, PromiseKind};
+use crate::client::CallError;
+use crate::client::reply::ReplyOutcome;
+use crate::policy::fleet::{CallAttempts, EndpointId, FailedAttempt, Outcome};
+use crate::status::Code;
+
+/// What the reactor keeps for a call of a fleet.
+#[derive(Debug)]
+pub(in crate::client) struct FleetCall {
+    pub(in crate::client) attempts: CallAttempts,
+    /// The hash of the method.
+    pub(in crate::client) method: u32,
+    /// The hash of the call's key.
+    pub(in crate::client) key: Option<u64>,
+    /// The endpoint of the attempt that runs.
+    pub(in crate::client) endpoint: Option<EndpointId>,
+    /// When that was picked; before, when the call began to wait for one.
+    pub(in crate::client) since: Instant,
+    /// An attempt that has ended may have run the call.
+    pub(in crate::client) may_have_run: bool,
+    /// The number of the hedged call that this is an attempt of.
+    pub(in crate::client) hedged: Option<u64>,
+}
+
+impl FleetCall {
+    pub(in crate::client) fn new(now: Instant) -> FleetCall {
+        FleetCall {
+            attempts: CallAttempts::default(),
+            method: 0,
+            key: None,
+            endpoint: None,
+            since: now,
+            may_have_run: false,
+            hedged: None,
+        }
+    }
+
+    /// Makes it that of a new call, and keeps its memory.
+    pub(in crate::client) fn reset(&mut self, now: Instant) {
+        let FleetCall { attempts, .. } = self;
+        let mut tried = std::mem::take(&mut attempts.tried);
+        tried.clear();
+        *self =
+            FleetCall { attempts: CallAttempts { tried, ..CallAttempts::default() }, ..FleetCall::new(now) };
+    }
+}
+
+/// The body of a reply, kept until it is decided whether the call ends with it.
+#[derive(Debug)]
+pub(in crate::client) enum ReplyBody {
+    /// There is no reply.
+    None,
+    Bytes(Vec<u8>),
+    Shared(Chunk),
+}
+
+/// The end of an attempt.
+#[allow(clippy::large_enum_variant, reason = "each moves once, into a list that is used again")]
+pub(in crate::client) enum EndedAttempt {
+    /// The call has ended with it.
+    Done {
+        /// The number of the client's endpoint.
+        number: u64,
+        call: Box<FleetCall>,
+        outcome: Outcome,
+        load_us: Option<u32>,
+    },
+    /// The call has not ended.
+    Open { promise: Promise, outcome: Result<ReplyOutcome, CallError>, body: ReplyBody },
+}
+
+impl EndedAttempt {
+    /// Ends the call, if it has not ended.
+    pub(in crate::client) fn end_call(self) {
+        if let EndedAttempt::Open { promise, outcome, body } = self {
+            promise.end_call(outcome, body);
+        }
+    }
+}
+
+/// The ends of attempts that the reactor has not handled yet. Only the driver's thread uses it.
+#[derive(Default)]
+pub(in crate::client) struct EndedAttempts {
+    has_any: AtomicBool,
+    /// Bounded by the calls in flight.
+    ended: Mutex<Vec<EndedAttempt>>,
+}
+
+impl EndedAttempts {
+    fn push(&self, ended: EndedAttempt) {
+        self.ended.lock().unwrap_or_else(PoisonError::into_inner).push(ended);
+        self.has_any.store(true, Ordering::Relaxed);
+    }
+
+    /// Returns whether there are any.
+    #[inline]
+    pub(in crate::client) fn has_any(&self) -> bool {
+        self.has_any.load(Ordering::Relaxed)
+    }
+
+    /// Exchanges the ended attempts for an empty list, whose memory is used again.
+    pub(in crate::client) fn swap(&self, empty: &mut Vec<EndedAttempt>) {
+        debug_assert!(empty.is_empty());
+        self.has_any.store(false, Ordering::Relaxed);
+        std::mem::swap(&mut *self.ended.lock().unwrap_or_else(PoisonError::into_inner), empty);
+    }
+}
+
+/// Returns what the end of an attempt means for its endpoint.
+pub(in crate::client) fn outcome_of(end: &Result<ReplyOutcome, CallError>, is_sent: bool) -> Outcome {
+    match end {
+        Ok(answer) => Outcome::of(answer.code()),
+        // The caller left too little time to send it.
+        Err(CallError::DeadlineExceeded) if !is_sent => Outcome::Cancelled,
+        Err(CallError::WrongProtocol(_) | CallError::Broken(_)) => Outcome::Failure,
+        Err(CallError::NotSent) => Outcome::Cancelled,
+        Err(error) => Outcome::of(error.code()),
+    }
+}
+
+/// Returns whether another attempt may end otherwise.
+fn is_retryable(end: &Result<ReplyOutcome, CallError>) -> bool {
+    match end {
+        Ok(answer) => matches!(answer.code(), Code::Unavailable | Code::ResourceExhausted),
+        Err(error) => matches!(
+            error,
+            CallError::Connect(_)
+                | CallError::Lost { .. }
+                | CallError::Broken(_)
+                | CallError::WrongProtocol(_)
+                | CallError::Draining
+        ),
+    }
+}
+
+impl Promise {
+    /// Takes note of the call's attempts, before its first one.
+    pub(in crate::client) fn begin_attempts(&mut self, call: Box<FleetCall>) {
+        self.fleet_call = Some(call);
+    }
+
+    /// Returns the attempts of the call.
+    pub(in crate::client) fn fleet_call(&mut self) -> Option<&mut FleetCall> {
+        self.fleet_call.as_deref_mut()
+    }
+
+    /// Makes the call one that was not sent to the endpoint of its next attempt.
+    pub(in crate::client) fn begin_attempt(&mut self, may_have_run: bool) {
+        (self.is_sent, self.tries, self.has_headers) = (may_have_run, 0, false);
+        self.call_slot().id.store(0, Ordering::Relaxed);
+    }
+
+    /// Returns whether the call may be attempted again, as far as this side knows: nothing of its streams was sent.
+    pub(in crate::client) fn can_repeat(&self) -> bool {
+        let is_one_way = matches!(self.what, PromiseKind::Call { one_way: true, .. });
+        !(self.is_sent && (self.streams.is_some() || is_one_way))
+    }
+
+    /// Returns the hash of the call's key.
+    pub(in crate::client) fn key(&self) -> Option<u64> {
+        self.call_slot().inside().key
+    }
+
+    /// Ends an attempt. A reply that the call ends with in any case ends it at once; all else is decided later.
+    #[inline(never)]
+    pub(super) fn end_attempt(
+        mut self,
+        outcome: Result<ReplyOutcome, CallError>,
+        bytes: Option<&[u8]>,
+        chunk: Option<Chunk>,
+    ) -> Option<Waker> {
+        let endpoint = self.endpoint.clone();
+        let ended = &endpoint.driver_shared().ended;
+        let means = match self.what {
+            PromiseKind::Call { .. } => outcome_of(&outcome, self.is_sent),
+            // The time to connect is not that of a call.
+            PromiseKind::Reach if outcome.is_ok() => Outcome::Cancelled,
+            PromiseKind::Reach => outcome_of(&outcome, true),
+        };
+        let is_final = outcome.is_ok() && matches!(means, Outcome::Success | Outcome::Cancelled);
+        let is_hedged = self.fleet_call.as_ref().is_some_and(|call| call.hedged.is_some());
+        if is_final
+            && !is_hedged
+            && let Some(call) = self.fleet_call.take()
+        {
+            let load_us = load_of(&outcome);
+            ended.push(EndedAttempt::Done { number: endpoint.number, call, outcome: means, load_us });
+            return self.end(outcome, bytes, chunk);
+        }
+        let body = match (bytes, chunk) {
+            (_, Some(chunk)) => ReplyBody::Shared(chunk),
+            (Some(bytes), None) => ReplyBody::Bytes(bytes.to_vec()),
+            (None, None) => ReplyBody::None,
+        };
+        ended.push(EndedAttempt::Open { promise: self, outcome, body });
+        None
+    }
+
+    /// Ends the call with the end of its last attempt.
+    pub(in crate::client) fn end_call(
+        mut self,
+        mut outcome: Result<ReplyOutcome, CallError>,
+        body: ReplyBody,
+    ) {
+        if self.fleet_call.take().is_some_and(|call| call.may_have_run) {
+            outcome = outcome.map_err(after_another);
+        }
+        let waker = match body {
+            ReplyBody::None => self.end(outcome, None, None),
+            ReplyBody::Bytes(bytes) => self.end(outcome, Some(&bytes), None),
+            ReplyBody::Shared(chunk) => self.end(outcome, None, Some(chunk)),
+        };
+        waker.into_iter().for_each(Waker::wake);
+    }
+
+    /// Returns what allows the call to be attempted again.
+    pub(in crate::client) fn failed_attempt(
+        &self,
+        end: &Result<ReplyOutcome, CallError>,
+        now: Instant,
+    ) -> FailedAttempt {
+        let may_have_run = match end {
+            Ok(_) => true,
+            Err(error) => error.may_have_run(),
+        };
+        let retry_after_ms = match end {
+            Ok(answer) => answer.extras.as_ref().and_then(|extras| extras.retry_after_ms),
+            Err(_) => None,
+        };
+        FailedAttempt {
+            outcome: outcome_of(end, self.is_sent),
+            may_have_run,
+            is_idempotent: self.what.is_idempotent(),
+            is_retryable: is_retryable(end),
+            retry_after: retry_after_ms.map(|ms| Duration::from_millis(u64::from(ms))),
+            left: self.deadline.map(|deadline| deadline.saturating_duration_since(now)),
+        }
+    }
+}
+
+/// Returns the error of a call's last attempt, where an earlier one may have run the call.
+fn after_another(error: CallError) -> CallError {
+    match error {
+        CallError::Connect(error) | CallError::Lost { error, may_have_run: false } => {
+            CallError::Lost { error, may_have_run: true }
+        }
+        CallError::Cancelled { .. } => CallError::Cancelled { may_have_run: true },
+        other => other,
+    }
+}
+
+/// Returns the load that came with a reply.
+pub(in crate::client) fn load_of(end: &Result<ReplyOutcome, CallError>) -> Option<u32> {
+    end.as_ref().ok()?.extras.as_ref()?.load_us
+}
