@@ -58,6 +58,18 @@ pub struct ServeArgs {
     /// The number of threads for pooled methods; 0 is as many as reactors, at least 2.
     #[arg(long, value_name = "N")]
     pub workers: Option<String>,
+    /// Register the server here, such as consul://127.0.0.1:8500/demo, until it stops. May be given several times.
+    #[arg(long, value_name = "URL")]
+    pub register: Vec<String>,
+    /// Register this zone.
+    #[arg(long, value_name = "ZONE")]
+    pub register_zone: Option<String>,
+    /// Register this share of the calls, relative to the other servers.
+    #[arg(long, value_name = "N")]
+    pub register_weight: Option<String>,
+    /// Register this address; needed if the server listens on all of them (0.0.0.0).
+    #[arg(long, value_name = "ADDR")]
+    pub register_address: Option<String>,
     /// Pin each reactor to a core.
     #[arg(long)]
     pub pin: bool,

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use coreloop::config::{ConfigError, ConfigWarning, Layers, Resolved, split_listen};
+use coreloop::discovery::RegistrationEvent;
 use coreloop::reactor::Address;
 use coreloop::server::Stopper;
 use coreloop::signals;
@@ -43,6 +44,8 @@ pub fn run(args: &ServeArgs) -> Result<(), Failure> {
     };
     let listen = resolved.config.listen.clone();
     let mut builder = demo::services(Server::builder()).config(resolved.config);
+    builder = builder.on_registration(print_registration);
+    builder = args.register.iter().fold(builder, |builder, url| builder.register(url));
     let recorder = args.record.as_ref().map(|file| {
         Arc::new(Recorder::new(Recording {
             file: file.clone(),
@@ -89,7 +92,13 @@ fn layers(args: &ServeArgs) -> Result<Layers, ConfigError> {
     for address in &args.listen {
         layers = layers.flag("listen", address)?;
     }
-    for (key, text) in [("cores", &args.cores), ("workers", &args.workers)] {
+    for (key, text) in [
+        ("cores", &args.cores),
+        ("workers", &args.workers),
+        ("register.zone", &args.register_zone),
+        ("register.weight", &args.register_weight),
+        ("register.address", &args.register_address),
+    ] {
         if let Some(text) = text {
             layers = layers.flag(key, text)?;
         }
@@ -146,6 +155,16 @@ fn reachable(address: &Address) -> String {
     match text.strip_prefix("0.0.0.0:") {
         Some(port) => format!("127.0.0.1:{port}"),
         None => text.strip_prefix("[::]:").map_or(text.clone(), |port| format!("[::1]:{port}")),
+    }
+}
+
+fn print_registration(url: &str, event: &RegistrationEvent) {
+    match event {
+        RegistrationEvent::Registered => print_message(format_args!("coreloop: registered at {url}")),
+        RegistrationEvent::Failed(why) => {
+            print_message(format_args!("coreloop: warning: not registered at {url}: {why}"));
+        }
+        _ => {}
     }
 }
 

@@ -66,6 +66,11 @@ table! {
     http.openapi: Switch, "Serve the OpenAPI document at `/openapi.json`.";
     http.application_name: Line(LINE_CHARS_MAX), "Name of the application, shown by the console and the OpenAPI document; empty: none.";
     http.application_version: Line(LINE_CHARS_MAX), "Version of the application in the OpenAPI document; empty: the version of coreloop.";
+    register.url: Line(URL_CHARS_MAX), "Where the server registers itself (docs/discovery.md); empty: nowhere. It is tried again until the registry answers.";
+    register.address: Line(LINE_CHARS_MAX), "Address for clients; empty: that of the first TCP listener, which must not be a wildcard then.";
+    register.zone: Line(LINE_CHARS_MAX), "Zone of the server; empty: none.";
+    register.weight: Number(0, 65_535), zero "no calls while another server can take them", "Share of the calls, relative to the other servers.";
+    register.deregister_ms: Number(0, MILLIS_MAX), zero "no wait", "Time that a drain waits until the server is deregistered: it goes on.";
     limits.frame_bytes_max: Bytes(1, FRAME_BYTES_MAX), "A frame or body, also once decompressed: native `resource_exhausted`, then close if the frame cannot be skipped; HTTP 413.";
     limits.connections_max: Number(1, 1 << 24), "Connections per reactor: a new one is accepted, closed at once and counted.";
     limits.in_flight_max: Number(1, 1 << 20), "Requests in flight per connection: stop reading until half are answered; native calls with a deadline are refused.";
@@ -107,6 +112,9 @@ table! {
 
 /// One second: a longer spin or delay is probably a value in milliseconds.
 const MICROS_MAX: u64 = 1_000_000;
+
+/// A longer text is not a URL.
+const URL_CHARS_MAX: usize = 1000;
 
 /// A longer text is not a title.
 const LINE_CHARS_MAX: usize = 200;

@@ -117,6 +117,9 @@ pub struct Config {
     /// Settings of HTTP.
     pub http: HttpConfig,
 
+    /// Where and as what the server registers itself.
+    pub register: RegisterConfig,
+
     /// The bounds on what peers can make the server hold.
     pub limits: Limits,
 }
@@ -144,6 +147,7 @@ impl Default for Config {
             flush: Flush::default(),
             turn: TurnBudget::default(),
             http: HttpConfig::default(),
+            register: RegisterConfig::default(),
             limits: Limits::default(),
         }
     }
@@ -218,6 +222,46 @@ impl AcceptMode {
         [AcceptMode::Auto, AcceptMode::ReusePort, AcceptMode::Acceptor]
             .into_iter()
             .find(|accept| accept.name() == name)
+    }
+}
+
+/// Where and as what the server registers itself. `ServerBuilder::register_as` takes precedence over
+/// address, zone and weight.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RegisterConfig {
+    /// The URL of the registry and the service: `consul://127.0.0.1:8500/orders`. Default: empty, the server registers
+    /// itself nowhere. A registry that cannot be reached is tried again; a URL that is not valid keeps the server from
+    /// starting.
+    pub url: String,
+
+    /// The address that clients connect to, with its protocol if it is not the native one: `10.0.0.7:6550`. Default: empty,
+    /// that of the first TCP listener. A server that listens on all addresses (`0.0.0.0`) needs it, and does not start
+    /// without.
+    pub address: String,
+
+    /// The zone of the server, such as a data centre. Default: empty, none.
+    pub zone: String,
+
+    /// The share of the calls, relative to the other servers, up to 65,535. Default 1; 0: no calls while another server can
+    /// take them. Too large: the others are idle while this one is overloaded.
+    pub weight: u64,
+
+    /// The time that a drain waits until the server is deregistered, in milliseconds. Default 2,000; 0: it does not wait.
+    /// Too small: clients learn that the server goes only when it closes their connections. Too large: with a registry
+    /// that does not answer, each stop takes that long.
+    pub deregister_ms: u64,
+}
+
+impl Default for RegisterConfig {
+    fn default() -> Self {
+        RegisterConfig {
+            url: String::new(),
+            address: String::new(),
+            zone: String::new(),
+            weight: 1,
+            deregister_ms: 2000,
+        }
     }
 }
 

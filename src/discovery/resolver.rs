@@ -109,6 +109,11 @@ pub enum DiscoveryError {
         /// Its scheme.
         scheme: String,
     },
+    /// A server has no address that it could register.
+    NoAddress {
+        /// Its first TCP listener, which is bound to every address; `None` if it has no TCP listener.
+        listener: Option<String>,
+    },
     /// A resource of the system is missing.
     System(io::Error),
 }
@@ -128,6 +133,13 @@ impl fmt::Display for DiscoveryError {
             DiscoveryError::CannotRegister { scheme } => {
                 write!(f, "the resolver of {scheme:?} registers no instances")
             }
+            DiscoveryError::NoAddress { listener } => {
+                match listener {
+                    Some(listener) => write!(f, "the listener {listener} has no address")?,
+                    None => f.write_str("no listener has an address")?,
+                }
+                f.write_str(" that clients can connect to: set register.address (ServerBuilder::register_as)")
+            }
             DiscoveryError::System(error) => write!(f, "discovery cannot begin: {error}"),
         }
     }
@@ -139,6 +151,7 @@ impl std::error::Error for DiscoveryError {
             DiscoveryError::System(error) => Some(error),
             DiscoveryError::Target(_)
             | DiscoveryError::UnknownScheme { .. }
+            | DiscoveryError::NoAddress { .. }
             | DiscoveryError::CannotRegister { .. } => None,
         }
     }

@@ -11,18 +11,17 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::app::{AppParts, AppStats, Completion, RpcApp};
+use super::bind::{NumberedListeners, bind};
 use super::directory::RegistryDirectory;
 use super::executor::{refuse_async, work_limits};
+use super::registration::{PlannedRegistrations, Registrations};
 use super::started::StartedInterceptors;
 use super::{Error, ReactorThread, Server, ServerEvent, ServerShared};
 use crate::codec::{Argument, Plain};
-use crate::config::{AcceptMode, Config, SocketMode, ValidConfig, split_listen};
+use crate::config::{AcceptMode, Config, ValidConfig, split_listen};
 use crate::context::{Context, RunMethod};
 use crate::policy::flush::FlushPolicy;
-use crate::reactor::{
-    AcceptorShare, Address, Listener, Loads, Reactor, ReactorConfig, RoleHandle, UnbuiltReactor,
-    UnixSocketAccess,
-};
+use crate::reactor::{AcceptorShare, Address, Loads, Reactor, ReactorConfig, RoleHandle, UnbuiltReactor};
 use crate::service::builtin::{Health, Meta};
 use crate::service::futures::{AsyncCalls, Executor};
 use crate::service::interceptor::Interceptor;
@@ -53,6 +52,8 @@ pub struct ServerBuilder {
     added: AddedProtocols,
     /// What runs the futures of async methods.
     pub(super) executor: Option<Executor>,
+    /// Where the server registers itself.
+    pub(super) registrations: PlannedRegistrations,
     pub(super) error: Option<Error>,
 }
 
@@ -69,6 +70,7 @@ impl ServerBuilder {
             reactors: Vec::new(),
             added: AddedProtocols::default(),
             executor: None,
+            registrations: PlannedRegistrations::default(),
             error: None,
         };
         let (health, meta) = (builder.health.clone(), builder.meta.clone());
@@ -281,7 +283,7 @@ impl ServerBuilder {
             async_calls: AsyncCalls::new(config.limits.async_in_flight_max),
         };
         let interceptors = self.interceptors.into_iter().map(|scoped| scoped.interceptor).collect();
-        start(make, self.reactors, interceptors)
+        start(make, self.reactors, interceptors, self.registrations)
     }
 
     /// Checks the configuration and the methods, and returns both.
@@ -312,7 +314,8 @@ impl ServerBuilder {
     /// # Errors
     ///
     /// Those of [`ServerBuilder::start`], and the error of a reactor that ended by itself.
-    pub fn run(self) -> Result<(), Error> {
+    pub fn run(mut self) -> Result<(), Error> {
+        self.registrations.print_unless_reported();
         let server = self.start()?;
         for warning in server.warnings() {
             eprintln!("warning: {warning}");
@@ -335,69 +338,6 @@ fn allowed(listen: &[String], from_program: &[ProtocolSet]) -> Vec<ProtocolSet> 
     };
     let from_program = from_program.iter().copied().chain(std::iter::repeat(ProtocolSet::SERVED));
     listen.iter().zip(from_program).map(|(text, from_program)| named(text).unwrap_or(from_program)).collect()
-}
-
-/// The listeners of a reactor, each with its index among all listeners of the server.
-type Numbered = Vec<(usize, Listener)>;
-
-/// Binds the listeners of each reactor: its own sockets on shared ports, or all with the first reactor.
-fn bind(config: &ValidConfig, reactors: usize) -> Result<(Vec<Numbered>, Vec<Address>), Error> {
-    let mut of_reactor: Vec<Numbered> = (0..reactors).map(|_| Vec::new()).collect();
-    let mut addresses = Vec::new();
-    for (index, text) in config.listen.iter().enumerate() {
-        let address: Address =
-            split_listen(text).1.parse().map_err(|error: crate::reactor::AddressError| {
-                io::Error::new(io::ErrorKind::InvalidInput, error)
-            })?;
-        let is_shared = reactors > 1 && config.accept == AcceptMode::ReusePort;
-        let first = match &address {
-            Address::Tcp(text) => {
-                let mut listeners =
-                    Listener::bind_shared(text, if is_shared { reactors } else { 1 })?.into_iter();
-                let first = listeners.next().expect("at least one");
-                for (of_reactor, listener) in of_reactor[1..].iter_mut().zip(listeners) {
-                    of_reactor.push((index, listener));
-                }
-                first
-            }
-            Address::Memory(_) => Listener::bind(&address, &UnixSocketAccess::default())?,
-            Address::Unix(_) => {
-                let access = unix_socket_access(config).map_err(|error| {
-                    io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"))
-                })?;
-                Listener::bind(&address, &access)?
-            }
-        };
-        let local = first.local()?;
-        of_reactor[0].push((index, first));
-        addresses.push(local);
-    }
-    Ok((of_reactor, addresses))
-}
-
-/// Returns the access to the Unix sockets; user and group names are resolved now.
-fn unix_socket_access(config: &Config) -> io::Result<UnixSocketAccess> {
-    let number = |key: &str, what: &str, name: &str, look_up: fn(&str) -> io::Result<Option<u32>>| {
-        if name.is_empty() {
-            return Ok(None);
-        }
-        // A name takes precedence over a number, as in chown(1).
-        let found = look_up(name).map_err(|error| {
-            io::Error::new(error.kind(), format!("`{key}`: cannot look up {name:?}: {error}"))
-        })?;
-        // The system interprets the largest number as "leave unchanged".
-        let as_number = || name.parse::<u32>().ok().filter(|number| *number != u32::MAX);
-        found.or_else(as_number).map(Some).ok_or_else(|| {
-            let message =
-                format!("`{key}`: expected the name or the number of a {what} of this system; got {name:?}");
-            io::Error::new(io::ErrorKind::InvalidInput, message)
-        })
-    };
-    Ok(UnixSocketAccess {
-        mode: (config.unix_mode != SocketMode::UMASK).then_some(config.unix_mode.bits()),
-        user: number("unix_user", "user", &config.unix_user, os::user_number)?,
-        group: number("unix_group", "group", &config.unix_group, os::group_number)?,
-    })
 }
 
 /// The parts of a server, after the checks.
@@ -437,6 +377,7 @@ fn start(
     mut make: ServerPlan<'_>,
     mut unbuilt: Vec<Option<UnbuiltReactor<Completion>>>,
     interceptors: Vec<Arc<dyn Interceptor>>,
+    registrations: PlannedRegistrations,
 ) -> Result<Server, Error> {
     let (config, registry) = (make.config, make.registry.clone());
     let reactors = config.cores;
@@ -449,6 +390,7 @@ fn start(
     }
     unbuilt.resize_with(reactors, || None);
     let (listeners, addresses) = bind(config, reactors)?;
+    let registrations = registrations.check(config, &addresses)?;
     // After this only the machine itself can prevent the start, so a file that an interceptor creates stays.
     make.interceptors = StartedInterceptors::start(interceptors, registry.methods())?;
     let pools = pools(config, &registry)?;
@@ -485,7 +427,21 @@ fn start(
     let shared = Arc::new(ServerShared { registry, parts, pools, health, interceptors, async_calls, side });
     let grace = Duration::from_millis(config.limits.drain_grace_ms);
     let drain = Duration::from_millis(config.limits.drain_ms);
-    Ok(Server { shared, addresses, events, stop, grace, drain, running: reactors })
+    let mut server = Server {
+        shared,
+        addresses,
+        events,
+        stop,
+        grace,
+        drain,
+        registrations: Registrations::default(),
+        running: reactors,
+    };
+    if let Some(checked) = registrations {
+        // Last, since it serves now. An error ends what has started.
+        server.registrations = checked.start(&server.reactors()[0])?;
+    }
+    Ok(server)
 }
 
 /// Starts the workers.
@@ -524,7 +480,7 @@ pub(super) fn build(
     unbuilt: UnbuiltReactor<Completion>,
     pools: &Arc<Pools>,
     side: &Arc<ServerContext>,
-    listeners: Numbered,
+    listeners: NumberedListeners,
 ) -> Result<(Reactor<RpcApp>, ReactorThread), Error> {
     let ServerPlan { config, registry, protocols, .. } = make;
     let cores = os::allowed_cores();

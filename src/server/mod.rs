@@ -3,6 +3,7 @@
 //! The role of its reactors is in `app`; this file starts them, joins them, and adds up their counters.
 
 mod app;
+mod bind;
 mod builder;
 #[cfg(feature = "bench-internals")]
 mod detached;
@@ -10,6 +11,7 @@ mod directory;
 mod executor;
 #[cfg(feature = "http")]
 mod pages;
+mod registration;
 #[cfg(feature = "http")]
 mod routes;
 mod started;
@@ -35,14 +37,19 @@ pub use builder::ServerBuilder;
 pub use detached::DetachedServer;
 
 use self::app::AppStats;
+use self::registration::Registrations;
 use self::started::StartedInterceptors;
 use crate::config::ConfigError;
+use crate::discovery::DiscoveryError;
 use crate::reactor::{Address, Remote, RoleHandle};
 use crate::service::futures::AsyncCalls;
 use crate::service::{RegisterError, Registry};
 use crate::stats::ReactorStats;
 use crate::wire::ServerContext;
 use crate::workers::Pools;
+
+/// The most time that a server which is dropped takes to deregister itself.
+const DROP_DEREGISTER_MAX: Duration = Duration::from_millis(200);
 
 /// Why a server could not start, or ended without a request to stop.
 #[non_exhaustive]
@@ -58,6 +65,8 @@ pub enum Error {
         /// The async method.
         method: String,
     },
+    /// The server cannot register itself: a URL, or the address that it would register, is not valid.
+    Discovery(DiscoveryError),
     /// A reactor's thread panicked: a bug in coreloop, or in an inline handler's destructor.
     ReactorPanicked {
         /// The index of the reactor.
@@ -73,6 +82,7 @@ impl fmt::Display for Error {
             Error::Register(error) => error.fmt(f),
             Error::Config(error) => error.fmt(f),
             Error::Io(error) => error.fmt(f),
+            Error::Discovery(error) => error.fmt(f),
             Error::NoExecutor { method } => write!(
                 f,
                 "{method} is async, and the server has no executor: call ServerBuilder::executor with a function \
@@ -90,6 +100,7 @@ impl std::error::Error for Error {
             Error::Register(error) => error.source(),
             Error::Config(error) => error.source(),
             Error::Io(error) => error.source(),
+            Error::Discovery(error) => error.source(),
             Error::NoExecutor { .. } | Error::ReactorPanicked { .. } => None,
         }
     }
@@ -104,6 +115,12 @@ impl From<RegisterError> for Error {
 impl From<ConfigError> for Error {
     fn from(error: ConfigError) -> Error {
         Error::Config(error)
+    }
+}
+
+impl From<DiscoveryError> for Error {
+    fn from(error: DiscoveryError) -> Error {
+        Error::Discovery(error)
     }
 }
 
@@ -162,6 +179,7 @@ pub struct Server {
     stop: Sender<ServerEvent>,
     grace: Duration,
     drain: Duration,
+    registrations: Registrations,
     /// The number of reactors that have not ended.
     running: usize,
 }
@@ -260,8 +278,8 @@ impl Server {
         }
     }
 
-    /// Drains the server and ends it. It reports that it no longer serves and, after `drain_grace_ms`, stops
-    /// accepting, sends drain notices to the peers, lets calls in flight finish within `drain_ms`, answers the rest
+    /// Drains the server and ends it. It reports that it no longer serves, deregisters itself
+    /// ([`ServerBuilder::register`]) and, after `drain_grace_ms`, stops accepting, sends drain notices to the peers, lets calls in flight finish within `drain_ms`, answers the rest
     /// with `unavailable` and counts them, and ends. Returns the final numbers.
     pub fn shutdown(mut self) -> Snapshot {
         self.end()
@@ -269,6 +287,7 @@ impl Server {
 
     fn end(&mut self) -> Snapshot {
         self.shared.health.go_down();
+        self.deregister(self.registrations.end_max());
         if !self.grace.is_zero() {
             // Load balancers see the change before the port closes. Another request to stop ends the wait.
             self.join_until(Instant::now() + self.grace, true);
@@ -282,6 +301,23 @@ impl Server {
         self.shared.pools.stop(Duration::from_secs(1));
         self.shared.interceptors.finish();
         self.shared.snapshot()
+    }
+
+    /// Deregisters the server, and waits for it for at most this time. A request to stop ends the wait.
+    fn deregister(&mut self, wait: Duration) {
+        let Some(done) = self.registrations.end() else { return };
+        let until = Instant::now() + wait;
+        loop {
+            crossbeam_channel::select! {
+                // One message for each registration, and the end of the channel after the last.
+                recv(done) -> ended => if ended.is_err() { return },
+                recv(self.events) -> event => match event {
+                    Ok(ServerEvent::Ended(..)) => self.running -= 1,
+                    Ok(ServerEvent::Stop) | Err(_) => return,
+                },
+                default(until.saturating_duration_since(Instant::now())) => return,
+            }
+        }
     }
 
     fn each(&self, tell: impl Fn(&Remote<Completion>)) {
@@ -305,6 +341,7 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         if self.running > 0 {
+            self.deregister(self.registrations.end_max().min(DROP_DEREGISTER_MAX));
             self.each(Remote::stop);
             self.join_until(Instant::now() + Duration::from_secs(2), false);
             self.shared.pools.stop(Duration::from_millis(200));

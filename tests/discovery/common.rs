@@ -18,13 +18,18 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 /// A reactor that runs resolvers: that of a server without methods.
 pub struct Reactor {
     pub handle: DiscoveryHandle,
-    _server: Server,
+    server: Server,
 }
 
 impl Reactor {
     pub fn start() -> Reactor {
         let server = Server::in_memory().cores(1).workers(1).start().unwrap();
-        Reactor { handle: DiscoveryHandle::new(server.reactors().remove(0)), _server: server }
+        Reactor { handle: DiscoveryHandle::new(server.reactors().remove(0)), server }
+    }
+
+    /// Ends the reactor as a crash would: nothing is deregistered.
+    pub fn crash(self) {
+        drop(self.server);
     }
 
     /// Watches a URL.
@@ -180,4 +185,20 @@ pub fn health(ports: &[u16]) -> String {
         })
         .collect();
     format!("[{}]", entries.join(","))
+}
+
+/// Returns a port that was free a moment ago.
+pub fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// Returns the body of a GET with status 200, if the server answers.
+pub fn get(address: &str, path: &str) -> Option<String> {
+    let mut stream = TcpStream::connect(address).ok()?;
+    stream.set_read_timeout(Some(PATIENCE)).ok()?;
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).ok()?;
+    let (head, body) = answer.split_once("\r\n\r\n")?;
+    head.starts_with("HTTP/1.1 200").then(|| body.to_owned())
 }

@@ -6,3 +6,7 @@
 mod agents;
 #[cfg(feature = "discovery")]
 mod common;
+#[cfg(feature = "discovery")]
+mod consul;
+#[cfg(feature = "discovery")]
+mod server;
