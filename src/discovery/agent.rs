@@ -4,7 +4,7 @@
 //! sockets and the clock belong to `app.rs`. Tests drive an agent by hand.
 
 use std::net::SocketAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Identifies an agent of an app. It is not used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -89,7 +89,12 @@ impl AgentCx<'_> {
         self.actions.push(AgentAction::Close(link));
     }
 
-    /// Removes the agent.
+    /// Returns a random part of a duration.
+    pub(crate) fn jitter(&mut self, most: Duration) -> Duration {
+        most.mul_f64((self.random.next() >> 11) as f64 / (1_u64 << 53) as f64)
+    }
+
+    /// Removes the agent, and closes its connections.
     pub(crate) fn end(&mut self) {
         self.actions.push(AgentAction::End);
     }

@@ -9,7 +9,7 @@ mod watch;
 
 use std::time::Duration;
 
-use self::register::{ConsulRegistration, RegisterSettings};
+use self::register::RegisterSettings;
 use self::watch::{ConsulWatch, WatchSettings};
 use super::http::encode;
 use super::parameters::{check, duration, error, token};
@@ -128,7 +128,7 @@ impl Resolver for Consul {
                 seconds(86_400),
             )?,
         };
-        let agent = ConsulRegistration::new(settings, &instance, events)
+        let agent = register::agent(settings, &instance, events)
             .map_err(|expected| DiscoveryError::Target(error(target, expected)))?;
         let guard = on.run(agent).map_err(DiscoveryError::System)?;
         Ok(Registration::new(move |done| guard.end(done)))

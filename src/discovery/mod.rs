@@ -10,12 +10,16 @@ mod agent;
 mod app;
 #[cfg(feature = "discovery")]
 mod consul;
+#[cfg(feature = "discovery")]
+mod etcd;
 mod fixed;
 mod handle;
 #[cfg(feature = "discovery")]
 mod http;
 #[cfg(feature = "discovery")]
 mod http_client;
+#[cfg(feature = "discovery")]
+mod keeper;
 #[cfg(feature = "discovery")]
 mod links;
 #[cfg(feature = "discovery")]
@@ -34,12 +38,14 @@ pub use registration::{Registration, RegistrationEvent, RegistrationEvents};
 pub use resolver::{DiscoveryError, Resolver, Update, Updates, Watch};
 pub use target::{Target, TargetError};
 
-/// Returns the built-in resolver of a scheme: `static`; with the feature `discovery` also `consul`.
+/// Returns the built-in resolver of a scheme: `static`; with the feature `discovery` also `consul` and `etcd`.
 pub fn builtin(scheme: &str) -> Option<Box<dyn Resolver>> {
     match scheme {
         "static" => Some(Box::new(fixed::Fixed)),
         #[cfg(feature = "discovery")]
         "consul" => Some(Box::new(consul::Consul)),
+        #[cfg(feature = "discovery")]
+        "etcd" => Some(Box::new(etcd::Etcd)),
         _ => None,
     }
 }

@@ -194,9 +194,24 @@ pub fn free_port() -> u16 {
 
 /// Returns the body of a GET with status 200, if the server answers.
 pub fn get(address: &str, path: &str) -> Option<String> {
+    exchange(address, &format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n"))
+}
+
+/// Returns the body of a POST of JSON with status 200, if the server answers.
+pub fn post(address: &str, path: &str, body: &str) -> Option<String> {
+    let length = body.len();
+    exchange(
+        address,
+        &format!(
+            "POST {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}"
+        ),
+    )
+}
+
+fn exchange(address: &str, request: &str) -> Option<String> {
     let mut stream = TcpStream::connect(address).ok()?;
     stream.set_read_timeout(Some(PATIENCE)).ok()?;
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").ok()?;
+    stream.write_all(request.as_bytes()).ok()?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).ok()?;
     let (head, body) = answer.split_once("\r\n\r\n")?;

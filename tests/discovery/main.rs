@@ -9,4 +9,6 @@ mod common;
 #[cfg(feature = "discovery")]
 mod consul;
 #[cfg(feature = "discovery")]
+mod etcd;
+#[cfg(feature = "discovery")]
 mod server;

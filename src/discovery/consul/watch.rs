@@ -98,7 +98,7 @@ impl ConsulWatch {
         // An index that goes back is that of another state, such as that of a restored or a restarted Consul.
         self.index = if index < self.index { 0 } else { index };
         let interval = if index == 0 { POLL_INTERVAL } else { INTERVAL };
-        self.query_at = Some(cx.now + interval + jitter(interval, cx));
+        self.query_at = Some(cx.now + interval + cx.jitter(interval));
         found.sort_by(|one, other| one.id.cmp(&other.id));
         if self.last.as_ref() != Some(&found) {
             self.updates.set(found.clone());
@@ -115,11 +115,6 @@ impl ConsulWatch {
         self.query_at = Some(cx.now + PAUSE_MIN + delay);
         self.updates.failed(why);
     }
-}
-
-/// Returns a random part of a duration.
-pub(super) fn jitter(most: Duration, cx: &mut AgentCx<'_>) -> Duration {
-    most.mul_f64((cx.random.next() >> 11) as f64 / (1_u64 << 53) as f64)
 }
 
 impl Agent for ConsulWatch {

@@ -3,12 +3,12 @@ use std::sync::{Arc, Mutex};
 use serde_json::Value;
 
 use super::*;
-use crate::discovery::Target;
-use crate::discovery::agent::{AgentAction, AgentRig};
-use crate::discovery::registration::RegistrationEvent;
+use crate::discovery::agent::{Agent, AgentAction, AgentRig, LinkId};
+use crate::discovery::keeper::{END_MAX, PAUSE_MIN};
+use crate::discovery::{RegistrationEvent, Target};
 
 struct Rig {
-    agent: ConsulRegistration,
+    agent: Keeper<ConsulSteps>,
     rig: AgentRig,
     events: Arc<Mutex<Vec<RegistrationEvent>>>,
     link: Option<LinkId>,
@@ -26,7 +26,7 @@ impl Rig {
         let all = Arc::new(Mutex::new(Vec::new()));
         let into = all.clone();
         let events = RegistrationEvents::new(move |event| into.lock().unwrap().push(event));
-        let agent = ConsulRegistration::new(settings, instance, events).unwrap();
+        let agent = agent(settings, instance, events).unwrap();
         Rig { agent, rig: AgentRig::new(), events: all, link: None }
     }
 
