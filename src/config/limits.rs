@@ -51,7 +51,7 @@ pub struct Limits {
 
     /// Microseconds of estimated work that each worker is given ahead; all other calls wait in the run queue, where they
     /// can still be refused, removed and overtaken. At least two calls are handed over for each worker, whatever they
-    /// take. Default 100. Too small: workers wait for the reactor between calls. Too large: calls that were handed over
+    /// take, and while much work waits, a thirty-second of it, up to 500 µs. Default 100. Too small: workers wait for the reactor between calls. Too large: calls that were handed over
     /// delay those of other connections.
     pub look_ahead_us: u64,
 
