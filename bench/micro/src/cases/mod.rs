@@ -5,6 +5,7 @@
 //! with it.
 
 mod call;
+mod client;
 mod codec;
 mod conn;
 mod dispatch;
@@ -69,6 +70,7 @@ pub fn all() -> Vec<Case> {
     dispatch::add(&mut cases);
     tools::add(&mut cases);
     call::add(&mut cases);
+    client::add(&mut cases);
     cases.sort_by(|a, b| a.name.cmp(&b.name));
     cases
 }
