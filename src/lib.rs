@@ -44,6 +44,7 @@
 //! | `client.md` | calls: handles, callbacks, batches, timeouts, options, several servers, errors |
 //! | `interceptors.md` | authentication, access logs, limits, and code of your own around calls |
 //! | `embedding.md` | a server inside a program, broadcasts, protocols of your own, the bare event loop |
+//! | `discovery.md` | the servers of a service by Consul, etcd, DNS or a file; servers that register themselves |
 //! | `configuration.md` | every setting and limit |
 //! | `overload.md` | deadlines, fair order, refusals |
 //! | `http.md`, `grpc.md`, `go-interop.md`, `wire.md` | the protocols |
@@ -62,6 +63,7 @@
 //! | `fixed`, `compact`, `messagepack`, `protobuf` | further codecs |
 //! | `grpc` | gRPC over HTTP/2 |
 //! | `lz4` | compressed bodies |
+//! | `discovery` | the resolvers of Consul and etcd |
 //! | `full` | all of the above |
 //! | `config-file` | configuration from a TOML file, the environment and flags |
 //!
@@ -215,6 +217,9 @@ mod readme_tests {
     mod client {}
     #[doc = include_str!("../docs/configuration.md")]
     mod configuration {}
+    #[cfg(feature = "discovery")]
+    #[doc = include_str!("../docs/discovery.md")]
+    mod discovery {}
     #[doc = include_str!("../docs/embedding.md")]
     mod embedding {}
     #[doc = include_str!("../docs/go-interop.md")]

@@ -4,7 +4,6 @@
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::mpsc::{self, Receiver};
-use std::time::Duration;
 
 use coreloop::Server;
 use coreloop::discovery::{
@@ -12,8 +11,7 @@ use coreloop::discovery::{
     Watch, builtin,
 };
 
-/// Longer than anything here takes; a wait of this length has failed.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub use crate::registries::PATIENCE;
 
 /// A reactor that runs resolvers: that of a server without methods.
 pub struct Reactor {
@@ -185,35 +183,4 @@ pub fn health(ports: &[u16]) -> String {
         })
         .collect();
     format!("[{}]", entries.join(","))
-}
-
-/// Returns a port that was free a moment ago.
-pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
-
-/// Returns the body of a GET with status 200, if the server answers.
-pub fn get(address: &str, path: &str) -> Option<String> {
-    exchange(address, &format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n"))
-}
-
-/// Returns the body of a POST of JSON with status 200, if the server answers.
-pub fn post(address: &str, path: &str, body: &str) -> Option<String> {
-    let length = body.len();
-    exchange(
-        address,
-        &format!(
-            "POST {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}"
-        ),
-    )
-}
-
-fn exchange(address: &str, request: &str) -> Option<String> {
-    let mut stream = TcpStream::connect(address).ok()?;
-    stream.set_read_timeout(Some(PATIENCE)).ok()?;
-    stream.write_all(request.as_bytes()).ok()?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).ok()?;
-    let (head, body) = answer.split_once("\r\n\r\n")?;
-    head.starts_with("HTTP/1.1 200").then(|| body.to_owned())
 }

@@ -1,95 +1,9 @@
-//! Real Consul 1.8.7 in its development mode: what it answers, and what a restart does.
-
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
-use std::sync::OnceLock;
-use std::time::{Duration, Instant};
+//! Real Consul 1.8.7: what it answers, and what a restart does.
 
 use coreloop::discovery::{Instance, RegistrationEvent, Update};
 
-use crate::common::{PATIENCE, Reactor, free_port, get};
-
-/// Returns the binary. With `CI` set it must be there; otherwise the test prints that it is skipped.
-fn binary() -> Option<PathBuf> {
-    static BINARY: OnceLock<Option<PathBuf>> = OnceLock::new();
-    let found = BINARY.get_or_init(|| {
-        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/peers/consul.sh");
-        let output = Command::new(script).output().ok()?;
-        let path = PathBuf::from(String::from_utf8(output.stdout).ok()?.trim());
-        (output.status.success() && path.exists()).then_some(path)
-    });
-    assert!(found.is_some() || std::env::var_os("CI").is_none(), "Consul is not available");
-    if found.is_none() {
-        eprintln!("SKIPPED: Consul is not available");
-    }
-    found.clone()
-}
-
-/// A Consul agent and server without a disk, on free ports of the loopback address.
-struct Consul {
-    binary: PathBuf,
-    ports: [u16; 5],
-    child: Child,
-}
-
-impl Consul {
-    fn start() -> Option<Consul> {
-        let binary = binary()?;
-        let ports = [(); 5].map(|()| free_port());
-        Some(Consul { child: spawn(&binary, ports), binary, ports }).inspect(Consul::wait)
-    }
-
-    fn address(&self) -> String {
-        format!("127.0.0.1:{}", self.ports[0])
-    }
-
-    fn stop(&mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-    }
-
-    /// Starts it again on the same ports. It has lost everything.
-    fn restart(&mut self) {
-        self.child = spawn(&self.binary, self.ports);
-        self.wait();
-    }
-
-    /// Waits until it has a leader.
-    fn wait(&self) {
-        let until = Instant::now() + PATIENCE;
-        while !get(&self.address(), "/v1/status/leader").is_some_and(|body| body.contains("127.0.0.1")) {
-            assert!(Instant::now() < until, "Consul has no leader");
-            std::thread::sleep(Duration::from_millis(50));
-        }
-    }
-
-    fn url(&self, rest: &str) -> String {
-        format!("consul://{}/{rest}", self.address())
-    }
-}
-
-fn spawn(binary: &PathBuf, [http, serf_lan, serf_wan, server, dns]: [u16; 5]) -> Child {
-    Command::new(binary)
-        .args(["agent", "-dev", "-bind=127.0.0.1", "-client=127.0.0.1", "-node=test", "-log-level=err"])
-        .arg(format!("-http-port={http}"))
-        .arg(format!("-serf-lan-port={serf_lan}"))
-        .arg(format!("-serf-wan-port={serf_wan}"))
-        .arg(format!("-server-port={server}"))
-        .arg(format!("-dns-port={dns}"))
-        .args(["-grpc-port=-1", "-hcl=disable_update_check=true"])
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap()
-}
-
-impl Drop for Consul {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
+use crate::common::{PATIENCE, Reactor};
+use crate::registries::Consul;
 
 #[test]
 fn a_registered_instance_is_seen_with_all_that_it_has_until_it_ends() {

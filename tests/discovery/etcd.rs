@@ -1,88 +1,9 @@
 //! Real etcd: watches, leases, and what a restart and a compaction do.
 
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
-
 use coreloop::discovery::{Instance, RegistrationEvent};
 
-use crate::common::{PATIENCE, Reactor, free_port, get, post};
-
-/// One etcd with its data in a temporary folder.
-struct Etcd {
-    folder: tempfile::TempDir,
-    ports: [u16; 2],
-    child: Child,
-}
-
-impl Etcd {
-    /// Starts it. With `CI` set it must be installed; otherwise the test prints that it is skipped.
-    fn start() -> Option<Etcd> {
-        let found = Command::new("etcd").arg("--version").output().is_ok();
-        assert!(found || std::env::var_os("CI").is_none(), "etcd is not installed");
-        if !found {
-            eprintln!("SKIPPED: etcd is not installed");
-            return None;
-        }
-        let folder = tempfile::tempdir().unwrap();
-        let ports = [(); 2].map(|()| free_port());
-        let etcd = Etcd { child: spawn(&folder, ports), folder, ports };
-        etcd.wait();
-        Some(etcd)
-    }
-
-    fn address(&self) -> String {
-        format!("127.0.0.1:{}", self.ports[0])
-    }
-
-    fn url(&self, rest: &str) -> String {
-        format!("etcd://{}/{rest}", self.address())
-    }
-
-    fn stop(&mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-    }
-
-    /// Starts it again, with its data or without.
-    fn restart(&mut self, keeps_data: bool) {
-        if !keeps_data {
-            self.folder = tempfile::tempdir().unwrap();
-        }
-        self.child = spawn(&self.folder, self.ports);
-        self.wait();
-    }
-
-    fn wait(&self) {
-        let until = Instant::now() + PATIENCE;
-        while !get(&self.address(), "/health").is_some_and(|body| body.contains("true")) {
-            assert!(Instant::now() < until, "etcd is not healthy");
-            std::thread::sleep(Duration::from_millis(50));
-        }
-    }
-}
-
-fn spawn(folder: &tempfile::TempDir, [client, peer]: [u16; 2]) -> Child {
-    let (client, peer) = (format!("http://127.0.0.1:{client}"), format!("http://127.0.0.1:{peer}"));
-    Command::new("etcd")
-        .arg("--data-dir")
-        .arg(folder.path())
-        .args(["--listen-client-urls", &client, "--advertise-client-urls", &client])
-        .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
-        .args(["--initial-cluster", &format!("default={peer}"), "--log-level", "error"])
-        .env("ETCD_UNSUPPORTED_ARCH", std::env::consts::ARCH.replace("aarch64", "arm64"))
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap()
-}
-
-impl Drop for Etcd {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
+use crate::common::Reactor;
+use crate::registries::{Etcd, post};
 
 #[test]
 fn a_registered_instance_is_seen_with_all_that_it_has_until_it_ends() {

@@ -11,4 +11,7 @@ mod consul;
 #[cfg(feature = "discovery")]
 mod etcd;
 #[cfg(feature = "discovery")]
+#[path = "../common/registries.rs"]
+mod registries;
+#[cfg(feature = "discovery")]
 mod server;
