@@ -7,6 +7,7 @@ use std::io::{ErrorKind, Read, Write};
 
 use coreloop::transport::BlockingTransport;
 
+use crate::frames::FrameFault;
 use crate::rng::Rng;
 
 const REQUEST: u8 = 0;
@@ -175,6 +176,8 @@ pub struct Observer {
     down: Credit,
     calls: BTreeMap<u64, CallState>,
     delivered: BTreeSet<u64>,
+    /// The id of a frame that was delivered twice: its call may have two replies.
+    twice: Option<u64>,
 }
 
 impl Observer {
@@ -216,14 +219,15 @@ impl Observer {
             DATA | REPLY => {
                 assert!(self.delivered.contains(&frame.id), "{} was never asked", frame.id);
                 let call = self.calls.get_mut(&frame.id).expect("a call that was made");
-                assert_eq!(call.replies, 0, "{} was answered before", frame.id);
+                let is_twice = self.twice == Some(frame.id);
+                assert!(call.replies == 0 || is_twice, "{} was answered before", frame.id);
                 if frame.kind == DATA {
                     self.down.on_data(frame);
                 } else {
                     call.replies += 1;
                 }
             }
-            WINDOW if frame.id != 0 => {
+            WINDOW if frame.id != 0 && self.twice != Some(frame.id) => {
                 assert_eq!(self.calls[&frame.id].replies, 0, "credit for {}, which was answered", frame.id);
             }
             _ => {}
@@ -259,6 +263,9 @@ struct Direction {
     delivered: Scanner,
     /// Said for the source.
     hello: Option<Hello>,
+    /// The bytes that were put into `held` and taken from it.
+    held_total: u64,
+    passed_total: u64,
     /// The source has ended, and its end was passed on.
     has_ended: bool,
     is_passed_on: bool,
@@ -272,6 +279,8 @@ impl Direction {
             sent: Scanner::default(),
             delivered: Scanner::default(),
             hello,
+            held_total: 0,
+            passed_total: 0,
             has_ended: false,
             is_passed_on: false,
         }
@@ -283,40 +292,56 @@ impl Direction {
         from: &mut BlockingTransport,
         to: &mut BlockingTransport,
         (read_max, write_max): (usize, usize),
-        mut on_sent: impl FnMut(Frame),
+        mut fault: Option<&mut FrameFault>,
+        mut on_sent: impl FnMut(Frame, bool),
         mut on_delivered: impl FnMut(Frame),
     ) -> bool {
         let mut bytes = vec![0; read_max];
         if !self.has_ended && read_max > 0 {
             match from.read(&mut bytes) {
                 Ok(0) => self.has_ended = true,
-                Ok(n) => match &mut self.hello {
-                    None => {
-                        self.sent.feed(&bytes[..n], |frame, _| on_sent(frame));
-                        self.held.extend(&bytes[..n]);
-                    }
-                    Some(hello) => self.sent.feed(&bytes[..n], |frame, bytes| {
-                        if !hello.drops(&frame) {
+                Ok(n) if self.hello.is_none() && fault.is_none() => {
+                    self.sent.feed(&bytes[..n], |frame, _| on_sent(frame, false));
+                    self.held.extend(&bytes[..n]);
+                }
+                Ok(n) => self.sent.feed(&bytes[..n], |frame, bytes| {
+                    let mut is_twice = false;
+                    if !self.hello.as_mut().is_some_and(|hello| hello.drops(&frame)) {
+                        let may_repeat = matches!(frame.kind, REQUEST | REPLY | CANCEL);
+                        is_twice = fault
+                            .as_mut()
+                            .is_some_and(|fault| fault.on_frame(self.held_total, bytes.len(), may_repeat));
+                        for _ in 0..1 + usize::from(is_twice) {
                             self.held.extend(bytes);
+                            self.held_total += bytes.len() as u64;
                         }
-                        on_sent(frame);
-                    }),
-                },
+                    }
+                    on_sent(frame, is_twice);
+                }),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {}
                 Err(_) => return false,
             }
         }
+        let (limit, is_lost_there) = fault.map_or((u64::MAX, false), |fault| {
+            fault.step();
+            fault.limit()
+        });
         let (front, _) = self.held.as_slices();
-        let front = &front[..front.len().min(write_max)];
+        let until_limit = usize::try_from(limit - self.passed_total).unwrap_or(usize::MAX);
+        let front = &front[..front.len().min(write_max).min(until_limit)];
         if !front.is_empty() && !self.is_passed_on {
             match to.write(front) {
                 Ok(n) => {
                     self.delivered.feed(&front[..n], |frame, _| on_delivered(frame));
                     self.held.drain(..n);
+                    self.passed_total += n as u64;
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {}
                 Err(_) => return false,
             }
+        }
+        if is_lost_there && self.passed_total == limit {
+            return false;
         }
         if self.has_ended && self.held.is_empty() && !self.is_passed_on {
             self.is_passed_on = true;
@@ -336,6 +361,8 @@ pub struct Relay {
     held_max: usize,
     /// Nothing passes any more, and the connection does not end.
     is_silent: bool,
+    /// What happens to one of the frames.
+    pub fault: Option<FrameFault>,
     pub observer: Observer,
     /// Bytes that have passed, and their checksum: the same in each run of a seed.
     pub passed: u64,
@@ -355,11 +382,13 @@ impl Relay {
             down: Direction::new(server_grant),
             held_max,
             is_silent: false,
+            fault: None,
             observer: Observer {
                 up: Credit::new(server_grant),
                 down: Credit::new(client_grant),
                 calls: BTreeMap::new(),
                 delivered: BTreeSet::new(),
+                twice: None,
             },
             passed: 0,
         }
@@ -417,13 +446,26 @@ impl Relay {
         // The two closures of a step share the observer, one after the other.
         let mut frames = Vec::new();
         let mut delivered = Vec::new();
-        let up = self.up.step(client, server, portions[0], |f| frames.push(f), |f| delivered.push(f));
+        let mut twice = None;
+        let mut on_sent = |frame: Frame, is_twice: bool| {
+            twice = twice.or(is_twice.then_some(frame.id));
+            frames.push(frame);
+        };
+        let mut fault = self.fault.as_mut();
+        let of_up = fault.as_deref_mut().filter(|fault| fault.is_up);
+        let up = self.up.step(client, server, portions[0], of_up, &mut on_sent, |f| delivered.push(f));
+        observer.twice = observer.twice.or(twice);
         frames.iter().for_each(|frame| observer.on_sent_up(frame));
         delivered.iter().for_each(|frame| observer.on_delivered_up(frame));
         frames.iter().for_each(&mut note);
         frames.clear();
         delivered.clear();
-        let down = self.down.step(server, client, portions[1], |f| frames.push(f), |f| delivered.push(f));
+        let of_down = fault.filter(|fault| !fault.is_up);
+        let mut on_sent = |frame: Frame, is_twice: bool| {
+            observer.twice = observer.twice.or(is_twice.then_some(frame.id));
+            frames.push(frame);
+        };
+        let down = self.down.step(server, client, portions[1], of_down, &mut on_sent, |f| delivered.push(f));
         frames.iter().for_each(|frame| observer.on_sent_down(frame));
         delivered.iter().for_each(|frame| observer.on_delivered_down(frame));
         frames.iter().for_each(&mut note);

@@ -26,6 +26,7 @@ use coreloop::transport::{
 use coreloop::workers::detached::DetachedWorkers;
 use coreloop::{Context, Server, Status};
 
+use crate::frames::{FrameFault, FrameFaultKind};
 use crate::number;
 use crate::relay::{CONNECTION_WINDOW, Grant, Relay, STREAM_WINDOW};
 use crate::rng::Rng;
@@ -487,8 +488,34 @@ struct Outcome {
     passed: u64,
 }
 
-const FAULTS: [&str; 10] =
-    ["none", "none", "none", "none", "lost", "half closed", "drained", "aborted", "jumps", "silent"];
+const FAULTS: [&str; 14] = [
+    "none",
+    "none",
+    "none",
+    "none",
+    "lost",
+    "half closed",
+    "drained",
+    "aborted",
+    "jumps",
+    "silent",
+    "frame delayed",
+    "frame lost",
+    "frame cut",
+    "frame twice",
+];
+
+/// Returns what happens to a frame.
+fn frame_fault(fault: &str, rng: &mut Rng) -> Option<FrameFault> {
+    let kind = match fault {
+        "frame delayed" => FrameFaultKind::Delayed(1 + rng.below(300)),
+        "frame lost" => FrameFaultKind::Lost,
+        "frame cut" => FrameFaultKind::Cut,
+        "frame twice" => FrameFaultKind::Twice,
+        _ => return None,
+    };
+    Some(FrameFault::new(kind, rng))
+}
 
 fn run(seed: u64, loses_one_in: Option<usize>) -> Outcome {
     let mut simulation = Simulation::new(seed);
@@ -499,6 +526,7 @@ fn run(seed: u64, loses_one_in: Option<usize>) -> Outcome {
     let steps = 100 + rng.below(1_200);
     let fault = FAULTS[rng.below(FAULTS.len())];
     let fault_at = rng.below(steps);
+    sim.relay.fault = frame_fault(fault, &mut rng);
     let calls_max = 1 + rng.below(30);
     let mut may_call = true;
     let mut silent_since = None;
@@ -583,7 +611,8 @@ fn run(seed: u64, loses_one_in: Option<usize>) -> Outcome {
     // What has been sent meanwhile arrives.
     (0..8).for_each(|_| sim.turn(None));
     let is_silence_noticed = silent_since.is_some() && sim.server.held().0 == 0;
-    let is_healthy = fault == "none";
+    // A frame that is late is no fault.
+    let is_healthy = matches!(fault, "none" | "frame delayed");
     (0..sim.calls.len()).for_each(|number| sim.check_end(number, is_healthy));
     if is_healthy {
         assert!(!sim.relay.is_lost() && sim.server.held().0 == 1, "the connection lives");
