@@ -16,6 +16,7 @@
 //! al., 2018) and from Breakwater (Cho et al., OSDI 2020); the order of sources is in [`fair`](super::fair).
 
 mod shed_reason;
+mod stretch;
 
 use std::time::{Duration, Instant};
 
@@ -27,6 +28,7 @@ use super::estimate::{Estimates, SizeClass};
 use super::fair::{Charge, FairQueue, ItemId, LEVELS, SourceId};
 use super::gradient::GradientLimit;
 pub use super::work_pool::WorkPool;
+use stretch::Stretch;
 
 /// The time over which CoDel observes the queue before it sheds: the interval of RFC 8289.
 const QUEUE_TARGET_INTERVAL: Duration = Duration::from_millis(100);
@@ -47,14 +49,6 @@ const FLAT_CALL_NS_MAX: u64 = 10_000;
 /// that waits for 30 ms may as well wait 1 ms behind work that was handed over, and the reactor has to wake up less often.
 const LOADED_AHEAD_FRACTION: u64 = 32;
 const LOADED_AHEAD_NS_MAX: u64 = 500_000;
-/// The stretch of waits is kept in units of 1/1024.
-const STRETCH_ONE: u64 = 1024;
-/// A wait changes the stretch by this fraction of the difference (1/64).
-const STRETCH_DIVISOR: u64 = 64;
-/// The stretch is between a quarter and this.
-const STRETCH_MAX: u64 = 32 * STRETCH_ONE;
-/// Shorter waits say nothing about the stretch: a turn of the reactor takes as long.
-const STRETCH_WAIT_NS_MIN: u64 = 200_000;
 /// The longest advice on when to try again, in milliseconds.
 const RETRY_AFTER_MS_MAX: u64 = 60_000;
 
@@ -129,8 +123,10 @@ struct Waiting<T> {
     class: SizeClass,
     deadline: Option<Instant>,
     since: Instant,
-    /// Nanoseconds of work that came before it.
+    /// Nanoseconds of work that came before it; 0 if that was not known.
     before_ns: u64,
+    /// Its own cost was not known when it was added.
+    is_unknown: bool,
     is_probe: bool,
     value: T,
 }
@@ -144,15 +140,15 @@ struct Lane<T> {
     /// Calls that were handed over and have not ended, and the sum of their estimates.
     running: u32,
     running_ns: u64,
+    /// Calls that wait or run and whose cost was not known: the work before a further call is not known then either.
+    unknown: u32,
     /// What this reactor may hand over, while other reactors have work for the pool, or none does.
     share_calls: u32,
     share_ns: u64,
     sharers: u32,
     /// The work of other reactors.
     others_ns: u64,
-    /// The ratio of the time that calls wait to the time that the handlers before them take, in units of 1/1024: the
-    /// workers' cores do other work too, such as reading, writing, and refusing.
-    stretch: u64,
+    stretch: Stretch,
     codel: Option<CoDel>,
 }
 
@@ -164,11 +160,12 @@ impl<T> Lane<T> {
             look_ahead_ns,
             running: 0,
             running_ns: 0,
+            unknown: 0,
             share_calls: 0,
             share_ns: 0,
             sharers: 1,
             others_ns: 0,
-            stretch: STRETCH_ONE,
+            stretch: Stretch::default(),
             codel,
         };
         lane.set_others(0, 0);
@@ -237,26 +234,12 @@ impl<T> Lane<T> {
     fn begin(&mut self, estimate_ns: u32) {
         self.running += 1;
         self.running_ns += self.weight_ns(estimate_ns);
+        self.unknown += u32::from(estimate_ns == 0);
     }
 
     /// Returns the nanoseconds of work for each worker before a further call of a source begins.
     fn before_ns(&self, source: SourceId, level: u8) -> u64 {
         (self.queue.before_ns(source, level) + self.running_ns + self.others_ns) / u64::from(self.workers)
-    }
-
-    /// Returns the nanoseconds in which the workers do that much work each.
-    fn stretched(&self, work_ns: u64) -> u64 {
-        work_ns.saturating_mul(self.stretch) / STRETCH_ONE
-    }
-
-    /// Takes note of how long a call has waited for the work before it.
-    fn note_wait(&mut self, before_ns: u64, waited: Duration) {
-        if before_ns < STRETCH_WAIT_NS_MIN {
-            return;
-        }
-        let waited_ns = waited.as_nanos().min(1 << 40) as u64;
-        let sample = (waited_ns * STRETCH_ONE / before_ns).clamp(STRETCH_ONE / 4, STRETCH_MAX);
-        self.stretch = (self.stretch * (STRETCH_DIVISOR - 1) + sample).div_ceil(STRETCH_DIVISOR);
     }
 }
 
@@ -360,7 +343,7 @@ impl<T> RunQueue<T> {
         if lane.queue.is_empty() && lane.has_room(0, false) {
             return 0;
         }
-        lane.stretched((self.work_ns(WorkPool::Cpu) + lane.others_ns) / u64::from(lane.workers)).max(1)
+        lane.stretch.of((self.work_ns(WorkPool::Cpu) + lane.others_ns) / u64::from(lane.workers)).max(1)
     }
 
     // Sources.
@@ -432,8 +415,9 @@ impl<T> RunQueue<T> {
             return Verdict::Refuse(ShedReason::QueueFull);
         }
         if let Some(deadline) = deadline {
-            let wait_ns = lane.stretched(lane.before_ns(source, level));
-            let runs_ns = lane.stretched(u64::from(estimate_ns));
+            lane.stretch.relax(now);
+            let wait_ns = lane.stretch.of(lane.before_ns(source, level));
+            let runs_ns = lane.stretch.of(u64::from(estimate_ns));
             let ends_ns = wait_ns + wait_ns / WAIT_RESERVE + runs_ns + self.delay.bound_ns();
             let is_late = now + Duration::from_nanos(ends_ns) > deadline;
             cost.is_probe = is_late && self.estimates.take_probe(method, class, now);
@@ -449,16 +433,22 @@ impl<T> RunQueue<T> {
     pub fn push(&mut self, call: &Arrival, cost: CallCost, now: Instant, value: T) -> ItemId {
         let Arrival { pool, method, class, deadline, .. } = *call;
         let lane = &mut self.lanes[pool as usize];
-        let before_ns = lane.before_ns(cost.charge.source, cost.charge.level);
-        lane.queue.push(
-            cost.charge,
-            Waiting { method, class, deadline, since: now, before_ns, is_probe: cost.is_probe, value },
-        )
+        let before_ns = match lane.unknown {
+            0 => lane.before_ns(cost.charge.source, cost.charge.level),
+            _ => 0,
+        };
+        let is_unknown = cost.charge.estimate_ns == 0;
+        lane.unknown += u32::from(is_unknown);
+        let is_probe = cost.is_probe;
+        let waiting = Waiting { method, class, deadline, since: now, before_ns, is_unknown, is_probe, value };
+        lane.queue.push(cost.charge, waiting)
     }
 
     /// Removes a waiting call, which has ended otherwise.
     pub fn remove(&mut self, pool: WorkPool, id: ItemId) -> Option<T> {
-        let waiting = self.lanes[pool as usize].queue.remove(id)?;
+        let lane = &mut self.lanes[pool as usize];
+        let waiting = lane.queue.remove(id)?;
+        lane.unknown -= u32::from(waiting.is_unknown);
         self.count_ended(waiting.method);
         Some(waiting.value)
     }
@@ -470,13 +460,14 @@ impl<T> RunQueue<T> {
             return None;
         }
         let (mut charge, waiting) = lane.queue.pop()?;
-        let Waiting { method, class, deadline, since, before_ns, is_probe, value } = waiting;
-        lane.note_wait(before_ns, now.saturating_duration_since(since));
+        let Waiting { method, class, deadline, since, before_ns, is_unknown, is_probe, value } = waiting;
+        lane.unknown -= u32::from(is_unknown);
+        lane.stretch.note_wait(before_ns, now.saturating_duration_since(since), now);
         if charge.estimate_ns == 0 {
             lane.queue.raise(&mut charge, self.estimates.estimate_ns(method, class));
         }
         let ahead_ns = lane.running_ns / u64::from(lane.workers) + u64::from(charge.estimate_ns);
-        let ends_ns = lane.stretched(ahead_ns) + self.delay.mean_ns();
+        let ends_ns = lane.stretch.of(ahead_ns) + self.delay.mean_ns();
         let is_late = deadline.is_some_and(|deadline| now + Duration::from_nanos(ends_ns) > deadline);
         let is_last = lane.queue.is_empty();
         let is_probe = is_probe || is_late && self.estimates.take_probe(method, class, now);
@@ -513,6 +504,7 @@ impl<T> RunQueue<T> {
         let lane = &mut self.lanes[pool as usize];
         lane.running -= 1;
         lane.running_ns -= lane.weight_ns(cost.charge.estimate_ns);
+        lane.unknown -= u32::from(cost.charge.estimate_ns == 0);
         if cost.charge.source != SourceId::NONE {
             lane.queue.settle(cost.charge, method, took_ns);
         }
@@ -543,7 +535,7 @@ impl<T> RunQueue<T> {
     /// Returns after how many milliseconds a refused caller should try again: when what waits now has ended.
     pub fn retry_after_ms(&self, pool: WorkPool) -> u32 {
         let lane = &self.lanes[pool as usize];
-        let wait_ns = lane.stretched((self.work_ns(pool) + lane.others_ns) / u64::from(lane.workers));
+        let wait_ns = lane.stretch.of((self.work_ns(pool) + lane.others_ns) / u64::from(lane.workers));
         (wait_ns / 1_000_000).clamp(1, RETRY_AFTER_MS_MAX) as u32
     }
 

@@ -189,6 +189,52 @@ fn a_call_that_has_waited_too_long_is_not_started() {
     );
 }
 
+/// A burst of calls of unknown cost waits for long: that says nothing about the calls that come later.
+#[test]
+fn calls_of_unknown_cost_do_not_change_the_stretch() {
+    let mut now = Instant::now();
+    let mut queue: RunQueue<u32> = RunQueue::new(&config());
+    let source = queue.add_source(CPU);
+    let arrival = arrival(0, None);
+    let mut running = std::collections::VecDeque::new();
+    for number in 0..100 {
+        match queue.admit(&arrival, source, false, now) {
+            Verdict::Start(cost) => running.push_back(cost),
+            Verdict::Wait(cost) => drop(queue.push(&arrival, cost, now, number)),
+            Verdict::Refuse(reason) => panic!("{reason:?}"),
+        }
+    }
+    while let Some(cost) = running.pop_front() {
+        now += us(5_000);
+        queue.on_ended(CPU, 0, cost, Some(5_000_000), 0, now);
+        while let Some(Next::Start(cost, _, _)) = queue.next(CPU, false, now) {
+            running.push_back(cost);
+        }
+    }
+    let lane = &queue.lanes[CPU as usize];
+    assert_eq!((queue.len(), lane.running, lane.unknown), (0, 0, 0));
+    assert_eq!(lane.stretch.of(1_000), 1_000);
+}
+
+#[test]
+fn the_stretch_returns_to_one_without_waits() {
+    let now = Instant::now();
+    let mut queue: RunQueue<u32> = RunQueue::new(&config());
+    teach(&mut queue, 0, 1_000_000, now);
+    let source = queue.add_source(CPU);
+    let lane = &mut queue.lanes[CPU as usize];
+    (0..1_000).for_each(|_| lane.stretch.note_wait(1_000_000, us(20_000), now));
+    assert!(lane.stretch.of(100) > 1_900, "{:?}", lane.stretch);
+    let costs: Vec<CallCost> =
+        (0..2).map(|_| queue.start_at_once(CPU, 0, SizeClass::of(0), false, false).unwrap()).collect();
+    let mut offer = |now: Instant| queue.admit(&arrival(0, Some(now + us(6_000))), source, false, now);
+    // The first is a probe.
+    assert!(matches!(offer(now + us(300_000)), Verdict::Wait(cost) if cost.is_probe));
+    assert_eq!(offer(now + us(400_000)), Verdict::Refuse(ShedReason::ExpectedLate));
+    assert!(matches!(offer(now + us(5_000_000)), Verdict::Wait(cost) if !cost.is_probe));
+    drop(costs);
+}
+
 #[test]
 fn a_method_limit_counts_waiting_and_running_calls() {
     let now = Instant::now();
