@@ -274,12 +274,14 @@ struct Direction {
 impl Direction {
     fn new(grant: Grant) -> Direction {
         let hello = grant.is_hello.then(|| Hello { grant, dropped: BTreeSet::new() });
+        let held: VecDeque<u8> =
+            hello.as_ref().map_or_else(VecDeque::new, |hello| hello.grant.hello().into());
         Direction {
-            held: hello.as_ref().map_or_else(VecDeque::new, |hello| hello.grant.hello().into()),
+            held_total: held.len() as u64,
+            held,
             sent: Scanner::default(),
             delivered: Scanner::default(),
             hello,
-            held_total: 0,
             passed_total: 0,
             has_ended: false,
             is_passed_on: false,
@@ -303,6 +305,7 @@ impl Direction {
                 Ok(n) if self.hello.is_none() && fault.is_none() => {
                     self.sent.feed(&bytes[..n], |frame, _| on_sent(frame, false));
                     self.held.extend(&bytes[..n]);
+                    self.held_total += n as u64;
                 }
                 Ok(n) => self.sent.feed(&bytes[..n], |frame, bytes| {
                     let mut is_twice = false;
@@ -362,7 +365,7 @@ pub struct Relay {
     /// Nothing passes any more, and the connection does not end.
     is_silent: bool,
     /// What happens to one of the frames.
-    pub fault: Option<FrameFault>,
+    fault: Option<FrameFault>,
     pub observer: Observer,
     /// Bytes that have passed, and their checksum: the same in each run of a seed.
     pub passed: u64,
@@ -392,6 +395,13 @@ impl Relay {
             },
             passed: 0,
         }
+    }
+
+    /// Has a fault happen to a frame that is sent from now on.
+    pub fn set_fault(&mut self, fault: FrameFault) {
+        let is_whole = |direction: &Direction| direction.sent.bytes.is_empty();
+        assert!(is_whole(&self.up) && is_whole(&self.down), "a fault begins between two frames");
+        self.fault = Some(fault);
     }
 
     pub fn is_lost(&self) -> bool {

@@ -526,7 +526,9 @@ fn run(seed: u64, loses_one_in: Option<usize>) -> Outcome {
     let steps = 100 + rng.below(1_200);
     let fault = FAULTS[rng.below(FAULTS.len())];
     let fault_at = rng.below(steps);
-    sim.relay.fault = frame_fault(fault, &mut rng);
+    if let Some(fault) = frame_fault(fault, &mut rng) {
+        sim.relay.set_fault(fault);
+    }
     let calls_max = 1 + rng.below(30);
     let mut may_call = true;
     let mut silent_since = None;
