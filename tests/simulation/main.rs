@@ -3,6 +3,7 @@
 #![allow(missing_docs)]
 
 mod client;
+mod fleet;
 mod frames;
 mod futures;
 mod pair;

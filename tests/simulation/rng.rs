@@ -25,4 +25,15 @@ impl Rng {
     pub fn one_in(&mut self, times: usize) -> bool {
         self.below(times) == 0
     }
+
+    /// Returns a number from `least` to below `bound`.
+    pub fn between(&mut self, least: u64, bound: u64) -> u64 {
+        least + self.next() % (bound - least)
+    }
+
+    /// Returns an exponentially distributed number with this mean.
+    pub fn spread(&mut self, mean: u64) -> u64 {
+        let unit = ((self.next() >> 11) as f64 + 1.0) / (1u64 << 53) as f64;
+        (-unit.ln() * mean as f64) as u64
+    }
 }

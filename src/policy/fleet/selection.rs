@@ -174,6 +174,9 @@ impl Selection {
     /// Ejects as many of the suspects as may be, and returns the weights of the client's zone.
     fn eject(&mut self, table: &mut Table, config: &FleetConfig) -> ZoneWeights {
         let ejected_max = ejection::ejected_max(table.len(), config.breaker.ejected_max_percent);
+        // More look broken than may be ejected: those that stay in use count as usable. Otherwise a zone whose endpoints all
+        // look broken would send its calls to the few outside it, which look broken too.
+        let is_panic = self.suspects.len() > ejected_max;
         self.probes.clear();
         self.ejected = 0;
         for suspect in ejection::choose(&mut self.suspects, ejected_max) {
@@ -189,7 +192,8 @@ impl Selection {
         for (_, endpoint) in table.iter().filter(|(_, endpoint)| endpoint.tier == 0) {
             let weight = u64::from(endpoint.instance.weight);
             weights.zone += weight;
-            if !endpoint.is_suspect() && !endpoint.is_down {
+            let is_usable = if is_panic { !endpoint.is_ejected } else { !endpoint.is_suspect() };
+            if is_usable && !endpoint.is_down {
                 weights.usable += weight;
             }
         }

@@ -65,6 +65,8 @@ impl Fleet {
         self.is_resolved = true;
         if !change.added.is_empty() || !change.removed.is_empty() {
             self.selection.set_ring_stale();
+            // Views show which endpoints of the new set are ejected, not which of the old one were.
+            self.refresh(now_ns);
         }
         change
     }

@@ -65,6 +65,29 @@ fn an_open_breaker_counts_as_not_usable() {
     assert_eq!(outside(&mut world), 1_000);
 }
 
+/// When every breaker is open, half of the endpoints stay in use: calls do not all leave for those of another zone.
+#[test]
+fn what_stays_in_use_of_a_zone_is_used_when_everything_fails() {
+    let mut world = World::of(zone_config("a"), 1, &in_zones(&["a", "a", "a", "b", "b", "b"]));
+    for id in world.ids() {
+        // Those with more failures are ejected.
+        let failures = if matches!(&*world.view(id).instance.id, "0" | "4" | "5") { 40 } else { 20 };
+        world.fleet.table.get_mut(id).unwrap().in_flight += failures;
+        (0..failures).for_each(|_| world.end(id, Outcome::Failure, 100));
+    }
+    let in_use = |world: &World, zone: &str| {
+        let views = world.fleet.view(world.now);
+        let is_in_use =
+            |view: &&EndpointView| !view.is_ejected && view.instance.zone.as_deref() == Some(zone);
+        views.iter().filter(is_in_use).count()
+    };
+    world.call(Outcome::Success);
+    assert_eq!((in_use(&world, "a"), in_use(&world, "b")), (2, 1));
+    // 67 % of the zone is in use, of the 70 % that are needed.
+    let count = outside(&mut world);
+    assert!((10..100).contains(&count), "{count}");
+}
+
 #[test]
 fn a_zone_without_instances_is_left() {
     let mut world = World::of(zone_config("a"), 1, &in_zones(&["b", "c"]));
