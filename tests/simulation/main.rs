@@ -1,4 +1,4 @@
-//! Deterministic simulation of a connection's two ends.
+//! Deterministic simulation: of a connection's two ends, and of a fleet of clients and servers.
 
 #![allow(missing_docs)]
 

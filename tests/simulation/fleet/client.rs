@@ -16,6 +16,8 @@ use crate::rng::Rng;
 
 /// The most calls of a burst.
 const BURST_MAX: usize = 24;
+/// Handlers take at most this many times the mean.
+const HANDLER_FACTOR_MAX: u64 = 6;
 const KEYS: usize = 1_000;
 
 /// How an attempt has ended.
@@ -84,6 +86,8 @@ pub struct Call {
     pub method: usize,
     key: Option<u64>,
     pub began: Ns,
+    /// How long a handler takes for it.
+    pub takes: Ns,
     deadline: Option<Ns>,
     state: CallAttempts,
     /// Attempts that have not ended.
@@ -95,7 +99,7 @@ pub struct Call {
 
 #[derive(Clone, Copy, Debug)]
 pub struct Attempt {
-    call: usize,
+    pub call: usize,
     /// The endpoint that the fleet has picked.
     picked: EndpointId,
     /// The endpoint that is used: another one if a deliberate fault has it so.
@@ -176,12 +180,15 @@ impl World {
             wait = None;
         }
         let deadline = wait.map(|wait| self.now + wait);
+        let mean = METHODS[method].mean;
+        let takes = self.rng.spread(mean).clamp(1_000, HANDLER_FACTOR_MAX * mean);
         let key = self.clients[client].spec.has_keys.then(|| Rng::new(self.rng.below(KEYS) as u64).next());
         self.calls.push(Call {
             client,
             method,
             key,
             began: self.now,
+            takes,
             deadline,
             state: CallAttempts::default(),
             live: Vec::new(),
@@ -192,7 +199,7 @@ impl World {
         sim.calls += 1;
         sim.in_flight += 1;
         sim.fleet.on_call(now);
-        self.audit.on_call(client, self.now);
+        self.audit.on_call(client, self.now, takes);
         if let Some(at) = deadline {
             self.at(at, Event::Deadline(number));
         }

@@ -12,7 +12,7 @@
 //! | `SIM_SEED` | this seed alone, with a trace: the time in seconds, the actor, and what happens |
 //!
 //! ```text
-//! SIM_SEEDS=10000 cargo test --release --test simulation fleet -- --nocapture
+//! SIM_SEEDS=10000 cargo test --release -p coreloop --test simulation fleet -- --nocapture
 //! ```
 
 mod audit;
@@ -137,7 +137,7 @@ fn a_fleet_recovers_from_every_fault() {
     if let Some((seed, violation)) = sums.violations.first_key_value() {
         panic!(
             "{} of {seeds} seeds violate an invariant, the first is {seed}: {}; alone, with a trace: \
-             SIM_SEED={seed} cargo test --test simulation a_fleet_recovers -- --nocapture",
+             SIM_SEED={seed} cargo test -p coreloop --test simulation a_fleet_recovers -- --nocapture",
             sums.violations.len(),
             violation.invariant
         );

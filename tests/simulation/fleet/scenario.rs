@@ -18,7 +18,7 @@ const WINDOW: Ns = 8 * SECOND;
 /// From the end of the faults until every breaker is closed.
 const BREAKERS_CLOSED: Ns = 75 * SECOND;
 /// The share of the fleet's capacity that is offered between the windows: enough calls for every probe.
-const QUIET_LOAD: f64 = 0.12;
+const QUIET_LOAD: f64 = 0.08;
 /// The load of the half of the servers that is left when the other half is ejected.
 const HALF_LOAD_MAX: f64 = 0.8;
 /// The load when everything has recovered, in hundredths of the capacity. Less if the balancing does not look at load: at
@@ -30,10 +30,10 @@ const FULL_LOAD_BY_KEY: u32 = 45;
 const LIMITED_LOAD: f64 = 0.6;
 
 pub const METHODS: [MethodSpec; 4] = [
-    MethodSpec { name: "Quick", mean: 4 * MS, is_idempotent: true, share: 40, deadline: 600 * MS },
-    MethodSpec { name: "Slow", mean: 40 * MS, is_idempotent: true, share: 20, deadline: 2_000 * MS },
-    MethodSpec { name: "QuickOnce", mean: 4 * MS, is_idempotent: false, share: 25, deadline: 600 * MS },
-    MethodSpec { name: "SlowOnce", mean: 40 * MS, is_idempotent: false, share: 15, deadline: 2_000 * MS },
+    MethodSpec { name: "Quick", mean: 6 * MS, is_idempotent: true, share: 40, deadline: 800 * MS },
+    MethodSpec { name: "Slow", mean: 60 * MS, is_idempotent: true, share: 20, deadline: 2_500 * MS },
+    MethodSpec { name: "QuickOnce", mean: 6 * MS, is_idempotent: false, share: 25, deadline: 800 * MS },
+    MethodSpec { name: "SlowOnce", mean: 60 * MS, is_idempotent: false, share: 15, deadline: 2_500 * MS },
 ];
 
 /// A method: its handler's mean time, how many of a hundred calls are of it, and the time that callers wait.
@@ -161,15 +161,16 @@ impl Scenario {
         // A zone has at least two servers.
         let per_zone = 2 + rng.below(3);
         let count = if zones.is_empty() { 3 + rng.below(5) } else { zones.len() * per_zone };
-        // With two workers in all, chance alone would make the load of a window far more than its mean.
-        let workers_min = if zones.is_empty() || per_zone > 2 { 1 } else { 2 };
-        let workers = workers_min + rng.below(3) as u32;
+        // With few workers in all, chance alone would make the load of some seconds far more than the mean.
+        let sharers = if zones.is_empty() { count } else { per_zone };
+        let workers_min = if sharers > 3 { 1 } else { 2 };
+        let workers = workers_min + rng.below(2) as u32;
         let are_equal = rng.below(10) < 7;
         let is_limited = rng.one_in(3);
         let servers: Vec<ServerSpec> = (0..count)
             .map(|index| ServerSpec {
                 zone: (!zones.is_empty()).then(|| zones[index % zones.len()]),
-                workers: if are_equal { workers } else { workers_min + rng.below(3) as u32 },
+                workers: if are_equal { workers } else { workers_min + rng.below(2) as u32 },
                 queue_max: if is_limited { [16, 64, 256][rng.below(3)] } else { 16_384 },
                 queue_target_ms: (is_limited && rng.one_in(3)).then_some(100),
                 is_adaptive: is_limited && rng.one_in(4),

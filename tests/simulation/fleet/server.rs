@@ -16,8 +16,6 @@ use super::world::{Actor, Event, World, trace};
 const CPU: WorkPool = WorkPool::Cpu;
 /// A broken handler fails after this.
 const FAIL_FAST: Ns = 50_000;
-/// Handlers take at most this many times the mean.
-const HANDLER_FACTOR_MAX: u64 = 6;
 const SLOW_FACTOR: u64 = 10;
 /// One answer in this many is an error that is the caller's.
 const CALLERS_ERROR_ONE_IN: usize = 50;
@@ -236,8 +234,7 @@ impl World {
     }
 
     fn begin(&mut self, number: usize, cost: CallCost, job: Job) {
-        let mean = METHODS[job.method].mean;
-        let mut takes = self.rng.spread(mean).clamp(1_000, HANDLER_FACTOR_MAX * mean);
+        let mut takes = self.calls[self.attempts[job.attempt].call].takes;
         let server = &mut self.servers[number];
         if server.fails_fast > 0 {
             takes = FAIL_FAST;
