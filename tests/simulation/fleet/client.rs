@@ -126,9 +126,13 @@ pub struct ClientSim {
 }
 
 impl ClientSim {
-    pub fn new(spec: &ClientSpec, seed: u64) -> ClientSim {
+    pub fn new(spec: &ClientSpec, seed: u64, sabotage: Sabotage) -> ClientSim {
+        let mut config = spec.config.clone();
+        if sabotage == Sabotage::LeavesRegion {
+            (config.zone, config.must_stay_in) = (None, None);
+        }
         ClientSim {
-            fleet: Fleet::new(spec.config.clone(), seed),
+            fleet: Fleet::new(config, seed),
             spec: spec.clone(),
             endpoints: BTreeMap::new(),
             unresolved: VecDeque::new(),
@@ -464,10 +468,6 @@ impl World {
         let mut all = self.clients[client].endpoints.iter().filter(|(_, state)| !state.is_removed);
         match self.sabotage {
             Sabotage::UsesOneEndpoint => all.next().map_or(picked, |(id, _)| *id),
-            Sabotage::LeavesRegion => {
-                let all: Vec<EndpointId> = all.map(|(id, _)| *id).collect();
-                if all.is_empty() { picked } else { all[self.rng.below(all.len())] }
-            }
             _ => picked,
         }
     }

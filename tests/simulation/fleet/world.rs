@@ -35,7 +35,7 @@ pub enum Sabotage {
     ForgetsEnds,
     /// An empty update removes all endpoints.
     EmptyUpdateEmpties,
-    /// An endpoint of any zone is used.
+    /// The fleet does not know of zones and regions.
     LeavesRegion,
     /// The first endpoint gets all calls.
     UsesOneEndpoint,
@@ -181,7 +181,7 @@ impl World {
         World {
             servers: scenario.servers.iter().map(ServerSim::new).collect(),
             links: (0..clients).map(|_| (0..scenario.servers.len()).map(link).collect()).collect(),
-            clients: scenario.clients.iter().map(|spec| ClientSim::new(spec, rng.next())).collect(),
+            clients: scenario.clients.iter().map(|spec| ClientSim::new(spec, rng.next(), sabotage)).collect(),
             audit: Audit::new(&scenario),
             active: super::faults::ActiveFaults::new(scenario.servers.len()),
             scenario,
