@@ -11,7 +11,11 @@ mod app;
 #[cfg(feature = "discovery")]
 mod consul;
 #[cfg(feature = "discovery")]
+mod dns;
+#[cfg(feature = "discovery")]
 mod etcd;
+#[cfg(feature = "discovery")]
+mod file;
 mod fixed;
 mod handle;
 #[cfg(feature = "discovery")]
@@ -31,6 +35,9 @@ mod resolver;
 mod target;
 
 pub use crate::policy::fleet::Instance;
+#[cfg(all(feature = "discovery", feature = "bench-internals"))]
+#[doc(hidden)]
+pub use dns::records_of_answer;
 #[cfg(feature = "client")]
 pub(crate) use fixed::Fixed;
 pub use handle::DiscoveryHandle;
@@ -38,7 +45,7 @@ pub use registration::{Registration, RegistrationEvent, RegistrationEvents};
 pub use resolver::{DiscoveryError, Resolver, Update, Updates, Watch};
 pub use target::{Target, TargetError};
 
-/// Returns the built-in resolver of a scheme: `static`; with the feature `discovery` also `consul` and `etcd`.
+/// Returns the built-in resolver of a scheme: `static`; with the feature `discovery` also `consul`, `etcd`, `dns` and `file`.
 pub fn builtin(scheme: &str) -> Option<Box<dyn Resolver>> {
     match scheme {
         "static" => Some(Box::new(fixed::Fixed)),
@@ -46,6 +53,10 @@ pub fn builtin(scheme: &str) -> Option<Box<dyn Resolver>> {
         "consul" => Some(Box::new(consul::Consul)),
         #[cfg(feature = "discovery")]
         "etcd" => Some(Box::new(etcd::Etcd)),
+        #[cfg(feature = "discovery")]
+        "dns" => Some(Box::new(dns::DnsResolver)),
+        #[cfg(feature = "discovery")]
+        "file" => Some(Box::new(file::FileResolver)),
         _ => None,
     }
 }

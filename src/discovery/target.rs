@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// A parsed URL: `SCHEME://AUTHORITY/PATH?KEY=VALUE&…`. `static:a:1,b:2` has no authority; its path is what follows the
+/// A parsed URL: `SCHEME://AUTHORITY/PATH?KEY=VALUE&…`; a key without a value has an empty one. `static:a:1,b:2` has no authority; its path is what follows the
 /// colon.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
@@ -58,7 +58,10 @@ impl Target {
         };
         let mut parameters = Vec::new();
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-            let (key, value) = pair.split_once('=').ok_or_else(|| error("parameters as KEY=VALUE"))?;
+            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+            if key.is_empty() {
+                return Err(error("parameters as KEY or KEY=VALUE"));
+            }
             parameters.push((key.to_owned(), value.to_owned()));
         }
         Ok(Target {

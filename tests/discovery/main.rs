@@ -9,7 +9,11 @@ mod common;
 #[cfg(feature = "discovery")]
 mod consul;
 #[cfg(feature = "discovery")]
+mod dns;
+#[cfg(feature = "discovery")]
 mod etcd;
+#[cfg(feature = "discovery")]
+mod files;
 #[cfg(feature = "discovery")]
 #[path = "../common/registries.rs"]
 mod registries;

@@ -5,6 +5,7 @@
 
 mod codecs;
 mod connection;
+mod dns;
 mod grpc;
 mod http;
 mod http2;
@@ -17,6 +18,7 @@ mod streams;
 pub use codecs::{
     Everything, User, codec_compact, codec_fixed_raw, codec_gob, codec_json, codec_messagepack, decompress,
 };
+pub use dns::dns;
 pub use grpc::grpc;
 pub use http::http;
 pub use http_json_rpc::http_json_rpc;
@@ -30,13 +32,14 @@ pub use streams::{streams_client, streams_server};
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets.
-pub const TARGETS: [Target; 20] = [
+pub const TARGETS: [Target; 21] = [
     ("frame", frame),
     ("metadata", metadata),
     ("jsonrpc", jsonrpc),
     ("netrpc", netrpc),
     ("connect", connect),
     ("sniff", sniff),
+    ("dns", dns),
     ("codec_json", codec_json),
     ("codec_compact", codec_compact),
     ("codec_messagepack", codec_messagepack),

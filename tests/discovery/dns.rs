@@ -1,0 +1,186 @@
+//! Names in a real name server, dnsmasq: its records change, it goes away and comes back, and its answers are cut.
+
+use std::io::{BufRead, BufReader};
+use std::net::{TcpListener, UdpSocket};
+use std::process::{Child, Command, Stdio};
+
+use coreloop::discovery::Instance;
+
+use crate::common::{Reactor, Watched};
+
+/// A name server with some records; it ends with this value.
+pub struct Dnsmasq {
+    pub port: u16,
+    running: Option<Child>,
+}
+
+/// Returns whether dnsmasq is installed, which CI requires.
+fn is_installed() -> bool {
+    let found = Command::new("dnsmasq").arg("--version").stdout(Stdio::null()).status().is_ok();
+    assert!(
+        found || std::env::var_os("CI").is_none(),
+        "dnsmasq is not installed: apt-get install dnsmasq-base"
+    );
+    found
+}
+
+/// Returns a port of which neither TCP nor UDP is in use.
+fn free_port() -> u16 {
+    loop {
+        let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = tcp.local_addr().unwrap().port();
+        if UdpSocket::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+}
+
+impl Dnsmasq {
+    /// Starts a server with these options; `None` if it is not installed.
+    pub fn start(options: &[String]) -> Option<Dnsmasq> {
+        if !is_installed() {
+            return None;
+        }
+        let mut server = Dnsmasq { port: free_port(), running: None };
+        server.restart(options);
+        Some(server)
+    }
+
+    pub fn stop(&mut self) {
+        if let Some(mut child) = self.running.take() {
+            let _ = child.kill();
+            child.wait().unwrap();
+        }
+    }
+
+    /// Starts it again at the same port, with other options.
+    pub fn restart(&mut self, options: &[String]) {
+        self.stop();
+        let mut child = Command::new("dnsmasq")
+            .args(["--no-daemon", "--conf-file=/dev/null", "--no-resolv", "--no-hosts", "--bind-interfaces"])
+            .args([
+                "--listen-address=127.0.0.1",
+                "--user=",
+                "--pid-file=",
+                "--log-facility=-",
+                "--local=/test/",
+            ])
+            .arg(format!("--port={}", self.port))
+            .args(options)
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut log = BufReader::new(child.stderr.take().unwrap());
+        self.running = Some(child);
+        let mut line = String::new();
+        while !line.contains("started, version") {
+            line.clear();
+            assert!(log.read_line(&mut line).unwrap() > 0, "dnsmasq ends");
+            assert!(!line.contains("failed"), "{line}");
+        }
+        // It must not wait for a reader of what it says later.
+        std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
+    }
+
+    /// Watches a name at this server; a question takes a short time only.
+    pub fn watch(&self, reactor: &Reactor, name: &str) -> Watched {
+        let more = if name.contains('?') { '&' } else { '?' };
+        reactor.watch(&format!("dns://127.0.0.1:{}/{name}{more}timeout=500ms", self.port))
+    }
+}
+
+impl Drop for Dnsmasq {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// Returns the options for a name with these addresses.
+pub fn hosts(name: &str, addresses: &[&str]) -> Vec<String> {
+    addresses.iter().map(|address| format!("--host-record={name},{address}")).collect()
+}
+
+#[test]
+fn a_name_follows_its_records() {
+    let Some(mut server) = Dnsmasq::start(&hosts("orders.test", &["127.0.0.1", "127.0.0.2"])) else { return };
+    let reactor = Reactor::start();
+    let watched = server.watch(&reactor, "orders.test:6550");
+    watched.until_addresses(&["127.0.0.1:6550", "127.0.0.2:6550"]);
+    server.restart(&hosts("orders.test", &["127.0.0.3"]));
+    watched.until_addresses(&["127.0.0.3:6550"]);
+    // An alias of the name has the same addresses.
+    let mut options = hosts("orders.test", &["127.0.0.4"]);
+    options.push("--cname=shop.test,orders.test".to_owned());
+    server.restart(&options);
+    server.watch(&reactor, "shop.test:80?scheme=http").until_addresses(&["http:127.0.0.4:80"]);
+}
+
+#[test]
+fn services_have_ports_weights_and_hosts() {
+    let mut options = hosts("a.test", &["127.0.0.1"]);
+    options.extend(hosts("b.test", &["127.0.0.2"]));
+    options.push("--srv-host=_orders._tcp.test,a.test,6550,1,7".to_owned());
+    options.push("--srv-host=_orders._tcp.test,b.test,6551,2,9".to_owned());
+    let Some(mut server) = Dnsmasq::start(&options) else { return };
+    let reactor = Reactor::start();
+    let watched = server.watch(&reactor, "_orders._tcp.test");
+    let found = watched.until_addresses(&["127.0.0.1:6550", "127.0.0.2:6551"]);
+    let weights: Vec<(u32, &str)> = found.iter().map(|one| (one.weight, host(one))).collect();
+    // The one of the later priority takes no calls while the other can.
+    assert_eq!(weights, [(7, "a.test"), (0, "b.test")]);
+    options.pop();
+    server.restart(&options);
+    watched.until_addresses(&["127.0.0.1:6550"]);
+}
+
+fn host(instance: &Instance) -> &str {
+    &instance.metadata["host"]
+}
+
+#[test]
+fn a_server_that_is_away_is_asked_again() {
+    let options = hosts("orders.test", &["127.0.0.1"]);
+    let Some(mut server) = Dnsmasq::start(&options) else { return };
+    let reactor = Reactor::start();
+    let watched = server.watch(&reactor, "orders.test:6550");
+    watched.until_addresses(&["127.0.0.1:6550"]);
+    server.stop();
+    let why = watched.until_failed();
+    assert!(why.starts_with("cannot resolve orders.test: orders.test"), "{why}");
+    assert!(why.contains(&format!("server 127.0.0.1:{}: ", server.port)), "{why}");
+    server.restart(&options);
+    // The same instances end the failure.
+    watched.until_addresses(&["127.0.0.1:6550"]);
+}
+
+#[test]
+fn a_name_that_does_not_exist_is_found_when_it_does() {
+    let Some(mut server) = Dnsmasq::start(&[]) else { return };
+    let reactor = Reactor::start();
+    // The server says for how long its answer holds: not at all.
+    let watched = server.watch(&reactor, "orders.test.:6550");
+    assert_eq!(watched.until_failed(), "orders.test. has no address");
+    server.restart(&hosts("orders.test", &["127.0.0.1"]));
+    watched.until_addresses(&["127.0.0.1:6550"]);
+}
+
+#[test]
+fn an_answer_too_large_for_a_datagram_comes_over_tcp() {
+    let addresses: Vec<String> = (1..=250).map(|last| format!("127.0.1.{last}")).collect();
+    let addresses: Vec<&str> = addresses.iter().map(String::as_str).collect();
+    let Some(server) = Dnsmasq::start(&hosts("orders.test", &addresses)) else { return };
+    let reactor = Reactor::start();
+    let mut expected: Vec<String> = addresses.iter().map(|address| format!("{address}:6550")).collect();
+    expected.sort_unstable();
+    let expected: Vec<&str> = expected.iter().map(String::as_str).collect();
+    server.watch(&reactor, "orders.test:6550").until_addresses(&expected);
+}
+
+#[test]
+fn a_port_without_a_server_is_named() {
+    let reactor = Reactor::start();
+    let port = free_port();
+    let watched = reactor.watch(&format!("dns://127.0.0.1:{port}/orders.test:6550?timeout=100ms&attempts=1"));
+    let why = watched.until_failed();
+    assert!(why.contains(&format!("server 127.0.0.1:{port}: ")), "{why}");
+}
