@@ -70,8 +70,6 @@ struct DriverInner {
     port: Arc<ClientPort>,
     shared: Arc<DriverShared>,
     numbers: AtomicU64,
-    /// The reactor, for resolvers; set by the first client that has one.
-    discovery: OnceLock<DiscoveryHandle>,
 }
 
 /// The state that the driver's thread and its handles share.
@@ -83,9 +81,15 @@ pub(super) struct DriverShared {
     pub(super) local: LocalCommands,
     /// The attempts of fleets' calls that have ended.
     pub(super) ended: EndedAttempts,
+    /// The reactor, for resolvers and names; set by the first use.
+    discovery: OnceLock<DiscoveryHandle>,
 }
 
 impl DriverShared {
+    pub(super) fn discovery(&self, remote: &Remote<ClientCommand>) -> &DiscoveryHandle {
+        self.discovery.get_or_init(|| DiscoveryHandle::new(remote.roles()))
+    }
+
     pub(super) fn is_this_thread(&self) -> bool {
         self.thread.get().is_some_and(|thread| *thread == std::thread::current().id())
     }
@@ -180,8 +184,7 @@ impl Driver {
 
     fn new(remote: Remote<ClientCommand>, shared: Arc<DriverShared>) -> Driver {
         let port = Arc::new(ClientPort::new(remote, shared.clone()));
-        let (numbers, discovery) = (AtomicU64::new(1), OnceLock::new());
-        Driver { inner: Arc::new(DriverInner { port, shared, numbers, discovery }) }
+        Driver { inner: Arc::new(DriverInner { port, shared, numbers: AtomicU64::new(1) }) }
     }
 
     /// Returns the counters.
@@ -220,7 +223,7 @@ impl Driver {
 
     /// Returns the handle of the reactor for resolvers.
     pub(super) fn discovery(&self) -> &DiscoveryHandle {
-        self.inner.discovery.get_or_init(|| DiscoveryHandle::new(self.remote().roles()))
+        self.inner.shared.discovery(self.remote())
     }
 
     pub(super) fn port(&self) -> &Arc<ClientPort> {

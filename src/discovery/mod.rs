@@ -38,8 +38,12 @@ pub use crate::policy::fleet::Instance;
 #[cfg(all(feature = "discovery", feature = "bench-internals"))]
 #[doc(hidden)]
 pub use dns::records_of_answer;
+#[cfg(all(feature = "discovery", feature = "client"))]
+pub(crate) use dns::{NameConfig, look_up_host};
 #[cfg(feature = "client")]
 pub(crate) use fixed::Fixed;
+#[cfg(all(feature = "discovery", feature = "client"))]
+pub(crate) use handle::AgentGuard;
 pub use handle::DiscoveryHandle;
 pub use registration::{Registration, RegistrationEvent, RegistrationEvents};
 pub use resolver::{DiscoveryError, Resolver, Update, Updates, Watch};

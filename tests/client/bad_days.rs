@@ -9,9 +9,9 @@ use crate::common::raw_server::{
     BlackHole, RawServer, Side, assert_works, connected, end, start, unused_address,
 };
 use crate::common::{Frame, MIB, PATIENCE, eventually, kind};
-use coreloop::Code;
 use coreloop::client::{Backoff, CallError, Client, Driver, MethodId, Starter};
 use coreloop::codec::{Codec, RawBytes};
+use coreloop::{Code, Server};
 
 static ECHO: MethodId = MethodId::new("Raw.Echo");
 
@@ -153,6 +153,23 @@ fn calls_to_an_unknown_host_fail() {
     }
     assert!(Client::connect("127.0.0.1:no-port").is_err());
     assert!(Client::connect("127.0.0.1:65536").is_err());
+}
+
+#[test]
+fn a_name_in_an_address_is_resolved() {
+    let server = Server::builder().listen("127.0.0.1:0").start().unwrap();
+    let address = server.addresses()[0].to_string();
+    let (_, port) = address.rsplit_once(':').unwrap();
+    // With the dot it is a name for the resolver, not the word that the client knows; /etc/hosts has it.
+    let driver = Driver::spawn().unwrap();
+    let name = format!("localhost.:{port}");
+    let clients: Vec<Client> =
+        (0..3).map(|_| Client::builder(&name).on(&driver).connect().unwrap()).collect();
+    assert_eq!(driver.stats().connects, 3);
+    drop(clients);
+    let unknown = Client::builder("no..such..name:1").build().unwrap();
+    let CallError::Connect(why) = end(start(&unknown, "?")).unwrap_err() else { panic!() };
+    assert!(why.to_string().starts_with("cannot resolve no..such..name"), "{why}");
 }
 
 #[test]

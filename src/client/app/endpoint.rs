@@ -23,6 +23,8 @@ use crate::client::config::ClientConfig;
 use crate::conn::CloseReason;
 use crate::conn::streams::StreamWindows;
 use crate::context::Peer;
+#[cfg(feature = "discovery")]
+use crate::discovery::NameConfig;
 use crate::policy::fleet::EndpointId;
 use crate::reactor::{Conns, DialId, DialRequest};
 use crate::transport::{Address, DialTarget, Opening, Transport};
@@ -262,7 +264,7 @@ impl ClientApp {
             (None, address) => {
                 let name = address.to_string();
                 self.look_by(until);
-                if let Err(error) = self.names.look_up(name, &self.remote) {
+                if let Err(error) = self.names.look_up(name, until, &self.shared, &self.remote) {
                     self.on_dial_ended(conns, DialId { owner: number, attempt }, Err(error));
                 }
             }
@@ -287,6 +289,9 @@ impl ClientApp {
         name: &str,
         result: &io::Result<Vec<SocketAddr>>,
     ) {
+        // First: what follows may look up the name again.
+        let lines = &self.lines;
+        self.names.on_end(name, &self.remote, |name| lines.values().any(|line| line.is_resolving(name)));
         let waiting: Vec<DialId> = self
             .lines
             .iter()
@@ -302,8 +307,14 @@ impl ClientApp {
                 Err(error) => self.on_dial_ended(conns, id, Err(again(error))),
             }
         }
-        let lines = &self.lines;
-        self.names.on_end(name, &self.remote, |name| lines.values().any(|line| line.is_resolving(name)));
+    }
+
+    /// Begins the lookups that wait for the system's configuration.
+    #[cfg(feature = "discovery")]
+    pub(super) fn on_name_config(&mut self, conns: &mut Conns<'_, ClientApp>, config: &Arc<NameConfig>) {
+        for (name, error) in self.names.on_config(config, &self.shared, &self.remote) {
+            self.on_resolved(conns, &name, &Err(error));
+        }
     }
 
     /// Handles the end of an attempt to connect.

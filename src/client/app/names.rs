@@ -5,8 +5,10 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::time::Instant;
 
 use super::ClientCommand;
+use crate::client::driver::DriverShared;
 use crate::reactor::Remote;
 use crate::transport;
 
@@ -25,7 +27,13 @@ impl NameLookups {
     /// # Errors
     ///
     /// The system provides no thread.
-    pub(super) fn look_up(&mut self, name: String, remote: &Remote<ClientCommand>) -> io::Result<()> {
+    pub(super) fn look_up(
+        &mut self,
+        name: String,
+        _until: Instant,
+        _shared: &DriverShared,
+        remote: &Remote<ClientCommand>,
+    ) -> io::Result<()> {
         if self.running.is_none() {
             return self.start(name, remote);
         }

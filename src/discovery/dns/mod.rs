@@ -1,9 +1,12 @@
 //! DNS: `dns:///orders.example:6550` and `dns:///_orders._tcp.example`, asked on the reactor.
 //!
-//! [`DnsResolver`] starts a `DnsWatch` (`watch.rs`), which looks up a name (`lookup.rs`) by questions to the name servers
-//! (`ask.rs`), whose messages `message.rs` writes and reads. `system.rs` reads the system's configuration.
+//! [`DnsResolver`] starts a `DnsWatch` (`watch.rs`), and `look_up_host` a single lookup for a connection (`host.rs`). Both look
+//! up names (`lookup.rs`) by questions to the name servers (`ask.rs`), whose messages `message.rs` writes and reads.
+//! `system.rs` reads the system's configuration.
 
 mod ask;
+#[cfg(feature = "client")]
+mod host;
 mod lookup;
 mod message;
 mod system;
@@ -15,11 +18,17 @@ mod watch;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
+#[cfg(feature = "client")]
+use std::sync::Arc;
 use std::time::Instant;
 
-use self::system::NameConfig;
+#[cfg(feature = "client")]
+use self::host::HostAgent;
+pub(crate) use self::system::NameConfig;
 use self::target::DnsTarget;
 use self::watch::DnsWatch;
+#[cfg(feature = "client")]
+use super::handle::AgentGuard;
 use super::{DiscoveryError, DiscoveryHandle, Resolver, Target, Updates, Watch};
 
 /// The resolver of `dns://` URLs.
@@ -57,6 +66,23 @@ pub fn records_of_answer(message: &[u8], kind: usize) -> usize {
         DnsReply::Answer(answer) => answer.addresses.len() + answer.services.len() + answer.added.len(),
         DnsReply::Other | DnsReply::Truncated | DnsReply::Failed(_) => 0,
     }
+}
+
+/// Looks up the addresses of a host on the reactor until then, and passes them to the function. The lookup ends when the
+/// guard is dropped.
+///
+/// # Errors
+///
+/// The reactor has ended, or runs as many agents as it may.
+#[cfg(feature = "client")]
+pub(crate) fn look_up_host(
+    host: &str,
+    config: Arc<NameConfig>,
+    until: Instant,
+    on: &DiscoveryHandle,
+    found: impl FnOnce(Result<Vec<IpAddr>, String>) + Send + 'static,
+) -> io::Result<AgentGuard> {
+    on.run(HostAgent::new(host.to_owned(), config, has_route, until, Box::new(found)))
 }
 
 /// Leaves out the addresses of a family that the system has no route to, if others remain: a host with both kinds of
