@@ -12,7 +12,7 @@ use crate::discovery::agent::{AgentCx, LinkId, LinkTarget};
 const WAIT_MAX: Duration = Duration::from_secs(30);
 /// The bytes of a length before a message over TCP.
 const LENGTH_BYTES: usize = 2;
-/// Messages that are no answer to the question after which the server is given up: what somebody sends who guesses.
+/// Messages that are no answer to the question after which the server is given up: forged ones, with guessed ids.
 const OTHERS_MAX: u32 = 64;
 
 /// A question and the state of its answer.
