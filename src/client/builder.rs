@@ -7,7 +7,7 @@ use super::address::{BuildError, ToAddress};
 use super::config::{ClientConfig, WhenFull};
 use super::driver::Driver;
 use super::endpoint::{Endpoint, EndpointTarget};
-use super::fleet::{FleetShared, FleetWatch, OnFleetEvent, updates_of};
+use super::fleet::{FleetShared, FleetWatch, OnFleetEvent, OnUnavailable, Unavailable, updates_of};
 use super::interceptor::{ClientInterceptor, ClientInterceptors};
 use super::shared::{Client, ClientShared};
 use crate::discovery::{DiscoveryError, Fixed, Resolver, Target, TargetError, builtin};
@@ -24,6 +24,7 @@ pub struct ClientBuilder {
     fleet: Option<FleetConfig>,
     resolvers: Vec<Arc<dyn Resolver>>,
     balancer: Option<Box<dyn Balancer>>,
+    on_unavailable: Option<Arc<OnUnavailable>>,
     on_event: Option<OnFleetEvent>,
 }
 
@@ -37,6 +38,7 @@ impl ClientBuilder {
             fleet: None,
             resolvers: Vec::new(),
             balancer: None,
+            on_unavailable: None,
             on_event: None,
         }
     }
@@ -109,6 +111,34 @@ impl ClientBuilder {
         self
     }
 
+    /// Answers calls that no server has answered: every attempt has failed or was refused by a limit, or no server is
+    /// usable. The function returns the encoded answer in the codec of the argument, or `None` to let the call fail. It
+    /// runs on the thread that drives the client, and must not wait. Its panic is reported by the panic hook, and the
+    /// call fails. Calls with streams and one-way calls are not passed to it.
+    ///
+    /// ```
+    /// use coreloop::client::Client;
+    /// use coreloop::codec::Codec;
+    ///
+    /// // Nothing listens there: the recommendations are empty until something does.
+    /// let client = Client::builder("static:127.0.0.1:1")
+    ///     .on_unavailable(|call| match (call.method, call.codec) {
+    ///         ("Shop.Recommend", Codec::Json) => Some(b"[]".to_vec()),
+    ///         _ => None,
+    ///     })
+    ///     .build()?;
+    /// assert_eq!(client.call_bytes("Shop.Recommend", Codec::Json, b"7")?, b"[]");
+    /// assert!(client.call_bytes("Shop.Order", Codec::Json, b"7").is_err());
+    /// # Ok::<(), coreloop::client::CallError>(())
+    /// ```
+    pub fn on_unavailable(
+        mut self,
+        answer: impl Fn(&Unavailable<'_>) -> Option<Vec<u8>> + Send + Sync + 'static,
+    ) -> ClientBuilder {
+        self.on_unavailable = Some(Arc::new(answer));
+        self
+    }
+
     /// Calls the function for each [`FleetEvent`]: servers that appear and disappear, circuit breakers that open. It runs
     /// on the thread that drives the client, and must not wait. Its panic is reported by the panic hook and contained.
     pub fn on_fleet_event(mut self, on_event: impl Fn(&FleetEvent) + Send + Sync + 'static) -> ClientBuilder {
@@ -147,7 +177,8 @@ impl ClientBuilder {
         // The URL places the client, unless the settings do.
         config.zone = config.zone.or_else(|| target.parameter("zone").map(str::to_owned));
         config.check()?;
-        let fleet = FleetShared::new(config, self.balancer.take(), self.on_event.take());
+        let fleet =
+            FleetShared::new(config, self.balancer.take(), self.on_unavailable.take(), self.on_event.take());
         let endpoint_target = EndpointTarget::Fleet(FleetWatch::new(fleet));
         let shared = self.finish(scheme, address, endpoint_target)?;
         let updates = updates_of(&shared.endpoint);
@@ -160,7 +191,10 @@ impl ClientBuilder {
 
     /// Returns whether a setting needs the policies of a fleet.
     fn wants_fleet(&self) -> bool {
-        self.fleet.is_some() || self.balancer.is_some() || self.on_event.is_some()
+        self.fleet.is_some()
+            || self.balancer.is_some()
+            || self.on_unavailable.is_some()
+            || self.on_event.is_some()
     }
 
     fn find_resolver(&self, scheme: &str) -> Result<Arc<dyn Resolver>, DiscoveryError> {

@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 
 use coreloop_bufpool::Chunk;
 
-pub(super) use self::attempt::{EndedAttempt, EndedAttempts, FleetCall, ReplyBody, load_of};
+pub(super) use self::attempt::{EndedAttempt, EndedAttempts, FleetCall, ReplyBody, load_of, outcome_of};
 use self::cell::{AbandonedCall, CallCell};
 use self::sync::ContentsGuard;
 use super::endpoint::Endpoint;
@@ -317,6 +317,10 @@ impl Promise {
 impl Drop for Promise {
     fn drop(&mut self) {
         let Some(call_slot) = &self.call_slot else { return };
+        if self.is_copy() {
+            // The call that it is a copy of ends by itself.
+            return;
+        }
         let error = if call_slot.cell.is_unsent() {
             CallError::NotSent
         } else {

@@ -9,8 +9,11 @@ use super::app::ClientCommand;
 use super::call_slot::guarded;
 use super::endpoint::Endpoint;
 use super::shared::Client;
+use crate::codec::Codec;
 use crate::discovery::{Instance, Update, Updates, Watch};
 use crate::policy::fleet::{Balancer, EndpointView, Fleet, FleetConfig, FleetEvent, FleetStats};
+use crate::status::Status;
+use crate::wire::Scheme;
 
 /// For how long [`Client::endpoints`] waits for the thread of the client.
 const VIEW_WAIT: Duration = Duration::from_secs(2);
@@ -21,9 +24,27 @@ pub(super) const ATTEMPT: &str = "attempt";
 /// A function that receives the events of a fleet.
 pub(super) type OnFleetEvent = Arc<dyn Fn(&FleetEvent) + Send + Sync>;
 
+/// A function that answers calls in place of the servers.
+pub(super) type OnUnavailable = dyn Fn(&Unavailable<'_>) -> Option<Vec<u8>> + Send + Sync;
+
+/// A call that no server has answered, for [`ClientBuilder::on_unavailable`](super::ClientBuilder::on_unavailable).
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct Unavailable<'a> {
+    /// `Service.Method`.
+    pub method: &'a str,
+    /// The codec of the argument, and of the answer.
+    pub codec: Codec,
+    /// The encoded argument.
+    pub argument: &'a [u8],
+    /// What the call fails with otherwise.
+    pub status: &'a Status,
+}
+
 /// What a client is built with, if it has a fleet.
 pub(super) struct FleetShared {
     pub(super) config: FleetConfig,
+    pub(super) on_unavailable: Option<Arc<OnUnavailable>>,
     pub(super) on_event: Option<OnFleetEvent>,
     /// A way of balancing of the program's own, until the reactor takes it.
     balancer: Mutex<Option<Box<dyn Balancer>>>,
@@ -41,14 +62,21 @@ impl FleetShared {
     pub(super) fn new(
         config: FleetConfig,
         balancer: Option<Box<dyn Balancer>>,
+        on_unavailable: Option<Arc<OnUnavailable>>,
         on_event: Option<OnFleetEvent>,
     ) -> FleetShared {
-        FleetShared { config, on_event, balancer: Mutex::new(balancer), found: Mutex::default() }
+        let (balancer, found) = (Mutex::new(balancer), Mutex::default());
+        FleetShared { config, on_unavailable, on_event, balancer, found }
     }
 
     /// Creates the policies; once, since they take the program's own balancing.
-    pub(super) fn policies(&self, seed: u64) -> Fleet {
-        let policies = Fleet::new(self.config.clone(), seed);
+    pub(super) fn policies(&self, scheme: Scheme, seed: u64) -> Fleet {
+        let mut config = self.config.clone();
+        if !scheme.can_ping() {
+            // There is nothing to check with.
+            config.health.interval_ms = 0;
+        }
+        let policies = Fleet::new(config, seed);
         match self.balancer.lock().unwrap_or_else(PoisonError::into_inner).take() {
             Some(balancer) => policies.with_balancer(balancer),
             None => policies,

@@ -50,6 +50,7 @@ pub use driver::{ClientStats, Driver, DriverConfig};
 #[cfg(feature = "json")]
 pub use dynamic::DescriptionError;
 pub use error::{CallError, WrongProtocol};
+pub use fleet::Unavailable;
 pub use interceptor::{ClientInterceptor, EndedClientCall, NewCall};
 pub use options::CallOptions;
 pub use reply::Response;

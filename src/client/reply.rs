@@ -54,6 +54,11 @@ impl ReplyOutcome {
         }
     }
 
+    /// The outcome of a call that the program answers itself.
+    pub(super) fn local(codec: Codec) -> ReplyOutcome {
+        ReplyOutcome { codec: codec.number(), ..ReplyOutcome::empty() }
+    }
+
     /// Reads the metadata of the reply. With HTTP these are the header fields; those behind `Trailer-` are trailers.
     #[cold]
     pub(super) fn read_metadata(&mut self, metadata: Metadata<'_>, scheme: Scheme) {

@@ -18,6 +18,9 @@ impl ClientApp {
             return self.drop_abandoned(number);
         }
         let is_of_fleet = self.fleets.contains_key(&number);
+        if is_of_fleet && self.cancel_hedged(conns, number, id) {
+            return;
+        }
         // It may be on the endpoint's active connection, or on one that drains.
         for at in 0..self.keys.len() {
             let is_found = conns.with(self.keys[at], |cx| {

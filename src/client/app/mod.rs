@@ -411,7 +411,7 @@ impl App for ClientApp {
                 self.after_end(cx);
             }
             Message::Ping { id } => on_ping(cx, id),
-            Message::Pong { .. } => {}
+            Message::Pong { .. } => self.on_pong(cx),
             Message::Data(data) => {
                 self.on_data(cx, &data);
                 self.after_end(cx);

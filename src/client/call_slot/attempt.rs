@@ -8,9 +8,11 @@ use std::time::{Duration, Instant};
 
 use coreloop_bufpool::Chunk;
 
-use super::{Promise, PromiseKind};
+use super::{Promise, PromiseKind, guarded};
 use crate::client::CallError;
+use crate::client::fleet::{OnUnavailable, Unavailable};
 use crate::client::reply::ReplyOutcome;
+use crate::codec::compress;
 use crate::policy::fleet::{CallAttempts, EndpointId, FailedAttempt, Outcome};
 use crate::status::Code;
 
@@ -62,6 +64,16 @@ pub(in crate::client) enum ReplyBody {
     None,
     Bytes(Vec<u8>),
     Shared(Chunk),
+}
+
+impl ReplyBody {
+    pub(in crate::client) fn as_bytes(&self) -> &[u8] {
+        match self {
+            ReplyBody::None => &[],
+            ReplyBody::Bytes(bytes) => bytes,
+            ReplyBody::Shared(chunk) => chunk,
+        }
+    }
 }
 
 /// The end of an attempt.
@@ -212,6 +224,9 @@ impl Promise {
         mut outcome: Result<ReplyOutcome, CallError>,
         body: ReplyBody,
     ) {
+        if self.is_copy() {
+            return self.discard();
+        }
         if self.fleet_call.take().is_some_and(|call| call.may_have_run) {
             outcome = outcome.map_err(after_another);
         }
@@ -221,6 +236,99 @@ impl Promise {
             ReplyBody::Shared(chunk) => self.end(outcome, None, Some(chunk)),
         };
         waker.into_iter().for_each(Waker::wake);
+    }
+
+    /// Returns a copy of a hedged call for one of its attempts.
+    pub(in crate::client) fn copy_of(
+        &mut self,
+        number: u64,
+        attempts: CallAttempts,
+        now: Instant,
+    ) -> Promise {
+        // If the reactor ends, the server may have run the call.
+        self.is_sent = true;
+        let mut call = Box::new(FleetCall::new(now));
+        (call.attempts, call.hedged) = (attempts, Some(number));
+        if let Some(own) = &self.fleet_call {
+            (call.method, call.key) = (own.method, own.key);
+        }
+        let call_slot = super::take_slot();
+        {
+            let (own, mut inside) = (self.call_slot().inside(), call_slot.inside());
+            inside.body.extend_from_slice(&own.body);
+            inside.method_name.clear();
+            inside.method_name.push_str(&own.method_name);
+            inside.headers = None;
+        }
+        Promise {
+            call_slot: Some(call_slot),
+            endpoint: self.endpoint.clone(),
+            then: None,
+            what: self.what.clone(),
+            deadline: self.deadline,
+            metadata: self.metadata.clone(),
+            parent: self.parent.clone(),
+            began: None,
+            body_bytes: self.body_bytes,
+            is_sent: false,
+            tries: 0,
+            left_us: 0,
+            has_headers: false,
+            streams: None,
+            fleet_call: Some(call),
+        }
+    }
+
+    /// Returns whether it is a copy of a hedged call.
+    pub(super) fn is_copy(&self) -> bool {
+        self.fleet_call.as_ref().is_some_and(|call| call.hedged.is_some())
+    }
+
+    /// Drops a copy of a hedged call.
+    pub(in crate::client) fn discard(mut self) {
+        debug_assert!(self.is_copy());
+        if let Some(call_slot) = self.call_slot.take() {
+            super::put_back(call_slot);
+        }
+    }
+
+    /// Takes the headers that a copy of the call has received.
+    pub(in crate::client) fn take_headers_of(&self, copy: &Promise) {
+        let headers = copy.call_slot().inside().headers.take();
+        self.call_slot().inside().headers = headers;
+    }
+
+    /// Asks the program's function for an answer in place of the end of the call.
+    #[cold]
+    pub(in crate::client) fn answer_instead(
+        &self,
+        end: &Result<ReplyOutcome, CallError>,
+        body: &[u8],
+        on_unavailable: &OnUnavailable,
+    ) -> Option<(ReplyOutcome, Vec<u8>)> {
+        let PromiseKind::Call { codec, compressed, one_way: false, .. } = self.what else { return None };
+        if self.streams.is_some() {
+            return None;
+        }
+        let (argument, method) = {
+            let inside = self.call_slot().inside();
+            (inside.body.clone(), inside.method_name.clone())
+        };
+        let argument = if compressed {
+            let mut plain = Vec::new();
+            compress::decompress(&argument, self.endpoint.config.frame_bytes_max, &mut plain).ok()?;
+            plain
+        } else {
+            argument
+        };
+        let status = match end {
+            Ok(answer) => answer.status(body).err()?,
+            Err(error) => error.to_status(),
+        };
+        let call = Unavailable { method: &method, codec, argument: &argument, status: &status };
+        let mut answer = None;
+        guarded(|| answer = on_unavailable(&call));
+        Some((ReplyOutcome::local(codec), answer?))
     }
 
     /// Returns what allows the call to be attempted again.

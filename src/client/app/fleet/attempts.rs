@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 use super::super::{ClientApp, send_if_room};
 use super::{FREE_CALLS_MAX, FleetState};
 use crate::client::CallError;
-use crate::client::call_slot::{EndedAttempt, FleetCall, Promise, PromiseKind, ReplyBody, load_of};
+use crate::client::call_slot::{
+    EndedAttempt, FleetCall, Promise, PromiseKind, ReplyBody, load_of, outcome_of,
+};
 use crate::client::fleet::ATTEMPT;
 use crate::client::reply::ReplyOutcome;
 use crate::policy::fleet::{AfterAttempt, AttemptEnd, NoEndpoint, Outcome, PickFor};
@@ -23,6 +25,13 @@ pub(super) struct KeptAttempt {
 pub(super) struct LastEnd {
     outcome: Result<ReplyOutcome, CallError>,
     body: ReplyBody,
+}
+
+impl LastEnd {
+    /// Returns whether the server has answered.
+    pub(super) fn is_answer(&self) -> bool {
+        self.outcome.is_ok()
+    }
 }
 
 impl ClientApp {
@@ -52,7 +61,16 @@ impl ClientApp {
             self.stats().late.add(1);
             return promise.fail(CallError::DeadlineExceeded);
         }
-        self.attempt(conns, promise, None);
+        let hedge_after = match promise.what {
+            PromiseKind::Call { method, idempotent, one_way: false, .. } if promise.streams().is_none() => {
+                fleet.policies.hedge_after(method, idempotent)
+            }
+            _ => None,
+        };
+        match hedge_after {
+            None => self.attempt(conns, promise, None),
+            Some(hedge_after) => self.start_hedged(conns, promise, hedge_after),
+        }
     }
 
     /// Makes an attempt of a call. `last` is how its last one has ended.
@@ -73,16 +91,19 @@ impl ClientApp {
         let wanted = PickFor { method: call.method, key: call.key, tried: &call.attempts.tried };
         let id = match fleet.policies.pick(now, wanted) {
             Ok(id) => id,
-            Err(why) => return self.on_no_endpoint(promise, why, last),
+            Err(why) => return self.on_no_endpoint(conns, promise, why, last),
         };
         (call.endpoint, call.since) = (Some(id), now);
         call.attempts.tried.push(id);
-        let (attempt, may_have_run) = (call.attempts.tried.len(), call.may_have_run);
+        let (attempt, may_have_run, hedged) = (call.attempts.tried.len(), call.may_have_run, call.hedged);
         promise.begin_attempt(may_have_run);
         if attempt > 1 {
             mark_attempt(&mut promise, attempt);
         }
         let line_number = fleet.lines.get(&id).copied().unwrap_or_default();
+        if let Some(hedged) = hedged {
+            self.on_hedged_attempt(number, hedged, &promise, (id, line_number));
+        }
         let Some(line) = self.lines.get_mut(&line_number) else {
             debug_assert!(false, "each endpoint has a state");
             return;
@@ -93,9 +114,21 @@ impl ClientApp {
     }
 
     /// Keeps a call for which there is no endpoint yet, or ends it.
-    fn on_no_endpoint(&mut self, promise: Promise, why: NoEndpoint, last: Option<LastEnd>) {
+    fn on_no_endpoint(
+        &mut self,
+        conns: &mut Conns<'_, ClientApp>,
+        mut promise: Promise,
+        why: NoEndpoint,
+        last: Option<LastEnd>,
+    ) {
+        let fleet = promise.endpoint().number;
+        let hedged = promise.fleet_call().and_then(|call| call.hedged);
+        if hedged.is_some_and(|number| self.has_other_attempts(fleet, number)) {
+            // It is a hedge.
+            return promise.discard();
+        }
         match (why, last) {
-            (_, Some(last)) => self.end_fleet_call(promise, last),
+            (_, Some(last)) => self.end_fleet_call(conns, promise, last),
             (NoEndpoint::NotResolved, None) => {
                 let Some(fleet) = self.fleets.get_mut(&promise.endpoint().number) else { return };
                 fleet.unresolved.push_back(promise);
@@ -105,7 +138,7 @@ impl ClientApp {
             }
             (why, None) => {
                 let last = LastEnd { outcome: Err(CallError::NoEndpoint(why)), body: ReplyBody::None };
-                self.end_fleet_call(promise, last);
+                self.end_fleet_call(conns, promise, last);
             }
         }
     }
@@ -167,17 +200,20 @@ impl ClientApp {
         let last = LastEnd { outcome, body };
         let can_repeat = promise.can_repeat();
         let Some(fleet) = self.fleets.get_mut(&promise.endpoint().number) else {
-            return self.end_fleet_call(promise, last);
+            return self.end_fleet_call(conns, promise, last);
         };
         let load_us = load_of(&last.outcome);
         let Some(call) = promise.fleet_call() else { return };
         let was_attempted = fleet.end_attempt(now, call, failed.outcome, load_us);
         call.may_have_run |= failed.may_have_run;
+        if let Some(number) = call.hedged {
+            return self.on_hedged_end(conns, number, promise, failed, last);
+        }
         if !was_attempted || !can_repeat || failed.outcome == Outcome::Cancelled {
-            return self.end_fleet_call(promise, last);
+            return self.end_fleet_call(conns, promise, last);
         }
         match fleet.policies.after_attempt(now, &mut call.attempts, &failed) {
-            AfterAttempt::End => self.end_fleet_call(promise, last),
+            AfterAttempt::End => self.end_fleet_call(conns, promise, last),
             AfterAttempt::Retry(Duration::ZERO) => self.attempt(conns, promise, Some(last)),
             AfterAttempt::Retry(pause) => {
                 let at = now + pause;
@@ -200,9 +236,26 @@ impl ClientApp {
         }
     }
 
-    /// Ends a call.
-    fn end_fleet_call(&mut self, promise: Promise, last: LastEnd) {
-        promise.end_call(last.outcome, last.body);
+    /// Ends a call with the end of its last attempt, or with the program's own answer in its place.
+    pub(super) fn end_fleet_call(
+        &mut self,
+        conns: &mut Conns<'_, ClientApp>,
+        mut promise: Promise,
+        last: LastEnd,
+    ) {
+        if let Some(number) = promise.fleet_call().and_then(|call| call.hedged) {
+            return self.end_hedged(conns, number, promise, last);
+        }
+        let LastEnd { outcome, body } = last;
+        let outcome_of = outcome_of(&outcome, promise.is_sent);
+        if matches!(outcome_of, Outcome::Failure | Outcome::Refused)
+            && let Some(on_unavailable) =
+                promise.endpoint().fleet().and_then(|fleet| fleet.on_unavailable.clone())
+            && let Some((answer, bytes)) = promise.answer_instead(&outcome, body.as_bytes(), &*on_unavailable)
+        {
+            return promise.end_call(Ok(answer), ReplyBody::Bytes(bytes));
+        }
+        promise.end_call(outcome, body);
     }
 }
 

@@ -5,14 +5,17 @@
 //! thread.
 
 mod attempts;
+mod checks;
+mod hedges;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use self::attempts::KeptAttempt;
+use self::hedges::HedgedCall;
 use super::ClientApp;
 use super::endpoint::EndpointState;
 use crate::client::CallError;
@@ -46,6 +49,11 @@ pub(super) struct FleetState {
     /// Calls that wait until they are attempted again, by that time and a running number.
     retries: BTreeMap<(Instant, u64), KeptAttempt>,
     last_retry: u64,
+    /// Calls that may be hedged, by their numbers. Each has an attempt that runs or waits; `Endpoint::enter` bounds them.
+    hedged: BTreeMap<u64, HedgedCall>,
+    last_hedged: u64,
+    /// When they are hedged. Those that have ended stay until then.
+    hedge_times: BTreeSet<(Instant, u64)>,
     /// Calls among those that were abandoned since they were last searched.
     abandoned: usize,
     /// The last error of the resolver.
@@ -57,7 +65,7 @@ impl FleetState {
     fn new(endpoint: &Endpoint, shared: Arc<FleetShared>) -> FleetState {
         let seed = RandomState::new().hash_one(endpoint.number);
         FleetState {
-            policies: shared.policies(seed),
+            policies: shared.policies(endpoint.scheme, seed),
             shared,
             scheme: endpoint.scheme,
             config: endpoint.config.clone(),
@@ -66,6 +74,9 @@ impl FleetState {
             unresolved: VecDeque::new(),
             retries: BTreeMap::new(),
             last_retry: 0,
+            hedged: BTreeMap::new(),
+            last_hedged: 0,
+            hedge_times: BTreeSet::new(),
             abandoned: 0,
             resolve_error: None,
             free: Vec::new(),
@@ -215,6 +226,9 @@ impl ClientApp {
             && let Some(fleet) = self.fleets.get_mut(&number)
         {
             fleet.policies.on_connection(now, id, !line.connections.is_empty());
+            // The health checks of a server begin with its first connection.
+            let next = fleet.policies.next_at();
+            next.into_iter().for_each(|at| self.look_by(at));
         }
     }
 
@@ -264,6 +278,8 @@ impl ClientApp {
         let numbers: Vec<u64> = self.fleets.keys().copied().collect();
         for number in numbers {
             self.make_due_retries(conns, number);
+            self.make_due_hedges(conns, number);
+            self.make_due_checks(conns, number);
             self.fail_unresolved(number, now);
             self.drop_leaving(conns, number);
             let Some(fleet) = self.fleets.get_mut(&number) else { continue };
@@ -271,9 +287,9 @@ impl ClientApp {
             let retry = fleet.retries.first_key_value().map(|((at, _), _)| *at);
             let deadlines = fleet.unresolved.iter().filter_map(|promise| promise.deadline);
             let deadlines = deadlines.chain(fleet.retries.values().filter_map(|kept| kept.promise.deadline));
-            let next = deadlines.min().into_iter().chain(retry);
+            let next = deadlines.min().into_iter().chain(retry).chain(fleet.policies.next_at());
             let next = next.chain(fleet.fails_unresolved_at()).min();
-            next.into_iter().for_each(|at| self.look_by(at));
+            next.into_iter().chain(self.next_hedge_at(number)).for_each(|at| self.look_by(at));
         }
     }
 
