@@ -2,6 +2,7 @@
 //! resolver finds.
 
 mod failures;
+mod slow;
 mod updates;
 
 use std::collections::BTreeMap;
