@@ -52,6 +52,17 @@ pub struct ClientConfig {
     /// [`ClientBuilder::connect`](super::ClientBuilder::connect).
     pub waits_for_connection: bool,
 
+    /// Connections to each server, where each takes many calls: all protocols but `http:`. Default 1, at most 64; together
+    /// they have at most [`ClientConfig::in_flight_max`] calls. A call takes the one with the fewest. More help where one
+    /// core of the server or one TCP flow is the limit. Too large: calls share fewer writes.
+    pub connections_per_endpoint: usize,
+
+    /// Servers of a client with several to which connections are opened ahead and kept, instead of with the first call
+    /// that goes there. Default 16; 0 opens none. With more servers each client chooses at random. A kept connection that
+    /// ends is made again after a pause by [`ClientConfig::backoff`]; with `http:` one is kept. Too small: calls wait for
+    /// connections when a server fails. Too large: servers have connections of clients that never call them.
+    pub warm_endpoints_max: usize,
+
     /// Connections to an `http:` address. Default 8, from 1 to 1024; at most [`ClientConfig::in_flight_max`] are
     /// made. Each has one call at a time, so that no call waits for the reply to another and a server may close a
     /// connection after any reply. They are made as calls need them and kept until [`ClientConfig::idle_ms`]. At the
@@ -114,6 +125,8 @@ impl Default for ClientConfig {
             when_full: WhenFull::Wait,
             waiting_max: 16_384,
             waits_for_connection: false,
+            connections_per_endpoint: 1,
+            warm_endpoints_max: 16,
             http_connections_max: 8,
             http_pipelined_max: 1,
             streams_max: 1024,
@@ -166,6 +179,8 @@ impl ClientConfig {
             ("in_flight_max", self.in_flight_max as u64, (1, PENDING_MAX as u64)),
             ("in_flight_bytes_max", self.in_flight_bytes_max as u64, (1, u64::MAX)),
             ("waiting_max", self.waiting_max as u64, (1, u64::from(u32::MAX))),
+            ("connections_per_endpoint", self.connections_per_endpoint as u64, (1, 64)),
+            ("warm_endpoints_max", self.warm_endpoints_max as u64, (0, 4096)),
             ("http_connections_max", self.http_connections_max as u64, (1, 1024)),
             ("http_pipelined_max", self.http_pipelined_max as u64, (1, PENDING_MAX as u64)),
             ("streams_max", self.streams_max as u64, (1, PENDING_MAX as u64)),

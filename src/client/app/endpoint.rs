@@ -25,6 +25,7 @@ use crate::conn::streams::StreamWindows;
 use crate::context::Peer;
 #[cfg(feature = "discovery")]
 use crate::discovery::NameConfig;
+use crate::message::Outgoing;
 use crate::policy::fleet::EndpointId;
 use crate::reactor::{Conns, DialId, DialRequest};
 use crate::transport::{Address, DialTarget, Opening, Transport};
@@ -71,6 +72,14 @@ pub(super) struct EndpointState {
     /// Connections that take calls, the oldest first. A draining connection is not among them.
     pub(super) connections: Vec<Key>,
     connections_max: usize,
+    /// Connections that are made without a call that waits for one.
+    kept: usize,
+    /// They are made ahead of the first call, and stay without calls.
+    pub(super) is_warm: bool,
+    /// When the next of them may be made.
+    redial_at: Option<Instant>,
+    /// Connections in a row that ended without a message of the server.
+    unheard: u32,
     dials: Vec<Dial>,
     /// The last attempt failed; the next one does not start before this time.
     pause_until: Option<Instant>,
@@ -105,7 +114,9 @@ impl EndpointState {
                 (ReplyOrder::AsCalled, connections_max, ConnectionBounds { calls_max, bytes_max })
             }
         } else {
-            (ReplyOrder::Any, 1, ConnectionBounds { calls_max: in_flight_max, bytes_max })
+            let connections_max = config.connections_per_endpoint.min(in_flight_max);
+            let (calls_max, bytes_max) = (in_flight_max / connections_max, bytes_max / connections_max);
+            (ReplyOrder::Any, connections_max, ConnectionBounds { calls_max, bytes_max })
         };
         EndpointState {
             scheme,
@@ -115,6 +126,10 @@ impl EndpointState {
             bounds,
             connections: Vec::new(),
             connections_max,
+            kept: 0,
+            is_warm: false,
+            redial_at: None,
+            unheard: 0,
             dials: Vec::new(),
             pause_until: None,
             waiting: VecDeque::new(),
@@ -144,15 +159,57 @@ impl EndpointState {
 
     /// Returns the next time at which this endpoint has work of its own, as of `now`.
     fn next_at(&self, now: Instant) -> Option<Instant> {
-        let pause = self.pause_until.filter(|until| *until > now && self.wants_connection());
+        let pause = self.pause_until.filter(|until| *until > now && self.wants_connection(now));
+        let redial = self.redials_at().filter(|at| *at > now);
         let resolving = self.dials.iter().filter(|dial| dial.is_resolving);
-        resolving.map(|dial| dial.until).chain(pause).min()
+        resolving.map(|dial| dial.until).chain(pause).chain(redial).min()
     }
 
-    /// Returns whether calls wait for a connection that may be made and is not being made.
-    fn wants_connection(&self) -> bool {
+    /// Returns whether calls wait for a connection that may be made and is not being made, or one of those that are kept is
+    /// missing.
+    fn wants_connection(&self, now: Instant) -> bool {
+        let is_due = || self.lacks_kept() && self.redial_at.is_none_or(|at| at <= now);
         self.connections.len() + self.dials.len() < self.connections_max
-            && self.dials.len() < self.waiting.len()
+            && (self.dials.len() < self.waiting.len() || is_due())
+    }
+
+    /// Returns when a connection that is kept and missing may be made.
+    pub(super) fn redials_at(&self) -> Option<Instant> {
+        self.redial_at.filter(|_| self.lacks_kept())
+    }
+
+    fn lacks_kept(&self) -> bool {
+        self.connections.len() + self.dials.len() < self.kept
+    }
+
+    /// Returns whether a connection is being made.
+    pub(super) fn is_dialing(&self) -> bool {
+        !self.dials.is_empty()
+    }
+
+    /// Makes connections ahead of the first call, and keeps them.
+    pub(super) fn keep_warm(&mut self) {
+        self.is_warm = true;
+        self.kept = if self.order == ReplyOrder::Any { self.connections_max } else { 1 };
+    }
+
+    /// Makes no more connections than calls need.
+    pub(super) fn keep_none(&mut self) {
+        (self.is_warm, self.kept) = (false, 0);
+    }
+
+    /// Takes no more calls on the connection of a server that drains.
+    pub(super) fn replace_later(&mut self, key: Key, now: Instant) {
+        if self.retire(key) && self.kept > 0 {
+            self.schedule_redial(true, now);
+        }
+    }
+
+    /// Draws the time at which a connection that ended is replaced.
+    fn schedule_redial(&mut self, is_heard: bool, now: Instant) {
+        self.unheard = if is_heard { 1 } else { self.unheard.saturating_add(1) };
+        let random = RandomState::new().hash_one(self.unheard);
+        self.redial_at = Some(now + self.config.backoff.delay(self.unheard, random));
     }
 
     /// Returns whether an attempt waits for the addresses of this name.
@@ -222,6 +279,10 @@ impl ClientApp {
             let error = line.unreachable(promise.is_sent);
             return promise.fail(error);
         }
+        if line.order == ReplyOrder::Any && line.connections_max > 1 {
+            // A call needs one; the next calls are divided among all.
+            line.kept = line.connections_max;
+        }
         line.waiting.push_back(promise);
         self.waiting += 1;
         self.dial_for_waiting(conns, number);
@@ -241,7 +302,7 @@ impl ClientApp {
     pub(super) fn dial_for_waiting(&mut self, conns: &mut Conns<'_, ClientApp>, number: u64) {
         let now = conns.now();
         while let Some(line) = self.lines.get(&number)
-            && line.wants_connection()
+            && line.wants_connection(now)
         {
             match line.pause_until {
                 Some(until) if until > now => return self.look_by(until),
@@ -347,6 +408,7 @@ impl ClientApp {
             Ok(key) => {
                 line.connections.push(key);
                 line.pause_until = None;
+                let is_ping_due = line.is_warm && line.waiting.is_empty() && line.scheme.can_ping();
                 self.keys.push(key);
                 self.shared.stats.connects.add(1);
                 let silent_ms = [config.ping_ms, config.idle_ms].into_iter().filter(|ms| *ms > 0).min();
@@ -354,6 +416,10 @@ impl ClientApp {
                     self.look_by(now + Duration::from_millis(ms));
                 }
                 self.on_fleet_connection(number, now);
+                if is_ping_due {
+                    // A server closes connections on which nothing was ever sent first.
+                    conns.with(key, |cx| cx.send(Outgoing::Ping { id: 0 }));
+                }
                 conns.with(key, |cx| self.refill(cx));
             }
         }
@@ -375,7 +441,12 @@ impl ClientApp {
             }
         };
         line.pause_until = Some(until);
-        if line.fleet.is_some() {
+        if line.is_warm {
+            self.look_by(until);
+        } else {
+            line.kept = 0;
+        }
+        if self.lines.get(&number).is_some_and(|line| line.fleet.is_some()) {
             self.on_fleet_connection(number, now);
         }
         let Some(line) = self.lines.get_mut(&number) else { return };
@@ -401,6 +472,11 @@ impl ClientApp {
         let took_calls = line.retire(key);
         if line.fleet.is_some() {
             self.on_fleet_connection(session.line, now);
+        }
+        let Some(line) = self.lines.get_mut(&session.line) else { return };
+        if took_calls && line.kept > 0 {
+            line.schedule_redial(session.is_heard, now);
+            line.redial_at.into_iter().for_each(|at| self.look_by(at));
         }
         let Some(line) = self.lines.get(&session.line) else { return };
         let is_ours = matches!(why, CloseReason::App | CloseReason::Drained | CloseReason::Idle);

@@ -269,13 +269,15 @@ impl ClientApp {
         cx.session.is_draining = true;
         let (number, now) = (cx.session.line, cx.now());
         let Some(line) = self.lines.get_mut(&number) else { return };
-        line.retire(cx.key());
+        line.replace_later(cx.key(), now);
         let is_ordered = line.order != ReplyOrder::Any;
         self.on_fleet_connection(number, now);
         if is_ordered {
             self.on_last_reply(cx);
         }
         self.look_by_if_waiting(number, now);
+        let redial_at = self.lines.get(&number).and_then(EndpointState::redials_at);
+        redial_at.into_iter().for_each(|at| self.look_by(at));
     }
 
     /// Takes back the calls that the server does not answer: it has answered its last call on this connection, and
@@ -345,7 +347,10 @@ fn send_if_room(
 ) -> Option<Promise> {
     let mut rest = Some(promise);
     if line.waiting.is_empty() {
-        for &key in &line.connections {
+        let several = line.order == ReplyOrder::Any && line.connections.len() > 1;
+        let first = if several { least_busy(conns, &line.connections) } else { 0 };
+        let (before, after) = line.connections.split_at(first);
+        for &key in after.iter().chain(before) {
             conns.with(key, |cx| {
                 // A connection that ends in this turn has no room; then the call waits.
                 if let Some(promise) = rest.take_if(|promise| has_room(cx, &line.bounds, promise)) {
@@ -358,6 +363,13 @@ fn send_if_room(
         }
     }
     rest
+}
+
+/// Returns the index of the connection with the fewest calls.
+#[cold]
+fn least_busy(conns: &mut Conns<'_, ClientApp>, connections: &[Key]) -> usize {
+    let mut calls = |key: Key| conns.session(key).map_or(usize::MAX, |session| session.pending.len());
+    (0..connections.len()).min_by_key(|index| calls(connections[*index])).unwrap_or(0)
 }
 
 impl Drop for ClientApp {

@@ -14,6 +14,8 @@ pub(super) fn watch(cx: &mut Cx<'_>, line: &mut EndpointState) -> Option<Instant
     let ms = Duration::from_millis;
     let ClientConfig { ping_ms, idle_ms, .. } = *line.config;
     let ping_ms = if line.scheme.can_ping() { ping_ms } else { 0 };
+    // Pings keep a connection that was made ahead from being idle at the server.
+    let idle_ms = if line.is_warm && line.scheme.can_ping() { 0 } else { idle_ms };
     let now = cx.now();
     if cx.session.pending.is_empty() {
         cx.session.pending.shrink();
@@ -23,6 +25,9 @@ pub(super) fn watch(cx: &mut Cx<'_>, line: &mut EndpointState) -> Option<Instant
         }
         let idle_at = (idle_ms > 0).then(|| cx.session.last_used + ms(idle_ms));
         if idle_at.is_some_and(|at| at <= now) {
+            if !line.is_warm {
+                line.keep_none();
+            }
             line.retire(cx.key());
             cx.session.is_draining = true;
             cx.close();

@@ -13,7 +13,10 @@ use coreloop::{Code, Context, Server};
 /// A client of raw servers.
 fn client_of(servers: &[&RawServer]) -> Client {
     let addresses: Vec<&str> = servers.iter().map(|server| server.address.as_str()).collect();
-    Client::builder(format!("static:{}", addresses.join(","))).build().unwrap()
+    Client::builder(format!("static:{}", addresses.join(",")))
+        .configure(|config| config.warm_endpoints_max = 0)
+        .build()
+        .unwrap()
 }
 
 #[test]

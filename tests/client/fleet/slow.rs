@@ -104,6 +104,7 @@ fn a_hedged_call_has_a_deadline() {
             fleet.hedge.is_on = true;
             fleet.hedge.samples_min = 10;
         })
+        .configure(|config| config.warm_endpoints_max = 0)
         .build()
         .unwrap()
         .with_idempotent(true);
@@ -177,4 +178,64 @@ fn the_program_is_not_asked_while_a_server_answers_nor_for_a_callers_fault() {
     which(&client).unwrap();
     let error = client.call_bytes("No.Such", Codec::Json, b"0").unwrap_err();
     assert_eq!(error.code(), Code::Unimplemented);
+}
+
+#[test]
+fn connections_are_opened_ahead_and_made_again() {
+    let servers: Vec<Numbered> = (0..3).map(Numbered::start).collect();
+    let client = Client::builder(url_of(&servers.iter().collect::<Vec<_>>())).build().unwrap();
+    let connected = || client.endpoints().iter().filter(|endpoint| endpoint.is_connected).count();
+    eventually("each server has a connection", || connected() == 3);
+    assert_eq!(servers.iter().map(Numbered::calls).sum::<usize>(), 0);
+    let address = servers[0].address.clone();
+    let mut servers = servers.into_iter();
+    servers.next().unwrap().server.shutdown();
+    eventually("a server has none", || connected() == 2);
+    let again = Numbered::start_at(0, &address);
+    eventually("it has one again", || connected() == 3);
+    assert_eq!(again.calls(), 0);
+}
+
+#[test]
+fn of_many_servers_some_have_connections_ahead() {
+    let servers: Vec<Numbered> = (0..4).map(Numbered::start).collect();
+    let client = Client::builder(url_of(&servers.iter().collect::<Vec<_>>()))
+        .configure(|config| config.warm_endpoints_max = 2)
+        .build()
+        .unwrap();
+    let connected = || client.endpoints().iter().filter(|endpoint| endpoint.is_connected).count();
+    eventually("two servers have a connection", || connected() == 2);
+    assert_eq!(client.stats().connects, 2);
+}
+
+#[cfg(feature = "http")]
+#[test]
+fn a_client_of_http_keeps_one_connection_to_each_server() {
+    let servers: Vec<Numbered> = (0..2).map(Numbered::start).collect();
+    let client =
+        Client::builder(format!("http:{}", url_of(&servers.iter().collect::<Vec<_>>()))).build().unwrap();
+    eventually("each server has a connection", || client.stats().connects == 2);
+    assert!(client.endpoints().iter().all(|endpoint| endpoint.is_connected));
+    which(&client).unwrap();
+    assert_eq!(client.stats().connects, 2);
+}
+
+#[test]
+fn several_connections_to_one_server_share_its_calls() {
+    let server = RawServer::start();
+    let client = Client::builder(&server.address)
+        .configure(|config| config.connections_per_endpoint = 2)
+        .build()
+        .unwrap();
+    let first = start(&client, "one");
+    let mut sides = [server.accept(), server.accept()];
+    // Which of them the first call is on is not determined; the next one is on the other.
+    eventually("both are open", || client.stats().connects == 2);
+    let second = start(&client, "two");
+    // None is answered before both have come.
+    let requests = sides.each_mut().map(|side| side.request());
+    for (side, request) in sides.iter_mut().zip(&requests) {
+        side.peer.send(&request.reply(request.body.clone()));
+    }
+    assert_eq!((end(first).unwrap(), end(second).unwrap()), (b"one".to_vec(), b"two".to_vec()));
 }

@@ -7,6 +7,7 @@
 mod attempts;
 mod checks;
 mod hedges;
+mod warm;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::hash::{BuildHasher, RandomState};
@@ -54,6 +55,10 @@ pub(super) struct FleetState {
     last_hedged: u64,
     /// When they are hedged. Those that have ended stay until then.
     hedge_times: BTreeSet<(Instant, u64)>,
+    /// When connections are opened ahead, if a server lacks one.
+    warm_at: Option<Instant>,
+    /// Chooses the servers to which they are opened.
+    random: RandomState,
     /// Calls among those that were abandoned since they were last searched.
     abandoned: usize,
     /// The last error of the resolver.
@@ -77,6 +82,8 @@ impl FleetState {
             hedged: BTreeMap::new(),
             last_hedged: 0,
             hedge_times: BTreeSet::new(),
+            warm_at: None,
+            random: RandomState::new(),
             abandoned: 0,
             resolve_error: None,
             free: Vec::new(),
@@ -182,14 +189,16 @@ impl ClientApp {
             let Some(fleet) = self.fleets.get_mut(&number) else { return };
             let Some(line) = fleet.lines.remove(&id) else { continue };
             fleet.leaving.push(line);
-            let waiting = self.lines.get_mut(&line).map(|line| std::mem::take(&mut line.waiting));
-            let waiting = waiting.unwrap_or_default();
+            let Some(line) = self.lines.get_mut(&line) else { continue };
+            line.keep_none();
+            let waiting = std::mem::take(&mut line.waiting);
             self.waiting -= waiting.len();
             for promise in waiting {
                 self.attempt_elsewhere(conns, promise);
             }
         }
         self.drop_leaving(conns, number);
+        self.begin_warming(number, conns.now());
     }
 
     /// Closes the connections to servers that are gone and have no call any more.
@@ -280,6 +289,7 @@ impl ClientApp {
             self.make_due_retries(conns, number);
             self.make_due_hedges(conns, number);
             self.make_due_checks(conns, number);
+            self.warm_up(conns, number);
             self.fail_unresolved(number, now);
             self.drop_leaving(conns, number);
             let Some(fleet) = self.fleets.get_mut(&number) else { continue };
@@ -287,7 +297,8 @@ impl ClientApp {
             let retry = fleet.retries.first_key_value().map(|((at, _), _)| *at);
             let deadlines = fleet.unresolved.iter().filter_map(|promise| promise.deadline);
             let deadlines = deadlines.chain(fleet.retries.values().filter_map(|kept| kept.promise.deadline));
-            let next = deadlines.min().into_iter().chain(retry).chain(fleet.policies.next_at());
+            let next =
+                deadlines.min().into_iter().chain(retry).chain(fleet.policies.next_at()).chain(fleet.warm_at);
             let next = next.chain(fleet.fails_unresolved_at()).min();
             next.into_iter().chain(self.next_hedge_at(number)).for_each(|at| self.look_by(at));
         }
