@@ -7,7 +7,7 @@ use crate::message::Outgoing;
 use crate::reactor::Conns;
 
 impl ClientApp {
-    /// Checks the servers of a fleet whose turn it is.
+    /// Checks the servers of a fleet whose checks are due.
     pub(super) fn make_due_checks(&mut self, conns: &mut Conns<'_, ClientApp>, number: u64) {
         let Some(fleet) = self.fleets.get_mut(&number) else { return };
         for id in fleet.policies.take_due_checks(conns.now()) {

@@ -63,6 +63,7 @@ pub(super) struct FleetState {
     abandoned: usize,
     /// The last error of the resolver.
     resolve_error: Option<String>,
+    #[allow(clippy::vec_box, reason = "the boxes themselves are used again")]
     free: Vec<Box<FleetCall>>,
 }
 
