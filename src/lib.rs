@@ -232,6 +232,8 @@ mod readme_tests {
     mod interceptors {}
     #[doc = include_str!("../docs/overload.md")]
     mod overload {}
+    #[doc = include_str!("../docs/resilience.md")]
+    mod resilience {}
     #[doc = include_str!("../docs/services.md")]
     mod services {}
     #[doc = include_str!("../docs/wire.md")]
