@@ -11,7 +11,7 @@ use coreloop::service::Method;
 use coreloop::{Code, Context, Server, Status};
 
 use crate::common::rig::{ON_PURPOSE, Rig, rig_with};
-use crate::common::{PATIENCE, eventually, serial};
+use crate::common::{PATIENCE, eventually, shared};
 
 /// When a call began, by its interceptor.
 struct Began(u64);
@@ -76,7 +76,7 @@ fn ask(client: &Client, method: &str) -> Result<Vec<u8>, CallError> {
 
 #[test]
 fn each_form_of_call_is_seen_and_has_one_end() {
-    let _turn = serial();
+    let _turn = shared();
     let rig = server();
     let (client, watch) = watched(&rig.address.to_string());
     assert_eq!(
@@ -149,7 +149,7 @@ fn each_form_of_call_is_seen_and_has_one_end() {
 
 #[test]
 fn a_lost_connection_and_a_full_client_end_calls_once() {
-    let _turn = serial();
+    let _turn = shared();
     let rig = server();
     let watch = Arc::new(Watch::default());
     let client = Client::builder(&*rig.address.to_string())
@@ -169,7 +169,7 @@ fn a_lost_connection_and_a_full_client_end_calls_once() {
 
 #[test]
 fn protocols_without_metadata_refuse_entries_and_transmit_the_others() {
-    let _turn = serial();
+    let _turn = shared();
     let rig = server();
     for scheme in ["http", "jsonrpc"] {
         let (client, watch) = watched(&format!("{scheme}:{}", rig.address));
@@ -190,7 +190,7 @@ fn protocols_without_metadata_refuse_entries_and_transmit_the_others() {
 
 #[test]
 fn panics_are_contained_and_the_first_that_refuses_is_the_last_that_sees() {
-    let _turn = serial();
+    let _turn = shared();
     let rig = server();
     struct Panics(bool);
     impl ClientInterceptor for Panics {
@@ -221,7 +221,7 @@ fn panics_are_contained_and_the_first_that_refuses_is_the_last_that_sees() {
 
 #[test]
 fn the_end_comes_before_the_result_and_outside_its_lock() {
-    let _turn = serial();
+    let _turn = shared();
     let rig = server();
     /// Waits in `on_end` for the test.
     struct Waits(Mutex<mpsc::Receiver<()>>);

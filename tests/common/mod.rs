@@ -10,7 +10,7 @@ pub mod rig;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::os::unix::net::UnixStream;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
 use coreloop::Code;
@@ -25,10 +25,17 @@ pub use rig::{Rig, rig};
 pub const PATIENCE: Duration = Duration::from_secs(30);
 pub const MIB: usize = 1 << 20;
 
-/// Takes the lock that runs tests one at a time: descriptors and memory are counted for the whole process.
-pub fn serial() -> MutexGuard<'static, ()> {
-    static TURN: Mutex<()> = Mutex::new(());
-    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+/// The turns of the tests of a binary.
+static TURN: RwLock<()> = RwLock::new(());
+
+/// Takes the lock that lets a test run alone: descriptors and memory are counted for the whole process.
+pub fn serial() -> RwLockWriteGuard<'static, ()> {
+    TURN.write().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Takes the lock of tests that run beside each other, and not beside one that runs alone.
+pub fn shared() -> RwLockReadGuard<'static, ()> {
+    TURN.read().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Waits until the condition holds; fails the test after [`PATIENCE`].

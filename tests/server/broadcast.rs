@@ -8,7 +8,7 @@ use coreloop::service::{Kind, Method};
 use coreloop::stream::{Broadcast, SlowSubscriber};
 use coreloop::{Code, Status};
 
-use crate::common::{Frame, Peer, eventually, kind, serial};
+use crate::common::{Frame, Peer, eventually, kind, shared};
 use crate::streams::{credit, data, end, next};
 
 const SUBSCRIBERS: usize = 40;
@@ -39,7 +39,7 @@ fn subscribe(server: &Server, broadcast: &Broadcast<String>, count: usize) -> Ve
 
 #[test]
 fn an_item_reaches_every_subscriber_of_every_reactor_in_order() {
-    let _turn = serial();
+    let _turn = shared();
     for kind in [Kind::Inline, Kind::Pooled] {
         let (server, broadcast) = server(SlowSubscriber::DropOldest(1000), kind);
         let mut peers = subscribe(&server, &broadcast, SUBSCRIBERS);
@@ -77,7 +77,7 @@ fn an_item_reaches_every_subscriber_of_every_reactor_in_order() {
 
 #[test]
 fn a_slow_subscriber_gets_the_latest_item_and_holds_up_no_other() {
-    let _turn = serial();
+    let _turn = shared();
     let (server, broadcast) = server(SlowSubscriber::KeepLatest, Kind::Inline);
     let mut peers = subscribe(&server, &broadcast, 2);
     let (mut quick, mut slow) = (peers.pop().unwrap(), peers.pop().unwrap());
@@ -99,7 +99,7 @@ fn a_slow_subscriber_gets_the_latest_item_and_holds_up_no_other() {
 
 #[test]
 fn a_broadcast_that_ends_ends_its_streams() {
-    let _turn = serial();
+    let _turn = shared();
     let broadcast = Arc::new(std::sync::Mutex::new(Some(Broadcast::new(SlowSubscriber::EndStream))));
     let subscribers = broadcast.clone();
     let watch = Method::server_stream::<Plain<u32>, Plain<u32>>("Prices.Watch", move |_cx, _, sink| {
@@ -126,7 +126,7 @@ fn a_broadcast_that_ends_ends_its_streams() {
 #[test]
 fn a_chat_takes_many_small_messages_before_its_caller_reads() {
     const MESSAGES: usize = 5000;
-    let _turn = serial();
+    let _turn = shared();
     let server = coreloop::demo::services(Server::builder().cores(1).workers(1))
         .listen("127.0.0.1:0")
         .start()

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::common::{Dice, Frame, Peer, eventually, kind, rig, serial};
+use crate::common::{Dice, Frame, Peer, eventually, kind, rig, serial, shared};
 use coreloop::Code;
 use coreloop::stats::Snapshot;
 
@@ -80,7 +80,7 @@ fn drain_under_load(seed: u64, heeds_notice: bool, drain_ms: u64) -> (Vec<Outcom
 
 #[test]
 fn a_drain_under_load_loses_nothing_that_was_accepted() {
-    let _turn = serial();
+    let _turn = shared();
     for seed in 0..5 {
         let (outcomes, last) = drain_under_load(seed, true, 10_000);
         let read: u64 = outcomes.iter().map(|outcome| outcome.answered.len() as u64).sum();
@@ -99,7 +99,7 @@ fn a_drain_under_load_loses_nothing_that_was_accepted() {
 
 #[test]
 fn a_drain_ends_although_peers_ignore_it() {
-    let _turn = serial();
+    let _turn = shared();
     let (outcomes, last) = drain_under_load(7, false, 300);
     assert_eq!((last.connections(), last.closed("drained")), (0, 8));
     let read: u64 = outcomes.iter().map(|outcome| outcome.answered.len() as u64).sum();
@@ -109,7 +109,7 @@ fn a_drain_ends_although_peers_ignore_it() {
 
 #[test]
 fn idle_peers_get_a_notice_and_are_closed() {
-    let _turn = serial();
+    let _turn = shared();
     let rig = rig(|_| {});
     let mut peers: Vec<Peer> = (0..10).map(|_| rig.peer()).collect();
     peers.iter_mut().for_each(Peer::ping);
@@ -132,7 +132,7 @@ fn idle_peers_get_a_notice_and_are_closed() {
 
 #[test]
 fn calls_that_cross_the_notice_are_served() {
-    let _turn = serial();
+    let _turn = shared();
     let rig = rig(|_| {});
     let gate = rig.gate.clone();
     let mut peer = rig.peer();
@@ -154,7 +154,7 @@ fn calls_that_cross_the_notice_are_served() {
 
 #[test]
 fn calls_that_outlast_the_drain_are_answered_unavailable() {
-    let _turn = serial();
+    let _turn = shared();
     let rig = rig(|config| config.limits.drain_ms = 200);
     let cancelled = rig.cancelled.clone();
     let mut peer = rig.peer();
@@ -186,7 +186,7 @@ fn calls_that_outlast_the_drain_are_answered_unavailable() {
 
 #[test]
 fn a_second_stop_ends_the_drain_at_once() {
-    let _turn = serial();
+    let _turn = shared();
     let mut rig = rig(|config| config.limits.drain_ms = 600_000);
     let mut peer = rig.peer();
     peer.send(&Frame::call(1, "Blocking.Sleep", 60_000));
@@ -204,7 +204,7 @@ fn a_second_stop_ends_the_drain_at_once() {
 
 #[test]
 fn a_dropped_server_stops_at_once() {
-    let _turn = serial();
+    let _turn = shared();
     let mut rig = rig(|_| {});
     let mut peer = rig.peer();
     peer.send(&Frame::call(1, "Blocking.Sleep", 60_000));

@@ -6,7 +6,7 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 
-use crate::common::{Frame, Peer, eventually, kind, rig, rig::Rig, serial};
+use crate::common::{Frame, Peer, eventually, kind, rig, rig::Rig, shared};
 use coreloop::Code;
 
 /// Longer than any test takes.
@@ -25,7 +25,7 @@ fn call(stream: &mut BufReader<TcpStream>, id: u64, method: &str, number: i64) -
 #[cfg(feature = "jsonrpc")]
 #[test]
 fn a_busy_json_rpc_client_is_answered_and_closed() {
-    let _turn = serial();
+    let _turn = shared();
     let mut rig = rig(|config| config.limits.drain_ms = NEVER_MS);
     let clients: Vec<_> = (0..4)
         .map(|client| {
@@ -59,7 +59,7 @@ fn a_busy_json_rpc_client_is_answered_and_closed() {
 #[cfg(feature = "jsonrpc")]
 #[test]
 fn a_call_in_flight_is_answered_despite_later_bytes() {
-    let _turn = serial();
+    let _turn = shared();
     let mut rig = rig(|config| config.limits.drain_ms = NEVER_MS);
     let gate = rig.gate.clone();
     let mut stream = connect(&rig);
@@ -87,7 +87,7 @@ fn a_call_in_flight_is_answered_despite_later_bytes() {
 #[cfg(feature = "jsonrpc")]
 #[test]
 fn calls_that_outlast_the_drain_are_answered_despite_later_bytes() {
-    let _turn = serial();
+    let _turn = shared();
     let mut rig = rig(|config| config.limits.drain_ms = 300);
     let mut stream = connect(&rig);
     call(&mut stream, 1, "Blocking.Gate", 5).unwrap();
@@ -111,7 +111,7 @@ fn calls_that_outlast_the_drain_are_answered_despite_later_bytes() {
 
 #[test]
 fn a_native_peer_that_ignores_the_notice_is_closed() {
-    let _turn = serial();
+    let _turn = shared();
     let mut rig = rig(|config| config.limits.drain_ms = NEVER_MS);
     let mut peer = rig.peer();
     peer.ping();
@@ -145,7 +145,7 @@ fn a_native_peer_that_ignores_the_notice_is_closed() {
 #[cfg(feature = "http")]
 #[test]
 fn an_idle_http_connection_may_send_one_more_request() {
-    let _turn = serial();
+    let _turn = shared();
     let mut rig = rig(|config| {
         (config.limits.drain_ms, config.limits.drain_idle_ms) = (NEVER_MS, NEVER_MS);
     });
@@ -175,7 +175,7 @@ fn an_idle_http_connection_may_send_one_more_request() {
 #[cfg(feature = "http")]
 #[test]
 fn an_idle_http_connection_is_closed_after_its_grace() {
-    let _turn = serial();
+    let _turn = shared();
     let rig = rig(|config| (config.limits.drain_ms, config.limits.drain_idle_ms) = (NEVER_MS, 50));
     let mut stream = connect(&rig);
     stream.get_mut().write_all(b"GET /nothing HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
@@ -188,7 +188,7 @@ fn an_idle_http_connection_is_closed_after_its_grace() {
 
 #[test]
 fn the_grace_before_a_drain_serves_and_reports_unhealthy() {
-    let _turn = serial();
+    let _turn = shared();
     let mut rig = rig(|config| config.limits.drain_grace_ms = NEVER_MS);
     let server = rig.take_server();
     let address = server.addresses()[0].clone();

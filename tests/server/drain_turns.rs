@@ -67,7 +67,7 @@ fn turn_until(reactor: &mut Reactor<Answers>, is_enough: impl Fn(u64, u64) -> bo
 
 #[test]
 fn an_unidentified_peer_gets_the_notice_before_its_answer() {
-    let _turn = crate::common::serial();
+    let _turn = crate::common::shared();
     let (mut reactor, address) = reactor(64);
     let mut peer = Peer::connect(&address);
     turn_until(&mut reactor, |connections, _| connections == 1);
@@ -90,7 +90,7 @@ fn an_unidentified_peer_gets_the_notice_before_its_answer() {
 #[cfg(feature = "http")]
 #[test]
 fn an_unidentified_http_peer_gets_connection_close() {
-    let _turn = crate::common::serial();
+    let _turn = crate::common::shared();
     let (mut reactor, address) = reactor(64);
     let mut peer = TcpStream::connect(address.to_string()).unwrap();
     turn_until(&mut reactor, |connections, _| connections == 1);
@@ -106,7 +106,7 @@ fn an_unidentified_http_peer_gets_connection_close() {
 #[cfg(feature = "jsonrpc")]
 #[test]
 fn calls_written_before_a_drain_are_answered() {
-    let _turn = crate::common::serial();
+    let _turn = crate::common::shared();
     let (mut reactor, address) = reactor(64);
     let call = |id: usize| format!("{{\"id\":{id},\"method\":\"A.B\",\"params\":[1]}}\n");
     let mut peer = TcpStream::connect(address.to_string()).unwrap();
@@ -124,7 +124,7 @@ fn calls_written_before_a_drain_are_answered() {
 
 #[test]
 fn pending_connections_are_accepted_and_get_the_notice() {
-    let _turn = crate::common::serial();
+    let _turn = crate::common::shared();
     const PEERS: u64 = 5;
     let (mut reactor, address) = reactor(1);
     let mut peers: BTreeMap<u64, Peer> = (0..PEERS).map(|id| (id, Peer::connect(&address))).collect();

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use crate::common::rig::rig_with;
-use crate::common::{Frame, PATIENCE, Peer, Rig, eventually, kind, serial};
+use crate::common::{Frame, PATIENCE, Peer, Rig, eventually, kind, shared};
 use coreloop::codec::Codec;
 use coreloop::config::Config;
 use coreloop::interceptor::{AdmittedCall, EndPlace, EndedCall, Hooks, Interceptor, ShedReason};
@@ -451,7 +451,7 @@ fn settle(name: &str, mut scene: Scene) -> Vec<End> {
 }
 
 fn assert_ends<'a>(cases: impl Iterator<Item = &'a Case>) {
-    let _turn = serial();
+    let _turn = shared();
     for case in cases {
         let mut scene = scene(case.change, Ledger::default());
         (case.run)(&mut scene);
@@ -474,7 +474,7 @@ fn every_call_of_an_async_method_ends_once() {
 
 #[test]
 fn each_call_of_a_batch_has_its_own_end() {
-    let _turn = serial();
+    let _turn = shared();
     let mut scene = scene(|_| {}, Ledger::default());
     const CALLS: u64 = 1_000;
     for method in ["Pooled.Note", "Pooled.Double", "Inline.Double", "Inline.Fail"] {
@@ -497,7 +497,7 @@ fn each_call_of_a_batch_has_its_own_end() {
 
 #[test]
 fn quick_calls_are_counted_alike_if_no_interceptor_receives_ends() {
-    let _turn = serial();
+    let _turn = shared();
     let mut scene = scene(|_| {}, Ledger { ignores_ends: true, ..Ledger::default() });
     const CALLS: u64 = 1_000;
     for method in ["Inline.Double", "Inline.Fail"] {
@@ -525,7 +525,7 @@ fn an_interceptor_that_cannot_start_prevents_the_start() {
             Err(std::io::Error::other("no room for it"))
         }
     }
-    let _turn = serial();
+    let _turn = shared();
     let ledger = Arc::new(Ledger::default());
     let builder = coreloop::Server::builder().listen("127.0.0.1:0").interceptor(ledger.clone());
     let error = builder.interceptor(Failing).start().err().unwrap();

@@ -4,7 +4,7 @@ use std::io::Read;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use crate::common::{Frame, Peer, Rig, eventually, rig, serial};
+use crate::common::{Frame, Peer, Rig, eventually, rig, serial, shared};
 use coreloop::codec::Codec;
 
 /// Sends the bytes as fast as the server reads until it is stopped; reads answers as fast as they arrive.
@@ -100,7 +100,7 @@ fn a_skipped_large_body_starves_no_peer() {
 
 #[test]
 fn requests_before_a_half_close_are_answered_at_any_budget() {
-    let _turn = serial();
+    let _turn = shared();
     let rig = rig(|config| config.turn.messages_max = 3);
     for method in ["Inline.Double", "Pooled.Double"] {
         let mut peer = rig.peer();

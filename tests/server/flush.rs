@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
-use crate::common::{Frame, PATIENCE, Peer, eventually, rig, serial};
+use crate::common::{Frame, PATIENCE, Peer, eventually, rig, shared};
 use coreloop::context::Peer as PeerAddress;
 use coreloop::policy::flush::FlushPolicy;
 use coreloop::poller::Key;
@@ -92,7 +92,7 @@ fn read_exactly(stream: &mut TcpStream, mut bytes: usize) {
 
 #[test]
 fn replies_are_flushed_together_at_the_mark() {
-    let _turn = serial();
+    let _turn = shared();
     with_endless_delay(4_096, |stream, stats, _| {
         for round in 1..=3 {
             for count in 0..10 {
@@ -111,7 +111,7 @@ fn replies_are_flushed_together_at_the_mark() {
 
 #[test]
 fn replies_from_messages_are_flushed_at_the_mark() {
-    let _turn = serial();
+    let _turn = shared();
     with_endless_delay(1_000, |stream, stats, remote| {
         stream.write_all(&0_u32.to_le_bytes()).unwrap();
         eventually("it is read", || stats.read_bytes.value() == 4);
@@ -126,7 +126,7 @@ fn replies_from_messages_are_flushed_at_the_mark() {
 
 #[test]
 fn the_rest_of_a_partial_write_does_not_wait_again() {
-    let _turn = serial();
+    let _turn = shared();
     // The sizes grow, so that for some of them the socket buffers leave a rest that is below the mark.
     with_endless_delay(1 << 20, |stream, stats, _| {
         for bytes in (1 << 20..12 << 20).step_by(200_000) {
@@ -140,7 +140,7 @@ fn the_rest_of_a_partial_write_does_not_wait_again() {
 
 #[test]
 fn a_lone_reply_is_flushed_after_the_delay() {
-    let _turn = serial();
+    let _turn = shared();
     let rig = rig(|config| config.flush.delay_us = 20_000);
     let mut peers: Vec<Peer> = (0..5).map(|_| rig.peer()).collect();
     for round in 0..3 {
@@ -157,7 +157,7 @@ fn a_lone_reply_is_flushed_after_the_delay() {
 
 #[test]
 fn without_a_delay_each_turn_writes_once_for_each_connection() {
-    let _turn = serial();
+    let _turn = shared();
     let rig = rig(|_| {});
     let mut peer = rig.peer();
     let writes = || rig.stats().reactors[0].writes;

@@ -6,7 +6,7 @@ use std::net::{Shutdown, TcpStream};
 use std::time::Duration;
 
 use crate::common::rig::rig_at;
-use crate::common::{MIB, PATIENCE, Rig, eventually, rig, serial};
+use crate::common::{MIB, PATIENCE, Rig, eventually, rig, shared};
 use coreloop::reactor::Address;
 use coreloop::wire::http2::frame::FRAME_HEAD_BYTES;
 use coreloop::wire::http2::hpack::{FieldList, HpackDecoder, HpackEncoder, Indexing};
@@ -217,7 +217,7 @@ fn held(rig: &Rig, count: usize) {
 
 #[test]
 fn every_kind_of_handler_answers_and_in_any_order() {
-    let _turn = serial();
+    let _turn = shared();
     let rig = rig(|_| {});
     let mut peer = Http2Peer::connect(&rig.address);
     let methods = [
@@ -256,7 +256,7 @@ fn every_kind_of_handler_answers_and_in_any_order() {
 
 #[test]
 fn a_reset_cancels_the_handler_and_the_connection_goes_on() {
-    let _turn = serial();
+    let _turn = shared();
     let rig = rig(|_| {});
     let mut peer = Http2Peer::connect(&rig.address);
     peer.call(1, "Blocking.Sleep", "60000");
@@ -271,7 +271,7 @@ fn a_reset_cancels_the_handler_and_the_connection_goes_on() {
 
 #[test]
 fn the_end_of_a_connection_cancels_its_calls() {
-    let _turn = serial();
+    let _turn = shared();
     let rig = rig(|_| {});
     for (i, close) in [Shutdown::Write, Shutdown::Both].into_iter().enumerate() {
         let mut peer = Http2Peer::connect(&rig.address);
@@ -286,7 +286,7 @@ fn the_end_of_a_connection_cancels_its_calls() {
 
 #[test]
 fn a_deadline_is_answered_while_the_handler_waits() {
-    let _turn = serial();
+    let _turn = shared();
     let rig = rig(|_| {});
     let mut peer = Http2Peer::connect(&rig.address);
     peer.call_with(1, "Blocking.Gate", "1", &[("grpc-timeout", "30m")]);
@@ -300,7 +300,7 @@ fn a_deadline_is_answered_while_the_handler_waits() {
 
 #[test]
 fn a_drain_announces_the_last_call_and_serves_those_that_cross_it() {
-    let _turn = serial();
+    let _turn = shared();
     let mut rig = rig(|_| {});
     let mut peer = Http2Peer::connect(&rig.address);
     peer.call(1, "Pooled.Hold", "5");
@@ -329,7 +329,7 @@ fn a_drain_announces_the_last_call_and_serves_those_that_cross_it() {
 
 #[test]
 fn an_idle_connection_is_told_before_it_ends() {
-    let _turn = serial();
+    let _turn = shared();
     let rig = rig(|config| config.limits.idle_ms = 50);
     let mut peer = Http2Peer::connect(&rig.address);
     peer.call(1, "Inline.Double", "4");
@@ -342,7 +342,7 @@ fn an_idle_connection_is_told_before_it_ends() {
 
 #[test]
 fn a_message_that_stops_in_the_middle_ends_its_connection() {
-    let _turn = serial();
+    let _turn = shared();
     let rig = rig(|config| config.limits.frame_ms = 100);
     let mut peer = Http2Peer::connect(&rig.address);
     peer.open(1, "Inline.Double", &[]);
@@ -355,7 +355,7 @@ fn a_message_that_stops_in_the_middle_ends_its_connection() {
 
 #[test]
 fn large_messages_go_both_ways_within_the_windows() {
-    let _turn = serial();
+    let _turn = shared();
     let rig = rig(|_| {});
     // Small windows: each answer waits for credit many times.
     let mut peer = Http2Peer::with_window(&rig.address, Some(10_000));
@@ -402,7 +402,7 @@ fn large_messages_go_both_ways_within_the_windows() {
 
 #[test]
 fn a_peer_that_grants_no_credit_holds_a_bounded_amount_and_is_reset() {
-    let _turn = serial();
+    let _turn = shared();
     let rig = rig(|config| {
         config.limits.held_bytes_max = MIB;
         config.limits.write_stall_ms = 1000;
@@ -434,7 +434,7 @@ fn a_peer_that_grants_no_credit_holds_a_bounded_amount_and_is_reset() {
 
 #[test]
 fn held_answers_are_written_during_a_drain_when_credit_comes() {
-    let _turn = serial();
+    let _turn = shared();
     let mut rig = rig(|_| {});
     let mut peer = Http2Peer::with_window(&rig.address, Some(0));
     peer.call(1, "Inline.Double", "4");
@@ -456,7 +456,7 @@ fn held_answers_are_written_during_a_drain_when_credit_comes() {
 
 #[test]
 fn more_calls_than_may_be_in_flight_wait_in_the_socket() {
-    let _turn = serial();
+    let _turn = shared();
     let rig = rig(|config| config.limits.in_flight_max = 4);
     let mut peer = Http2Peer::connect(&rig.address);
     let streams: Vec<u32> = (0..60).map(|i| 2 * i + 1).collect();
@@ -473,7 +473,7 @@ fn more_calls_than_may_be_in_flight_wait_in_the_socket() {
 
 #[test]
 fn a_rapid_reset_ends_its_connection_only() {
-    let _turn = serial();
+    let _turn = shared();
     let rig = rig(|_| {});
     let mut witness = rig.witness();
     let mut peer = Http2Peer::connect(&rig.address);
@@ -524,7 +524,7 @@ fn a_rapid_reset_ends_its_connection_only() {
 
 #[test]
 fn listeners_can_be_restricted_to_grpc_or_to_others() {
-    let _turn = serial();
+    let _turn = shared();
     let rig = rig_at(&["grpc:127.0.0.1:0", "http:127.0.0.1:0", "native:127.0.0.1:0"], |_| {});
     let addresses = rig.server().addresses().to_vec();
     let mut peer = Http2Peer::connect(&addresses[0]);

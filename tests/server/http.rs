@@ -41,7 +41,7 @@ fn post(method: &str, fields: &str, body: &str) -> String {
 
 #[test]
 fn trace_headers_reach_the_handler() {
-    let _turn = crate::common::serial();
+    let _turn = crate::common::shared();
     let server = builder().listen("127.0.0.1:0").start().unwrap();
     let mut peer = Peer::connect(&server.addresses()[0]);
     let fields = "traceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01\r\nb3: 80f198ee56343ba8-e457b5a2e4d86bd1-1\r\n\
@@ -55,7 +55,7 @@ fn trace_headers_reach_the_handler() {
 
 #[test]
 fn pages_of_the_configured_origins_may_call() {
-    let _turn = crate::common::serial();
+    let _turn = crate::common::shared();
     let origin = "Origin: https://app.example\r\n";
     for (origins, allowed, varies) in [
         (&[][..], None, false),
@@ -119,7 +119,7 @@ fn greets(mut stream: impl Read + Write, hello: &[u8], end: &[u8]) -> bool {
 
 #[test]
 fn every_protocol_is_detected_from_single_bytes() {
-    let _turn = crate::common::serial();
+    let _turn = crate::common::shared();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("socket");
     let unix = format!("unix:{}", path.display());
@@ -136,7 +136,7 @@ fn every_protocol_is_detected_from_single_bytes() {
 
 #[test]
 fn a_listener_serves_only_its_protocols() {
-    let _turn = crate::common::serial();
+    let _turn = crate::common::shared();
     let greetings = greetings();
     for (allowed, _, _) in &greetings {
         let builder = builder()
@@ -165,7 +165,7 @@ fn broken(server: &Server) -> u64 {
 
 #[test]
 fn unknown_protocols_are_closed_and_counted() {
-    let _turn = crate::common::serial();
+    let _turn = crate::common::shared();
     let server = builder().listen("127.0.0.1:0").start().unwrap();
     for stranger in [&b"SSH-2.0-x"[..], b"\x16\x03\x01", b"HELP\r\n", b"\0"] {
         let mut peer = Peer::connect(&server.addresses()[0]);

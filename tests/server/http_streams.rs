@@ -12,7 +12,7 @@ use coreloop::stream::SinkError;
 use coreloop::{Code, Context, Sink, Status};
 
 use crate::common::rig::rig_with;
-use crate::common::{MIB, Peer, Rig, eventually, is_gone, serial};
+use crate::common::{MIB, Peer, Rig, eventually, is_gone, serial, shared};
 
 /// The length of a message of `Lines.Flood` as a line.
 const FLOOD_LINE: usize = 10_003;
@@ -415,7 +415,7 @@ fn a_caller_that_does_not_read_holds_bounded_memory() {
 
 #[test]
 fn a_sink_is_not_ready_while_too_much_waits() {
-    let _turn = serial();
+    let _turn = shared();
     let lines = lines(|limits| {
         (limits.write_queue_high_bytes, limits.write_queue_low_bytes) = (64 << 10, 16 << 10);
     });
@@ -498,7 +498,7 @@ fn a_caller_that_goes_away_cancels_its_stream() {
 
 #[test]
 fn a_drain_waits_for_streams_and_then_cuts_them_off() {
-    let _turn = serial();
+    let _turn = shared();
     let mut lines = lines(|limits| limits.drain_ms = 500);
     let (mut first, first_sink) = lines.begun();
     let (mut second, second_sink) = lines.begun();
@@ -523,7 +523,7 @@ fn a_drain_waits_for_streams_and_then_cuts_them_off() {
 
 #[test]
 fn other_streams_are_not_carried() {
-    let _turn = serial();
+    let _turn = shared();
     let lines = lines(|_| {});
     let mut client = lines.client();
     for path in ["Lines/Collect", "Lines/Chat"] {
@@ -548,7 +548,7 @@ fn other_streams_are_not_carried() {
 
 #[test]
 fn an_open_stream_keeps_its_connection_and_is_not_pinged() {
-    let _turn = serial();
+    let _turn = shared();
     let lines = lines(|limits| {
         (limits.idle_ms, limits.frame_ms, limits.head_ms) = (100, 100, 100);
         (limits.stream_keepalive_ms, limits.stream_keepalive_timeout_ms) = (50, 50);

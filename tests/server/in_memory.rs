@@ -9,7 +9,7 @@ use coreloop::codec::Codec;
 use coreloop::reactor::Address;
 
 use crate::common::rig::{Rig, rig_at};
-use crate::common::{PATIENCE, eventually, serial};
+use crate::common::{PATIENCE, eventually, shared};
 
 const IN_MEMORY: [&str; 1] = ["memory:0"];
 /// Several times what a pipe holds.
@@ -30,7 +30,7 @@ fn pattern(len: usize) -> Vec<u8> {
 
 #[test]
 fn methods_of_each_kind_answer_a_client_and_a_direct_one() {
-    let _serial = serial();
+    let _serial = shared();
     let rig = rig_at(&IN_MEMORY, |_| {});
     assert!(matches!(&rig.address, Address::Memory(name) if name != "0"), "{}", rig.address);
     let client = client(&rig);
@@ -48,7 +48,7 @@ fn methods_of_each_kind_answer_a_client_and_a_direct_one() {
 
 #[test]
 fn a_server_needs_no_configuration_to_listen_in_memory() {
-    let _serial = serial();
+    let _serial = shared();
     let start = || {
         let double = |_cx: &coreloop::Context<'_>, n: i64| Ok(2 * n);
         Server::in_memory().cores(2).method("Math.Double", double).start().unwrap()
@@ -68,7 +68,7 @@ fn a_server_needs_no_configuration_to_listen_in_memory() {
 
 #[test]
 fn many_threads_share_one_connection() {
-    let _serial = serial();
+    let _serial = shared();
     let rig = rig_at(&IN_MEMORY, |_| {});
     let client = client(&rig);
     std::thread::scope(|scope| {
@@ -87,7 +87,7 @@ fn many_threads_share_one_connection() {
 
 #[test]
 fn a_client_on_the_servers_own_reactor_reaches_it() {
-    let _serial = serial();
+    let _serial = shared();
     let server = Server::in_memory()
         .cores(1)
         .method("Math.Double", |_cx: &coreloop::Context<'_>, n: i64| Ok(2 * n))
@@ -102,7 +102,7 @@ fn a_client_on_the_servers_own_reactor_reaches_it() {
 
 #[test]
 fn frames_larger_than_a_pipe_arrive_whole_in_both_directions() {
-    let _serial = serial();
+    let _serial = shared();
     let rig = rig_at(&IN_MEMORY, |config| {
         config.limits.frame_bytes_max = 8 << 20;
         config.limits.in_flight_bytes_max = 64 << 20;
@@ -128,7 +128,7 @@ fn frames_larger_than_a_pipe_arrive_whole_in_both_directions() {
 #[cfg(all(feature = "http", feature = "netrpc"))]
 #[test]
 fn every_protocol_is_served() {
-    let _serial = serial();
+    let _serial = shared();
     let rig = rig_at(&IN_MEMORY, |_| {});
     for scheme in ["native", "http"] {
         let client = Client::connect(format!("{scheme}:{}", rig.address)).unwrap();
@@ -141,7 +141,7 @@ fn every_protocol_is_served() {
 
 #[test]
 fn a_drain_lets_calls_in_flight_finish() {
-    let _serial = serial();
+    let _serial = shared();
     let rig = rig_at(&IN_MEMORY, |_| {});
     let client = client(&rig);
     let caller = {
@@ -168,7 +168,7 @@ fn a_drain_lets_calls_in_flight_finish() {
 
 #[test]
 fn a_server_that_ends_at_once_fails_the_calls_in_flight() {
-    let _serial = serial();
+    let _serial = shared();
     let rig = rig_at(&IN_MEMORY, |_| {});
     let client = Arc::new(client(&rig));
     let direct = Direct::connect(rig.address.to_string()).unwrap();
@@ -186,7 +186,7 @@ fn a_server_that_ends_at_once_fails_the_calls_in_flight() {
 
 #[test]
 fn a_client_that_ends_cancels_its_calls() {
-    let _serial = serial();
+    let _serial = shared();
     let rig = rig_at(&IN_MEMORY, |_| {});
     let mut direct = Direct::connect(rig.address.to_string()).unwrap();
     direct.set_timeout(Some(Duration::from_millis(50)));
@@ -201,7 +201,7 @@ fn a_client_that_ends_cancels_its_calls() {
 
 #[test]
 fn a_direct_call_ends_at_its_deadline_and_the_connection_stays_usable() {
-    let _serial = serial();
+    let _serial = shared();
     let rig = rig_at(&IN_MEMORY, |_| {});
     let mut direct = Direct::connect(rig.address.to_string()).unwrap();
     direct.set_timeout(Some(Duration::from_millis(30)));
@@ -212,7 +212,7 @@ fn a_direct_call_ends_at_its_deadline_and_the_connection_stays_usable() {
 
 #[test]
 fn a_connection_that_sends_nothing_is_closed() {
-    let _serial = serial();
+    let _serial = shared();
     let rig = rig_at(&IN_MEMORY, |config| {
         (config.limits.first_bytes_ms, config.limits.idle_ms) = (20, 30);
     });

@@ -23,7 +23,7 @@ use coreloop::status::Detail;
 use coreloop::{Code, Context, Server, Status};
 
 use crate::common::rig::{ON_PURPOSE, rig_with};
-use crate::common::{Frame, Rig, kind, serial};
+use crate::common::{Frame, Rig, kind, shared};
 use crate::ends::with_streams;
 use crate::streams::{data, end, next, open};
 
@@ -64,7 +64,7 @@ impl Interceptor for Trace {
 
 #[test]
 fn the_widest_scope_is_the_outermost_and_then_the_first() {
-    let _turn = serial();
+    let _turn = shared();
     let trace = Arc::new(Mutex::new(Vec::new()));
     let of = |name| Trace(name, trace.clone());
     let rig = rig_of(|builder| {
@@ -178,7 +178,7 @@ fn named(frame: Frame) -> Frame {
 
 #[test]
 fn what_an_interceptor_attaches_reaches_the_handler_and_the_end() {
-    let _turn = serial();
+    let _turn = shared();
     let names = Arc::new(Names::default());
     let mut rig = rig_of(|builder| with_names(builder, &names, &Arc::default()));
     let mut peer = rig.peer();
@@ -227,7 +227,7 @@ fn what_an_interceptor_attaches_reaches_the_handler_and_the_end() {
 
 #[test]
 fn admission_on_a_worker_never_runs_on_the_reactor() {
-    let _turn = serial();
+    let _turn = shared();
     let names = Arc::new(Names { on_worker: true, ..Names::default() });
     let (handlers, reactors) = (Arc::new(Mutex::new(Vec::new())), Arc::new(Mutex::new(Vec::new())));
     let reactor = reactors.clone();
@@ -312,7 +312,7 @@ impl Interceptor for Lucky {
 
 #[test]
 fn an_interceptor_answers_by_itself() {
-    let _turn = serial();
+    let _turn = shared();
     let runs = Arc::new(AtomicU64::new(0));
     let rig = rig_of(|mut builder| {
         for (name, kind) in
@@ -385,7 +385,7 @@ impl Interceptor for PanicsOnWorker {
 
 #[test]
 fn a_panic_of_a_hook_ends_its_call_at_most() {
-    let _turn = serial();
+    let _turn = shared();
     let ends = Arc::new(Names::default());
     let counts_ends = |builder: ServerBuilder| builder.interceptor(Arc::new(CountEnds(ends.clone())));
     for hook in [Hooks::ADMIT, Hooks::ON_ADMITTED, Hooks::AROUND, Hooks::ON_END] {
@@ -434,7 +434,7 @@ fn is_contained(rig: &Rig, fails: bool, fails_deferred: bool) {
 
 #[test]
 fn calls_of_methods_without_interceptors_are_timed_together() {
-    let _turn = serial();
+    let _turn = shared();
     let rig = rig_of(|builder| builder.interceptor_for("Pooled.Double", Trace("pooled", Arc::default())));
     let mut peer = rig.peer();
     for id in 0..1000 {
@@ -445,7 +445,7 @@ fn calls_of_methods_without_interceptors_are_timed_together() {
 
 #[test]
 fn principals_take_turns_on_one_connection() {
-    let _turn = serial();
+    let _turn = shared();
     let order = Arc::new(Mutex::new(Vec::new()));
     let starts = |fair_by| {
         let (names, started) = (Arc::new(Names::default()), order.clone());
@@ -486,7 +486,7 @@ fn principals_take_turns_on_one_connection() {
 
 #[test]
 fn calls_in_memory_are_intercepted_too() {
-    let _turn = serial();
+    let _turn = shared();
     let names = Arc::new(Names::default());
     let server = Server::builder()
         .in_memory()
@@ -529,7 +529,7 @@ impl Interceptor for Stamps {
 
 #[test]
 fn interceptors_set_headers_and_trailers_and_refuse_with_details() {
-    let _turn = serial();
+    let _turn = shared();
     let server = Server::builder()
         .cores(1)
         .method_of_kind("Inline.Id", Kind::Inline, |_cx: &Context<'_>, n: i64| Ok(n))

@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::time::Duration;
 
-use crate::common::{Answer, Frame, Peer, eventually, kind, rig, serial};
+use crate::common::{Answer, Frame, Peer, eventually, kind, rig, serial, shared};
 use coreloop::Code;
 use coreloop::codec::Codec;
 use coreloop::reactor::Address;
@@ -181,7 +181,7 @@ fn work_that_was_answered_early_still_counts_as_in_flight() {
 
 #[test]
 fn idle_buffers_are_used_again_unless_the_limit_keeps_none() {
-    let _turn = serial();
+    let _turn = shared();
     for (idle_buffer_bytes_max, is_kept) in [(8 << 20, true), (0, false)] {
         let rig = rig(|config| config.limits.idle_buffer_bytes_max = idle_buffer_bytes_max);
         let mut peer = rig.peer();
@@ -338,7 +338,7 @@ impl ChildServer {
 
 #[test]
 fn accepting_pauses_without_descriptors_and_resumes() {
-    let _turn = serial();
+    let _turn = shared();
     let mut server = ChildServer::start("limits::child_with_few_descriptors", "ulimit -n 128;");
     let address: Address = server.read_line().parse().unwrap();
     let mut witness = Peer::connect(&address);

@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
-use crate::common::{Frame, eventually, rig, serial};
+use crate::common::{Frame, eventually, rig, shared};
 use coreloop::codec::Codec;
 
 /// Returns what ends a connection in each protocol, with what may follow without end, and what the answer contains.
@@ -51,7 +51,7 @@ fn read_bytes(rig: &crate::common::Rig) -> u64 {
 
 #[test]
 fn the_rest_is_read_up_to_a_limit() {
-    let _turn = serial();
+    let _turn = shared();
     const REST_MAX: usize = 100_000;
     let rig = rig(|config| {
         config.limits.linger_bytes_max = REST_MAX;
@@ -80,7 +80,7 @@ fn the_rest_is_read_up_to_a_limit() {
 
 #[test]
 fn the_rest_is_waited_for_up_to_a_limit() {
-    let _turn = serial();
+    let _turn = shared();
     let rig = rig(|config| {
         config.limits.linger_ms = 50;
         config.limits.frame_ms = 600_000;
@@ -100,7 +100,7 @@ fn the_rest_is_waited_for_up_to_a_limit() {
 
 #[test]
 fn an_answer_reaches_a_peer_that_was_still_sending() {
-    let _turn = serial();
+    let _turn = shared();
     let rig = rig(|_| {});
     for (name, bytes, answer) in final_requests() {
         let mut stream = TcpStream::connect(rig.address.to_string()).unwrap();

@@ -63,7 +63,7 @@ fn call(address: &Address, path: &str) -> (u16, String) {
 
 #[test]
 fn a_method_with_a_package_has_one_path() {
-    let _turn = crate::common::serial();
+    let _turn = crate::common::shared();
     let server = builder().start().unwrap();
     let address = &server.addresses()[0];
     for path in
@@ -95,7 +95,7 @@ fn a_method_with_a_package_has_one_path() {
 
 #[test]
 fn names_with_packages_or_other_scripts_work_everywhere() {
-    let _turn = crate::common::serial();
+    let _turn = crate::common::shared();
     let server = builder().start().unwrap();
     let address = &server.addresses()[0];
     for scheme in [
@@ -118,7 +118,7 @@ fn names_with_packages_or_other_scripts_work_everywhere() {
 #[cfg(feature = "jsonrpc")]
 #[test]
 fn go_error_texts_split_a_name_at_its_last_dot() {
-    let _turn = crate::common::serial();
+    let _turn = crate::common::shared();
     let server = builder().start().unwrap();
     for (name, text) in [
         ("acme.shop.v1.Shop.Prize", "rpc: can't find method acme.shop.v1.Shop.Prize"),
@@ -138,7 +138,7 @@ fn go_error_texts_split_a_name_at_its_last_dot() {
 
 #[test]
 fn pages_and_built_in_services_name_services_with_their_package() {
-    let _turn = crate::common::serial();
+    let _turn = crate::common::shared();
     let server = builder().application("Shop", "2.1").start().unwrap();
     let address = &server.addresses()[0];
     let document: serde_json::Value = serde_json::from_str(&get(address, "/openapi.json").1).unwrap();
@@ -191,7 +191,7 @@ fn invalid_names_cannot_be_registered() {
 
 #[test]
 fn probes_answer_by_the_state_of_the_server() {
-    let _turn = crate::common::serial();
+    let _turn = crate::common::shared();
     let server = builder().console(false).openapi(false).start().unwrap();
     let address = &server.addresses()[0];
     for path in ["/livez", "/readyz", "/healthz"] {
@@ -215,7 +215,7 @@ fn probes_answer_by_the_state_of_the_server() {
 
 #[test]
 fn a_malformed_request_is_answered_and_an_unknown_method_is_501() {
-    let _turn = crate::common::serial();
+    let _turn = crate::common::shared();
     let server = builder().listen("http:127.0.0.1:0").start().unwrap();
     let [mixed, http] = server.addresses() else { panic!("two listeners") };
     for address in [mixed, http] {
@@ -243,7 +243,7 @@ fn a_malformed_request_is_answered_and_an_unknown_method_is_501() {
 
 #[test]
 fn an_endless_first_line_times_out() {
-    let _turn = crate::common::serial();
+    let _turn = crate::common::shared();
     let change = |config: &mut coreloop::config::Config| {
         (config.limits.first_bytes_ms, config.limits.head_ms) = (30, 30);
     };

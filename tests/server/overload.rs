@@ -23,7 +23,7 @@ use coreloop::stream::StreamEvent;
 use coreloop::{Code, Context, Server};
 
 use crate::common::rig::{Gate, rig_with};
-use crate::common::{Frame, Peer, Rig, eventually, serial};
+use crate::common::{Frame, Peer, Rig, eventually, shared};
 
 /// The time that `Take` is measured to take, at least.
 const LONG: Duration = Duration::from_millis(400);
@@ -225,7 +225,7 @@ fn is_shed(peer: &mut Peer, ids: std::ops::Range<u64>, text: &str) {
 
 #[test]
 fn a_deadline_that_cannot_be_met_is_refused_at_once() {
-    let _turn = serial();
+    let _turn = shared();
     for service in POOLS {
         let scene = scene(|_| {});
         scene.measure(service);
@@ -257,7 +257,7 @@ fn a_deadline_that_cannot_be_met_is_refused_at_once() {
 
 #[test]
 fn a_call_that_finds_an_idle_thread_starts_whatever_its_deadline() {
-    let _turn = serial();
+    let _turn = shared();
     for service in POOLS {
         let scene = scene(|_| {});
         scene.measure(service);
@@ -272,7 +272,7 @@ fn a_call_that_finds_an_idle_thread_starts_whatever_its_deadline() {
 
 #[test]
 fn a_method_that_was_never_seen_is_not_refused_for_its_deadline() {
-    let _turn = serial();
+    let _turn = shared();
     for service in POOLS {
         let scene = scene(|_| {});
         let _holder = scene.occupy(service);
@@ -287,7 +287,7 @@ fn a_method_that_was_never_seen_is_not_refused_for_its_deadline() {
 
 #[test]
 fn an_answer_does_not_wait_for_a_call_of_unknown_cost_that_came_with_it() {
-    let _turn = serial();
+    let _turn = shared();
     let scene = scene(|_| {});
     let mut peer = scene.rig.peer();
     assert_eq!(peer.ask(&Frame::call(0, "Pooled.Double", 1)).number(), 2);
@@ -301,7 +301,7 @@ fn an_answer_does_not_wait_for_a_call_of_unknown_cost_that_came_with_it() {
 
 #[test]
 fn a_method_limit_counts_the_calls_that_wait_and_run() {
-    let _turn = serial();
+    let _turn = shared();
     let scene = scene(|config| config.method_limits = vec!["Pooled.Step=3".to_owned()]);
     let mut peer = scene.rig.peer();
     let step = |id: u64| Frame::call(id, "Pooled.Step", id as i64);
@@ -338,7 +338,7 @@ fn a_method_limit_counts_the_calls_that_wait_and_run() {
 
 #[test]
 fn a_method_limit_that_cannot_hold_prevents_the_start() {
-    let _turn = serial();
+    let _turn = shared();
     for (limits, part) in [
         (&["No.Method=1"][..], "No.Method"),
         (&["Arith.Double"], "Arith.Double"),
@@ -361,7 +361,7 @@ fn a_method_limit_that_cannot_hold_prevents_the_start() {
 
 #[test]
 fn calls_that_wait_longer_than_the_target_are_shed_until_the_queue_is_short() {
-    let _turn = serial();
+    let _turn = shared();
     for service in POOLS {
         let scene = scene(|config| config.limits.queue_target_ms = 1);
         let _holder = scene.occupy(service);
@@ -384,7 +384,7 @@ fn calls_that_wait_longer_than_the_target_are_shed_until_the_queue_is_short() {
 
 #[test]
 fn the_adaptive_limit_refuses_what_is_over_it_and_low_priorities_first() {
-    let _turn = serial();
+    let _turn = shared();
     let scene = scene(|config| {
         config.workers = 2;
         config.limits.adaptive_concurrency = true;
@@ -410,7 +410,7 @@ fn the_adaptive_limit_refuses_what_is_over_it_and_low_priorities_first() {
 
 #[test]
 fn the_load_is_reported_when_it_is_asked_for() {
-    let _turn = serial();
+    let _turn = shared();
     let scene = scene(|_| {});
     let mut peer = scene.rig.peer();
     let asking = |id: u64, method: &str| Frame::call(id, method, 1).with("want-load", b"1");

@@ -1,7 +1,7 @@
 //! Several reactors and listeners, TCP and Unix sockets, both ways of sharing a port, spinning and sleeping.
 
 use crate::common::rig::{KINDS, rig_at};
-use crate::common::{Frame, Peer, Rig, kind, serial};
+use crate::common::{Frame, Peer, Rig, kind, serial, shared};
 use coreloop::config::{AcceptMode, Config};
 
 fn calls_every_kind(peer: &mut Peer) {
@@ -25,7 +25,7 @@ fn two_reactors(addresses: &[&str], accept: AcceptMode, change: impl FnOnce(&mut
 
 #[test]
 fn one_acceptor_distributes_connections_evenly() {
-    let _turn = serial();
+    let _turn = shared();
     let rig = two_reactors(&["127.0.0.1:0"], AcceptMode::Acceptor, |_| {});
     let mut peers: Vec<Peer> = (0..64).map(|_| rig.peer()).collect();
     peers.iter_mut().for_each(calls_every_kind);
@@ -44,7 +44,7 @@ fn one_acceptor_distributes_connections_evenly() {
 
 #[test]
 fn the_kernel_spreads_connections_over_shared_ports() {
-    let _turn = serial();
+    let _turn = shared();
     let rig = two_reactors(&["127.0.0.1:0"], AcceptMode::ReusePort, |_| {});
     let mut peers: Vec<Peer> = (0..64).map(|_| rig.peer()).collect();
     peers.iter_mut().for_each(calls_every_kind);
@@ -57,7 +57,7 @@ fn the_kernel_spreads_connections_over_shared_ports() {
 
 #[test]
 fn several_listeners_of_both_kinds_are_served_by_all_reactors() {
-    let _turn = serial();
+    let _turn = shared();
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("socket");
     let unix = format!("unix:{}", path.display());
@@ -106,7 +106,7 @@ fn unix_sockets_close_like_tcp_sockets() {
 
 #[test]
 fn spinning_reactors_and_workers_serve_and_end() {
-    let _turn = serial();
+    let _turn = shared();
     for (busy_poll_us, worker_spin_us) in [(0, 0), (200, 0), (0, 200), (1_000, 1_000)] {
         let rig = two_reactors(&["127.0.0.1:0"], AcceptMode::Acceptor, |config| {
             (config.busy_poll_us, config.worker_spin_us) = (busy_poll_us, worker_spin_us);
@@ -128,7 +128,7 @@ fn spinning_reactors_and_workers_serve_and_end() {
 
 #[test]
 fn pinned_reactors_serve() {
-    let _turn = serial();
+    let _turn = shared();
     let rig = two_reactors(&["127.0.0.1:0"], AcceptMode::Acceptor, |config| config.pin = true);
     let mut peers: Vec<Peer> = (0..4).map(|_| rig.peer()).collect();
     peers.iter_mut().for_each(calls_every_kind);

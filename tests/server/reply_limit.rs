@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
 
-use crate::common::{Frame, Peer, serial};
+use crate::common::{Frame, Peer, shared};
 use coreloop::codec::{Argument, Bytes, Codec, Plain};
 use coreloop::context::Outcome;
 use coreloop::service::{Kind, Method, finish};
@@ -52,7 +52,7 @@ fn server() -> Server {
 
 #[test]
 fn only_the_call_fails_for_every_kind_of_handler() {
-    let _turn = serial();
+    let _turn = shared();
     let server = server();
     let mut peer = Peer::connect(&server.addresses()[0]);
     let mut id = 0;
@@ -103,7 +103,7 @@ fn only_the_call_fails_for_every_kind_of_handler() {
 
 #[test]
 fn the_connection_lives_in_every_protocol() {
-    let _turn = serial();
+    let _turn = shared();
     let server = server();
     let connect = || BufReader::new(TcpStream::connect(server.addresses()[0].to_string()).unwrap());
     for method in ["Inline.Text", "Pooled.Text", "Blocking.Text", "Pooled.Later"] {

@@ -14,7 +14,7 @@ use coreloop::server::ServerBuilder;
 use coreloop::service::Kind;
 use coreloop::{Code, Context, Peer, Server, Status};
 
-use crate::common::{Frame, Peer as RawPeer, serial};
+use crate::common::{Frame, Peer as RawPeer, shared};
 
 const BODY_BYTES_MAX: usize = 64 << 10;
 
@@ -115,7 +115,7 @@ const HOOK_ANSWER: &str = "POST /hooks/git%20hub name=git hub rest=- query=a=1+2
 
 #[test]
 fn a_request_reaches_its_route_however_its_bytes_are_split() {
-    let _turn = serial();
+    let _turn = shared();
     let server = builder().start().unwrap();
     let requests = [
         format!("{HOOK}Content-Length: 10\r\n\r\nsome bytes"),
@@ -148,7 +148,7 @@ fn a_request_reaches_its_route_however_its_bytes_are_split() {
 
 #[test]
 fn routes_calls_and_pages_are_pipelined_on_one_connection() {
-    let _turn = serial();
+    let _turn = shared();
     let server = builder().start().unwrap();
     let mut stream = connect(&server);
     let call = "POST /Arith/Double HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n21";
@@ -198,7 +198,7 @@ fn routes_calls_and_pages_are_pipelined_on_one_connection() {
 
 #[test]
 fn other_methods_are_405_and_options_lists_those_of_the_path() {
-    let _turn = serial();
+    let _turn = shared();
     let server = builder().configure(|config| config.http.cors_origins = vec!["*".into()]).start().unwrap();
     let mut stream = connect(&server);
     let mut ask = |request: &str, has_body| {
@@ -230,7 +230,7 @@ fn other_methods_are_405_and_options_lists_those_of_the_path() {
 
 #[test]
 fn only_one_spelling_of_a_path_is_served_and_none_leaves_its_folder() {
-    let _turn = serial();
+    let _turn = shared();
     let server = builder().start().unwrap();
     for path in [
         "/static",
@@ -272,7 +272,7 @@ fn only_one_spelling_of_a_path_is_served_and_none_leaves_its_folder() {
 
 #[test]
 fn limits_are_those_of_calls() {
-    let _turn = serial();
+    let _turn = shared();
     let server = builder().configure(|config| config.limits.reply_bytes_max = 100_000).start().unwrap();
     let mut stream = connect(&server);
     for (bytes, status) in
@@ -316,7 +316,7 @@ fn limits_are_those_of_calls() {
 
 #[test]
 fn failures_are_those_of_calls_and_no_value_splits_a_response() {
-    let _turn = serial();
+    let _turn = shared();
     let server = builder().start().unwrap();
     let (status, body) = get(&server, "GET /refused");
     let json = r#"{"code":"permission_denied","message":"not for you"}"#;
@@ -343,7 +343,7 @@ fn failures_are_those_of_calls_and_no_value_splits_a_response() {
 
 #[test]
 fn only_http_reaches_a_route() {
-    let _turn = serial();
+    let _turn = shared();
     let server = builder().start().unwrap();
     let mut peer = RawPeer::connect(&server.addresses()[0]);
     for codec in [Codec::Raw, Codec::Json] {
@@ -393,7 +393,7 @@ impl Interceptor for Guard {
 
 #[test]
 fn interceptors_see_the_requests_of_routes() {
-    let _turn = serial();
+    let _turn = shared();
     let guard = Arc::new(Guard(Mutex::default()));
     let server = builder().interceptor_for("GET /static/*", guard.clone()).start().unwrap();
     let mut stream = connect(&server);
@@ -447,7 +447,7 @@ fn routes_that_cannot_be_served_are_errors_at_the_start() {
 
 #[test]
 fn curl_posts_a_webhook_and_gets_a_file() {
-    let _turn = serial();
+    let _turn = shared();
     let server = builder().start().unwrap();
     let address = server.addresses()[0].to_string();
     let curl = |args: &[&str], path: &str| {

@@ -2,11 +2,11 @@
 
 use std::io::Read;
 
-use crate::common::{Frame, Peer, eventually, rig, serial};
+use crate::common::{Frame, Peer, eventually, rig, serial, shared};
 
 #[test]
 fn a_client_that_connects_long_before_its_first_call_is_served() {
-    let _turn = serial();
+    let _turn = shared();
     let rig = rig(|config| config.limits.first_bytes_ms = 50);
     let mut early = rig.peer();
     // Meanwhile another connection sends one byte, and is closed because the next is late.
@@ -23,7 +23,7 @@ fn a_client_that_connects_long_before_its_first_call_is_served() {
 fn a_silent_connection_of_unknown_protocol_is_served() {
     use std::io::{BufRead, BufReader, Write};
 
-    let _turn = serial();
+    let _turn = shared();
     let rig = rig(|config| config.limits.first_bytes_ms = 50);
     let connect = || std::net::TcpStream::connect(rig.address.to_string()).unwrap();
     let mut early = connect();

@@ -4,13 +4,13 @@
 use std::io;
 use std::time::Duration;
 
-use crate::common::{Frame, MIB, Peer, Rig, eventually, is_gone, kind, resident_bytes, rig, serial};
+use crate::common::{Frame, MIB, Peer, Rig, eventually, is_gone, kind, resident_bytes, rig, serial, shared};
 use coreloop::Code;
 use coreloop::codec::Codec;
 
 #[test]
 fn a_silent_peer_is_closed() {
-    let _turn = serial();
+    let _turn = shared();
     let rig = rig(|config| (config.limits.first_bytes_ms, config.limits.idle_ms) = (100, 1_500));
     let witness = rig.witness();
     let mut silent: Vec<Peer> = (0..20).map(|_| rig.peer()).collect();
@@ -92,7 +92,7 @@ fn a_frame_that_stops_in_the_middle_is_late() {
 
 #[test]
 fn an_idle_connection_gets_a_notice_and_closes() {
-    let _turn = serial();
+    let _turn = shared();
     let rig = rig(|config| config.limits.idle_ms = 100);
     let mut peer = rig.peer();
     assert_eq!(peer.ask(&Frame::call(1, "Pooled.Double", 3)).number(), 6);

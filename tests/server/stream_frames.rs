@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use crate::common::{Frame, Peer, Rig, eventually, kind, rig, serial};
+use crate::common::{Frame, Peer, Rig, eventually, kind, rig, serial, shared};
 use coreloop::codec::Plain;
 use coreloop::service::Method;
 use coreloop::{Code, Server};
@@ -63,7 +63,7 @@ fn frames_of_a_call_whose_argument_is_complete_end_it() {
 /// `refusal_bytes_max`.
 #[test]
 fn refusals_by_the_protocol_stop_the_reading_of_a_peer_with_a_stream_that_reads_nothing() {
-    let _turn = serial();
+    let _turn = shared();
     let (sinks, held) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicUsize::new(0)));
     let (keep, count) = (sinks.clone(), held.clone());
     let hold = Method::server_stream::<Plain<i64>, Plain<i64>>("Lines.Hold", move |_cx, _, sink| {

@@ -12,7 +12,7 @@ use coreloop::service::{Kind, Method};
 use coreloop::stream::{SinkError, StreamEvent};
 use coreloop::{Code, Context, Sink, Status, Stream};
 
-use crate::common::{Answer, Frame, Peer, eventually, kind, serial};
+use crate::common::{Answer, Frame, Peer, eventually, kind, shared};
 
 /// Sends what it receives, with callbacks: no thread waits.
 fn echo(_cx: &Context<'_>, messages: Stream<String>, sink: Sink<String>) -> Result<(), Status> {
@@ -180,7 +180,7 @@ fn stream(peer: &mut Peer, id: u64) -> (Vec<String>, Answer) {
 
 #[test]
 fn a_stream_of_results_precedes_its_reply() {
-    let _turn = serial();
+    let _turn = shared();
     let server = server(|_| {});
     let mut peer = peer(&server);
     for (id, method) in ["Inline.Count", "Pooled.Count", "Blocking.Count"].into_iter().enumerate() {
@@ -197,7 +197,7 @@ fn a_stream_of_results_precedes_its_reply() {
 
 #[test]
 fn a_stream_of_arguments_has_one_result() {
-    let _turn = serial();
+    let _turn = shared();
     let server = server(|_| {});
     let mut peer = peer(&server);
     for (id, method) in ["Inline.Sum", "Pooled.Sum", "Blocking.Sum"].into_iter().enumerate() {
@@ -215,7 +215,7 @@ fn a_stream_of_arguments_has_one_result() {
 
 #[test]
 fn messages_go_both_ways() {
-    let _turn = serial();
+    let _turn = shared();
     let server = server(|_| {});
     let mut peer = peer(&server);
     for (id, method) in ["Inline.Chat", "Pooled.Chat", "Blocking.Chat"].into_iter().enumerate() {
@@ -232,7 +232,7 @@ fn messages_go_both_ways() {
 
 #[test]
 fn the_streams_of_the_demo_go_on_when_the_caller_reads() {
-    let _turn = serial();
+    let _turn = shared();
     let server = coreloop::demo::services(Server::builder().cores(1).workers(1))
         .listen("127.0.0.1:0")
         .start()
@@ -285,7 +285,7 @@ fn the_streams_of_the_demo_go_on_when_the_caller_reads() {
 
 #[test]
 fn many_streams_of_one_connection_complete() {
-    let _turn = serial();
+    let _turn = shared();
     let server = server(|_| {});
     let mut reader = peer(&server);
     // Both threads write whole frames.
@@ -397,19 +397,19 @@ fn write_before_reading(method: &str) {
 
 #[test]
 fn a_caller_that_writes_beyond_all_windows_waits_and_completes_inline() {
-    let _turn = serial();
+    let _turn = shared();
     write_before_reading("Inline.Into");
 }
 
 #[test]
 fn a_caller_that_writes_beyond_all_windows_waits_and_completes_pooled() {
-    let _turn = serial();
+    let _turn = shared();
     write_before_reading("Pooled.Into");
 }
 
 #[test]
 fn a_stream_over_the_limit_is_refused() {
-    let _turn = serial();
+    let _turn = shared();
     let server = server(|limits| limits.streams_max = 2);
     let mut peer = peer(&server);
     peer.send_all([&open(1, "Inline.Chat"), &open(2, "Pooled.Chat"), &open(3, "Inline.Chat")]);
@@ -422,7 +422,7 @@ fn a_stream_over_the_limit_is_refused() {
 
 #[test]
 fn a_sink_ends_as_it_is_left() {
-    let _turn = serial();
+    let _turn = shared();
     let server = server(|_| {});
     let mut peer = peer(&server);
     peer.send(&Frame::request(1, "Blocking.Leave", Codec::Json, *b"7"));
@@ -447,7 +447,7 @@ fn a_sink_ends_as_it_is_left() {
 
 #[test]
 fn only_methods_that_may_block_wait_for_the_caller() {
-    let _turn = serial();
+    let _turn = shared();
     let server = server(|_| {});
     let mut peer = peer(&server);
     for name in ["Inline", "Pooled"] {
@@ -461,7 +461,7 @@ fn only_methods_that_may_block_wait_for_the_caller() {
 
 #[test]
 fn each_broken_rule_ends_only_its_call() {
-    let _turn = serial();
+    let _turn = shared();
     let server = server(|_| {});
     let mut peer = peer(&server);
     let mut wrong_codec = data(1, "1");
@@ -506,7 +506,7 @@ fn long_number(digits: usize) -> String {
 
 #[test]
 fn methods_and_flags_must_agree() {
-    let _turn = serial();
+    let _turn = shared();
     let server = server(|_| {});
     let mut peer = peer(&server);
     peer.ask(&Frame::call(1, "Inline.Sum", 1)).is(1, Code::InvalidArgument, "has no flag that says so");
@@ -518,7 +518,7 @@ fn methods_and_flags_must_agree() {
 
 #[test]
 fn a_caller_that_reads_nothing_stops_the_sink_and_no_one_else() {
-    let _turn = serial();
+    let _turn = shared();
     let server = server(|limits| {
         limits.write_queue_high_bytes = 1 << 20;
         limits.write_queue_low_bytes = 256 << 10;
@@ -547,7 +547,7 @@ fn a_caller_that_reads_nothing_stops_the_sink_and_no_one_else() {
 
 #[test]
 fn a_callback_that_sends_keeps_the_order_whatever_the_credit() {
-    let _turn = serial();
+    let _turn = shared();
     let builder = coreloop::demo::services(Server::builder().cores(1).workers(1));
     let server = builder.listen("127.0.0.1:0").start().unwrap();
     let mut peer = peer(&server);
@@ -561,7 +561,7 @@ fn a_callback_that_sends_keeps_the_order_whatever_the_credit() {
 
 #[test]
 fn a_sink_waits_for_credit() {
-    let _turn = serial();
+    let _turn = shared();
     let server = server(|_| {});
     let mut peer = peer(&server);
     peer.send(&Frame::request(1, "Blocking.Flood", Codec::Json, *b"10000"));
@@ -590,7 +590,7 @@ fn a_sink_waits_for_credit() {
 
 #[test]
 fn the_window_of_arguments_is_returned_as_they_are_taken() {
-    let _turn = serial();
+    let _turn = shared();
     let server = server(|_| {});
     let mut writer = peer(&server);
     let mut reader = writer.duplicate();
@@ -631,7 +631,7 @@ fn the_window_of_arguments_is_returned_as_they_are_taken() {
 
 #[test]
 fn a_connection_that_ends_ends_its_streams() {
-    let _turn = serial();
+    let _turn = shared();
     let server = server(|_| {});
     for how in 0..3 {
         let mut peer = peer(&server);
@@ -662,7 +662,7 @@ fn a_connection_that_ends_ends_its_streams() {
 
 #[test]
 fn a_drain_waits_for_streams_and_then_ends_them() {
-    let _turn = serial();
+    let _turn = shared();
     let server = server(|limits| limits.drain_ms = 300);
     let mut peer = peer(&server);
     peer.send_all([&open(1, "Inline.Chat"), &open(2, "Inline.Chat")]);
@@ -681,7 +681,7 @@ fn a_drain_waits_for_streams_and_then_ends_them() {
 
 #[test]
 fn a_silent_peer_with_open_streams_is_pinged_and_closed() {
-    let _turn = serial();
+    let _turn = shared();
     let server = server(|limits| {
         limits.stream_keepalive_ms = 100;
         limits.stream_keepalive_timeout_ms = 200;

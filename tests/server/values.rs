@@ -2,7 +2,7 @@
 
 use std::io::Read;
 
-use crate::common::{Frame, Peer, serial};
+use crate::common::{Frame, Peer, shared};
 use coreloop::client::{Caller, Client, MethodId};
 use coreloop::codec::{Codec, Plain};
 use coreloop::config::MissingFields;
@@ -122,7 +122,7 @@ const MISSING: &str = r#"argument of Orders.Count: missing field "item" (missing
 
 #[test]
 fn missing_fields_are_zero_where_clients_omit_them() {
-    let _turn = serial();
+    let _turn = shared();
     let server = server(MissingFields::ByProtocol);
     let at = &server.addresses()[0];
     let body = r#"{"count":7,"lines":[{"sku":null}]}"#;
@@ -148,7 +148,7 @@ fn missing_fields_are_zero_where_clients_omit_them() {
 
 #[test]
 fn a_server_or_a_service_may_have_one_rule_for_all_protocols() {
-    let _turn = serial();
+    let _turn = shared();
     for (rule, orders) in [
         (MissingFields::ByProtocol, [400, 200]),
         (MissingFields::Zero, [200, 200]),
@@ -168,7 +168,7 @@ fn a_server_or_a_service_may_have_one_rule_for_all_protocols() {
 
 #[test]
 fn a_result_that_is_no_number_fails_and_names_the_field() {
-    let _turn = serial();
+    let _turn = shared();
     let server = server(MissingFields::ByProtocol);
     let at = &server.addresses()[0];
     let what = r#"reply of Orders.Mean: the value cannot be written as json: field "price" is NaN, which JSON has no number for"#;
@@ -193,7 +193,7 @@ fn a_result_that_is_no_number_fails_and_names_the_field() {
 
 #[test]
 fn our_client_sends_nan_by_http_and_refuses_it_elsewhere() {
-    let _turn = serial();
+    let _turn = shared();
     static ECHO: MethodId = MethodId::new("Echo.Numbers");
     let server = Server::builder().cores(1);
     let server = server.method("Echo.Numbers", |_: &Context<'_>, list: Vec<f64>| Ok(list));
@@ -213,7 +213,7 @@ fn our_client_sends_nan_by_http_and_refuses_it_elsewhere() {
 
 #[test]
 fn unit_is_an_object_in_connect_and_null_elsewhere() {
-    let _turn = serial();
+    let _turn = shared();
     let server = server(MissingFields::ByProtocol);
     let at = &server.addresses()[0];
     for body in ["{}", "", "null"] {
@@ -232,7 +232,7 @@ fn unit_is_an_object_in_connect_and_null_elsewhere() {
 
 #[test]
 fn a_frame_cannot_select_a_protocols_dialect() {
-    let _turn = serial();
+    let _turn = shared();
     let server = server(MissingFields::ByProtocol);
     let mut peer = Peer::connect(&server.addresses()[0]);
     for codec in [7, 63, 128, 129, 255] {
@@ -293,7 +293,7 @@ mod dynamic {
 
     #[test]
     fn types_described_while_reading_work_in_self_describing_codecs() {
-        let _turn = serial();
+        let _turn = shared();
         let server = server();
         let at = &server.addresses()[0];
         for (method, bodies) in [
@@ -325,7 +325,7 @@ mod dynamic {
 
     #[test]
     fn other_codecs_are_refused_with_the_reason() {
-        let _turn = serial();
+        let _turn = shared();
         let server = server();
         let at = &server.addresses()[0];
         let warnings = server.warnings();

@@ -1,7 +1,7 @@
 //! Where handlers run, and what happens when they panic, wait, or defer their reply.
 
 use crate::common::rig::KINDS;
-use crate::common::{Frame, Rig, rig, serial};
+use crate::common::{Frame, Rig, rig, serial, shared};
 use coreloop::Code;
 use coreloop::codec::Codec;
 
@@ -285,7 +285,7 @@ fn the_elastic_pool_stops_growing_at_its_bound_and_the_rest_waits() {
 
 #[test]
 fn cancellation_callbacks_are_dropped_with_their_call() {
-    let _turn = serial();
+    let _turn = shared();
     let token = std::sync::Arc::new(());
     let mut builder = coreloop::Server::builder().cores(1).workers(2).listen("127.0.0.1:0");
     for (service, kind) in KINDS {

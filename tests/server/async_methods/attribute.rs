@@ -6,7 +6,7 @@ use coreloop::client::Client;
 use coreloop::{Code, OwnedContext, Sink, Status, Stream};
 
 use super::{Alive, executors, scene_with};
-use crate::common::{eventually, serial};
+use crate::common::{eventually, shared};
 
 struct Waits {
     alive: Alive,
@@ -54,7 +54,7 @@ impl Waits {
 
 #[test]
 fn calls_that_are_given_up_drop_their_futures() {
-    let _turn = serial();
+    let _turn = shared();
     for executor in executors() {
         let alive = Alive::default();
         let waits = Waits { alive: alive.clone() };

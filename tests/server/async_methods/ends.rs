@@ -7,13 +7,13 @@ use coreloop::Code;
 use coreloop::service::CallFuture;
 
 use super::{Executor, MINUTE, executors, scene, tokio_threads};
-use crate::common::{Frame, PATIENCE, eventually, kind, serial};
+use crate::common::{Frame, PATIENCE, eventually, kind, serial, shared};
 
 const TEN_MS: Duration = Duration::from_millis(10);
 
 #[test]
 fn cancelling_a_call_drops_its_future() {
-    let _turn = serial();
+    let _turn = shared();
     for executor in executors() {
         let scene = scene(executor, |_| {});
         let mut peer = scene.peer();
@@ -36,7 +36,7 @@ fn cancelling_a_call_drops_its_future() {
 
 #[test]
 fn the_deadline_drops_the_future() {
-    let _turn = serial();
+    let _turn = shared();
     for executor in executors() {
         let scene = scene(executor, |_| {});
         let mut peer = scene.peer();
@@ -51,7 +51,7 @@ fn the_deadline_drops_the_future() {
 
 #[test]
 fn a_panic_ends_one_call() {
-    let _turn = serial();
+    let _turn = shared();
     for executor in executors() {
         let scene = scene(executor, |_| {});
         let mut peer = scene.peer();
@@ -70,7 +70,7 @@ fn a_panic_ends_one_call() {
 
 #[test]
 fn a_drain_waits_for_futures_and_then_drops_them() {
-    let _turn = serial();
+    let _turn = shared();
     for executor in executors() {
         let mut scene = scene(executor, |config| config.limits.drain_ms = 5_000);
         let mut peer = scene.peer();
@@ -104,7 +104,7 @@ fn by_hand(spawn: impl Fn(CallFuture) + Send + Sync + 'static) -> Executor {
 
 #[test]
 fn an_executor_that_drops_futures_ends_their_calls() {
-    let _turn = serial();
+    let _turn = shared();
     let not_run = "the executor dropped the call's future without running it";
     let scene = scene(by_hand(drop), |_| {});
     let mut peer = scene.peer();
@@ -124,7 +124,7 @@ fn an_executor_that_drops_futures_ends_their_calls() {
 
 #[test]
 fn an_executor_that_stops_ends_the_calls_that_it_has_begun() {
-    let _turn = serial();
+    let _turn = shared();
     let (sender, futures) = mpsc::channel::<CallFuture>();
     let sender = Mutex::new(sender);
     let scene = scene(by_hand(move |future| sender.lock().unwrap().send(future).unwrap()), |_| {});
@@ -140,7 +140,7 @@ fn an_executor_that_stops_ends_the_calls_that_it_has_begun() {
 
 #[test]
 fn an_executor_that_never_runs_a_future_does_not_hold_its_caller() {
-    let _turn = serial();
+    let _turn = shared();
     let held: Arc<Mutex<Vec<CallFuture>>> = Arc::default();
     let hold = held.clone();
     let mut scene = scene(by_hand(move |future| hold.lock().unwrap().push(future)), |config| {
@@ -170,7 +170,7 @@ fn an_executor_that_never_runs_a_future_does_not_hold_its_caller() {
 
 #[test]
 fn a_future_that_is_late_does_not_begin() {
-    let _turn = serial();
+    let _turn = shared();
     let (sender, futures) = mpsc::channel::<CallFuture>();
     let sender = Mutex::new(sender);
     let scene = scene(by_hand(move |future| sender.lock().unwrap().send(future).unwrap()), |_| {});

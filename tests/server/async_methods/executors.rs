@@ -9,11 +9,11 @@ use coreloop::service::{Kind, Method};
 use coreloop::{Code, OwnedContext, Server};
 
 use super::{MINUTE, executors, scene, scene_with, smol, tokio_threads};
-use crate::common::{Frame, eventually, kind, serial};
+use crate::common::{Frame, eventually, kind, shared};
 
 #[test]
 fn each_executor_runs_calls() {
-    let _turn = serial();
+    let _turn = shared();
     for executor in executors() {
         let name = executor.name;
         let scene = scene(executor, |_| {});
@@ -44,7 +44,7 @@ fn each_executor_runs_calls() {
 
 #[test]
 fn the_context_has_what_the_caller_sent() {
-    let _turn = serial();
+    let _turn = shared();
     let scene = scene(tokio_threads(), |config| config.priority_highest = 0);
     let mut peer = scene.peer();
     let before = Instant::now();
@@ -67,7 +67,7 @@ fn the_context_has_what_the_caller_sent() {
 
 #[test]
 fn the_queue_time_is_that_in_the_executor() {
-    let _turn = serial();
+    let _turn = shared();
     // Runs nothing until the test lets it.
     let (queue, queued) = std::sync::mpsc::channel();
     let executor = super::Executor {
@@ -91,7 +91,7 @@ fn the_queue_time_is_that_in_the_executor() {
 
 #[test]
 fn a_task_of_the_handler_learns_the_deadline_and_the_cancellation() {
-    let _turn = serial();
+    let _turn = shared();
     let (told, tells) = std::sync::mpsc::channel();
     let told = std::sync::Mutex::new(told);
     let scene = scene_with(
@@ -140,7 +140,7 @@ fn a_task_of_the_handler_learns_the_deadline_and_the_cancellation() {
 
 #[test]
 fn nested_calls_inherit_the_deadline_and_the_cancellation() {
-    let _turn = serial();
+    let _turn = shared();
     let back = scene(tokio_threads(), |_| {});
     let client = Client::connect(back.server().addresses()[0].to_string()).unwrap();
     let front = scene_with(
@@ -178,7 +178,7 @@ static HOLD: MethodId = MethodId::new("Async.Hold");
 
 #[test]
 fn a_server_with_async_methods_needs_an_executor() {
-    let _turn = serial();
+    let _turn = shared();
     let error = Server::builder()
         .async_method("Async.Double", |_cx, n: i64| async move { Ok(n) })
         .listen("127.0.0.1:0")
@@ -204,7 +204,7 @@ fn a_server_with_async_methods_needs_an_executor() {
 
 #[test]
 fn a_name_that_is_not_valid_is_refused() {
-    let _turn = serial();
+    let _turn = shared();
     let builder =
         Server::builder().executor(|_| {}).async_method("no dot", |_cx, n: i64| async move { Ok(n) });
     let error = builder.start().err().unwrap().to_string();

@@ -9,11 +9,11 @@ use coreloop::config::Config;
 use coreloop::service::Method;
 
 use super::{scene, scene_with, smol, tokio_threads};
-use crate::common::{Frame, PATIENCE, kind, serial};
+use crate::common::{Frame, PATIENCE, kind, shared};
 
 #[test]
 fn the_number_of_futures_is_bounded() {
-    let _turn = serial();
+    let _turn = shared();
     let mut scene = scene(tokio_threads(), |config| config.limits.async_in_flight_max = 3);
     let (mut peer, mut other) = (scene.peer(), scene.peer());
     (0..2).for_each(|id| peer.send(&Frame::call(id, "Async.Gate", id as i64)));
@@ -38,7 +38,7 @@ fn the_number_of_futures_is_bounded() {
 
 #[test]
 fn a_method_has_its_own_limit() {
-    let _turn = serial();
+    let _turn = shared();
     let scene = scene(smol(), |config| config.method_limits = vec!["Async.Hold=2".to_owned()]);
     let mut peer = scene.peer();
     peer.send_all(&[Frame::call(1, "Async.Hold", 0), Frame::call(2, "Async.Hold", 0)]);
@@ -64,7 +64,7 @@ fn echo() -> Method {
 
 #[test]
 fn large_arguments_and_replies() {
-    let _turn = serial();
+    let _turn = shared();
     let limits = |config: &mut Config| config.limits.reply_bytes_max = 200_000;
     let scene = scene_with(tokio_threads(), limits, |builder| builder.method_of(echo()));
     let mut peer = scene.peer();
@@ -84,7 +84,7 @@ fn large_arguments_and_replies() {
 #[cfg(feature = "lz4")]
 #[test]
 fn a_compressed_request_has_a_compressed_reply() {
-    let _turn = serial();
+    let _turn = shared();
     let limits = |config: &mut Config| {
         config.limits.reply_bytes_max = 200_000;
         config.limits.frame_bytes_max = 300_000;
@@ -114,7 +114,7 @@ fn a_compressed_request_has_a_compressed_reply() {
 
 #[test]
 fn the_nesting_of_an_argument_is_bounded_on_the_executor_too() {
-    let _turn = serial();
+    let _turn = shared();
     type Nested = Vec<Vec<Vec<Vec<i64>>>>;
     let scene = scene_with(
         smol(),
@@ -151,7 +151,7 @@ struct Fields {
 #[cfg(all(feature = "http", feature = "jsonrpc"))]
 #[test]
 fn other_protocols_and_their_rules_for_missing_fields() {
-    let _turn = serial();
+    let _turn = shared();
     let scene = scene_with(
         tokio_threads(),
         |_| {},

@@ -10,7 +10,7 @@ use coreloop::stream::SinkError;
 use coreloop::{Code, Sink, Status, Stream};
 
 use super::{Alive, Executor, Scene, executors, scene_with, smol, tokio_threads};
-use crate::common::{Answer, Frame, Peer, eventually, kind, serial};
+use crate::common::{Answer, Frame, Peer, eventually, kind, shared};
 use crate::streams::{credit, data, end, next, open};
 
 type Text = Plain<String>;
@@ -134,7 +134,7 @@ fn stream(peer: &mut Peer, id: u64) -> (Vec<String>, Answer) {
 
 #[test]
 fn all_shapes_on_each_executor() {
-    let _turn = serial();
+    let _turn = shared();
     for executor in executors() {
         let (scene, _left) = streaming(executor);
         let mut peer = scene.peer();
@@ -162,7 +162,7 @@ fn all_shapes_on_each_executor() {
 
 #[test]
 fn a_sink_waits_for_credit_and_ends_with_its_call() {
-    let _turn = serial();
+    let _turn = shared();
     for executor in executors() {
         let (scene, _left) = streaming(executor);
         let mut peer = scene.peer();
@@ -196,7 +196,7 @@ fn a_sink_waits_for_credit_and_ends_with_its_call() {
 
 #[test]
 fn a_stream_ends_with_the_future_that_drops_its_sink() {
-    let _turn = serial();
+    let _turn = shared();
     for executor in [tokio_threads(), smol()] {
         let (scene, left) = streaming(executor);
         let mut peer = scene.peer();
@@ -233,7 +233,7 @@ fn a_stream_ends_with_the_future_that_drops_its_sink() {
 
 #[test]
 fn an_executor_that_drops_the_future_of_a_stream_ends_it() {
-    let _turn = serial();
+    let _turn = shared();
     let (sender, futures) = mpsc::channel::<CallFuture>();
     let sender = Mutex::new(sender);
     let spawn = Arc::new(move |future| sender.lock().unwrap().send(future).unwrap());

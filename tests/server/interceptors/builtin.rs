@@ -12,7 +12,7 @@ use coreloop::{Code, Context, Server};
 
 use super::rig_of;
 use crate::common::rig::rig_with;
-use crate::common::{Frame, eventually, serial};
+use crate::common::{Frame, eventually, shared};
 
 fn tokens() -> TokenCheck {
     TokenCheck::new([("ann", "token-of-ann"), ("bob", "token-of-bob")]).except("Health.*")
@@ -35,7 +35,7 @@ fn with_tokens() -> (Server, String) {
 
 #[test]
 fn a_token_is_needed_whatever_the_protocol() {
-    let _turn = serial();
+    let _turn = shared();
     let (_server, address) = with_tokens();
     for scheme in ["native", "http"] {
         let client = Client::connect(format!("{scheme}:{address}")).unwrap();
@@ -80,7 +80,7 @@ fn a_token_is_needed_whatever_the_protocol() {
 fn json_rpc_over_http_has_the_fields_of_its_request() {
     use std::io::Read;
 
-    let _turn = serial();
+    let _turn = shared();
     let (_server, address) = with_tokens();
     let ask = |field: &str| {
         let body = r#"{"jsonrpc":"2.0","method":"Who.Am","params":[1],"id":1}"#;
@@ -104,7 +104,7 @@ fn json_rpc_over_http_has_the_fields_of_its_request() {
 #[cfg(all(feature = "grpc", feature = "json"))]
 #[test]
 fn grpc_has_the_token_in_its_head() {
-    let _turn = serial();
+    let _turn = shared();
     let rig = rig_of(|builder| {
         builder
             .method("Who.Am", |cx: &Context<'_>, _n: i64| Ok(cx.principal().unwrap_or("nobody").to_owned()))
@@ -146,7 +146,7 @@ impl Write for HeldSink {
 fn a_sink_that_takes_nothing_drops_lines_and_delays_no_call() {
     const QUEUE: usize = 16;
     const CALLS: u64 = 100;
-    let _turn = serial();
+    let _turn = shared();
     let (sink, pass, lines) = held_sink();
     let log = Arc::new(AccessLog::new(sink).queue_max(QUEUE));
     let mut rig = rig_of(|builder| builder.interceptor(log.clone()));
@@ -173,7 +173,7 @@ fn a_sink_that_takes_nothing_drops_lines_and_delays_no_call() {
 
 #[test]
 fn a_log_in_json_has_the_chosen_fields() {
-    let _turn = serial();
+    let _turn = shared();
     let (sink, pass, lines) = held_sink();
     drop(pass);
     let fields = [LogField::Method, LogField::Principal, LogField::Code, LogField::Place];
@@ -206,7 +206,7 @@ fn a_sink_that_fails_is_counted() {
             Ok(())
         }
     }
-    let _turn = serial();
+    let _turn = shared();
     let log = Arc::new(AccessLog::new(Broken));
     let mut rig = rig_of(|builder| {
         builder.interceptor_for("Inline.Double", log.clone()).interceptor_for("Pooled.*", log.clone())
@@ -224,7 +224,7 @@ fn a_sink_that_fails_is_counted() {
 
 #[test]
 fn calls_beyond_the_rate_are_refused_with_the_time_to_wait() {
-    let _turn = serial();
+    let _turn = shared();
     // One call in an hour, and three at once.
     let limit = RateLimit::per_second(1.0 / 3600.0).burst(3).for_each_principal();
     let rig = rig_of(|builder| builder.interceptor(tokens()).interceptor_for("Inline.Double", limit));
@@ -244,7 +244,7 @@ fn calls_beyond_the_rate_are_refused_with_the_time_to_wait() {
 
 #[test]
 fn faults_are_errors_delays_and_missing_answers() {
-    let _turn = serial();
+    let _turn = shared();
     let late = Duration::from_millis(20);
     let rig = rig_with(
         &["127.0.0.1:0"],

@@ -12,7 +12,7 @@ use coreloop::{Code, OwnedContext, Status};
 
 use super::{Lucky, Names, Number, Panics, named, rig_of};
 use crate::common::rig::ON_PURPOSE;
-use crate::common::{Frame, eventually, serial};
+use crate::common::{Frame, eventually, shared};
 use crate::streams::{data, end, next, open};
 
 fn who(cx: &OwnedContext) -> String {
@@ -49,7 +49,7 @@ fn with_async(builder: ServerBuilder, threads: &Arc<Mutex<Vec<ThreadId>>>) -> Se
 
 #[test]
 fn an_async_handler_has_what_was_attached_wherever_it_was_admitted() {
-    let _turn = serial();
+    let _turn = shared();
     for on_worker in [false, true] {
         let names = Arc::new(Names { on_worker, ..Names::default() });
         let handlers = Arc::new(Mutex::new(Vec::new()));
@@ -75,7 +75,7 @@ fn an_async_handler_has_what_was_attached_wherever_it_was_admitted() {
 
 #[test]
 fn an_executor_that_runs_on_the_reactor_does_not_admit_there() {
-    let _turn = serial();
+    let _turn = shared();
     let names = Arc::new(Names { on_worker: true, ..Names::default() });
     let rig = rig_of(|builder| {
         builder
@@ -90,7 +90,7 @@ fn an_executor_that_runs_on_the_reactor_does_not_admit_there() {
 
 #[test]
 fn an_interceptor_answers_or_fails_an_async_call() {
-    let _turn = serial();
+    let _turn = shared();
     let rig = rig_of(|builder| with_async(builder, &Arc::default()).interceptor(Lucky));
     let mut peer = rig.peer();
     assert_eq!(peer.ask(&Frame::call(1, "Async.Run", 5)).number(), 5);
@@ -103,7 +103,7 @@ fn an_interceptor_answers_or_fails_an_async_call() {
 
 #[test]
 fn a_panic_around_an_async_handler_ends_its_call() {
-    let _turn = serial();
+    let _turn = shared();
     let rig = rig_of(|builder| {
         with_async(builder, &Arc::default())
             .interceptor_for("Async.Run", Panics(coreloop::interceptor::Hooks::AROUND))
@@ -116,7 +116,7 @@ fn a_panic_around_an_async_handler_ends_its_call() {
 
 #[test]
 fn faults_of_async_methods() {
-    let _turn = serial();
+    let _turn = shared();
     let late = Duration::from_millis(20);
     let rig = rig_of(|builder| {
         with_async(builder, &Arc::default())

@@ -16,7 +16,7 @@ use coreloop::{Code, Context, Status};
 
 use super::*;
 use crate::common::rig::{KINDS, rig_with};
-use crate::common::{Rig, eventually, serial};
+use crate::common::{Rig, eventually, shared};
 
 /// The ends of calls, and refuses calls of `*.Forbidden`.
 #[derive(Default)]
@@ -147,7 +147,7 @@ const SPOKEN: [(&str, ProtocolId); 4] = [
 
 #[test]
 fn calls_that_are_answered_end_once() {
-    let _turn = serial();
+    let _turn = shared();
     for (scheme, protocol) in SPOKEN {
         let mut scene = scene(|_| {});
         let client = scene.client(scheme);
@@ -177,7 +177,7 @@ fn calls_that_are_answered_end_once() {
 
 #[test]
 fn calls_that_are_not_answered_by_their_handlers_end_once() {
-    let _turn = serial();
+    let _turn = shared();
     for (scheme, protocol) in SPOKEN {
         let mut scene = scene(|config| {
             (config.workers, config.blocking_threads) = (1, 1);
@@ -218,7 +218,7 @@ fn calls_that_are_not_answered_by_their_handlers_end_once() {
 
 #[test]
 fn calls_with_deadlines_end_once() {
-    let _turn = serial();
+    let _turn = shared();
     // Net/rpc and raw JSON-RPC transmit no deadline. Those of gRPC are below.
     let native = |service: &str, id: usize| {
         Frame::call(id as u64, &format!("{service}.Hold"), 1).time_left(Duration::from_millis(20)).bytes()
@@ -246,7 +246,7 @@ fn calls_with_deadlines_end_once() {
 
 #[test]
 fn one_way_calls_end_once() {
-    let _turn = serial();
+    let _turn = shared();
     let mut scene = scene(|_| {});
     let mut peer = scene.rig.peer();
     for (service, _) in KINDS {
@@ -278,7 +278,7 @@ fn one_way_calls_end_once() {
 fn calls_of_grpc_end_once() {
     use crate::grpc::Http2Peer;
 
-    let _turn = serial();
+    let _turn = shared();
     let mut scene = scene(|config| {
         (config.workers, config.blocking_threads) = (1, 1);
         config.method_limits = vec!["Pooled.Gate=1".to_owned()];

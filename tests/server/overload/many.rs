@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use coreloop::reactor::Address;
 
 use super::scene;
-use crate::common::{Frame, Peer, eventually, serial};
+use crate::common::{Frame, Peer, eventually, shared};
 use crate::limits::{ChildServer, report};
 
 const CONNECTIONS: usize = 10_000;
@@ -15,7 +15,7 @@ const CONNECTIONS: usize = 10_000;
 #[test]
 #[ignore = "run by another test, in a process of its own"]
 fn child_with_many_connections() {
-    let _turn = serial();
+    let _turn = shared();
     let scene = scene(|_| {});
     report(scene.rig.address.to_string());
     for line in std::io::stdin().lines() {
@@ -36,7 +36,7 @@ fn child_with_many_connections() {
 
 #[test]
 fn ten_thousand_connections_with_one_call_each_are_all_served() {
-    let _turn = serial();
+    let _turn = shared();
     let mut server = ChildServer::start("overload::many::child_with_many_connections", "");
     let address: Address = server.read_line().parse().unwrap();
     let call = |n: usize| Frame::call(n as u64, "Pooled.Step", n as i64);

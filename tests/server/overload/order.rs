@@ -9,7 +9,7 @@ use coreloop::reactor::Address;
 use socket2::{Domain, Socket, Type};
 
 use super::{Scene, scene};
-use crate::common::{Frame, PATIENCE, Peer, serial};
+use crate::common::{Frame, PATIENCE, Peer, shared};
 
 /// A number that no other call has.
 const SINGLE: i64 = 1_000_000;
@@ -42,7 +42,7 @@ impl Scene {
 
 #[test]
 fn one_loaded_connection_does_not_delay_the_call_of_another() {
-    let _turn = serial();
+    let _turn = shared();
     for service in super::POOLS {
         let scene = scene(|_| {});
         let _holder = scene.occupy(service);
@@ -97,7 +97,7 @@ fn starts_before_the_single_call(change: fn(&mut Config)) -> usize {
 
 #[test]
 fn connections_of_one_address_take_turns_as_one_source_if_so_configured() {
-    let _turn = serial();
+    let _turn = shared();
     let by_address = starts_before_the_single_call(|config| config.fair_by = FairBy::PeerIp);
     assert!(by_address < 4, "{by_address} calls were before it");
     // By connection, each of the others has its turn too.
@@ -129,7 +129,7 @@ fn order_of(first: Option<&[u8]>, then: Option<&[u8]>, change: fn(&mut Config)) 
 
 #[test]
 fn calls_of_a_higher_priority_start_first() {
-    let _turn = serial();
+    let _turn = shared();
     let as_sent: Vec<i64> = (0..10).chain(100..110).collect();
     let reversed: Vec<i64> = (100..110).chain(0..10).collect();
     let default: fn(&mut Config) = |_| {};
@@ -147,7 +147,7 @@ fn calls_of_a_higher_priority_start_first() {
 
 #[test]
 fn with_two_reactors_one_loaded_connection_uses_both_workers() {
-    let _turn = serial();
+    let _turn = shared();
     let scene = scene(|config| (config.cores, config.workers) = (2, 2));
     // Each reactor is likely to have some of these; they have no calls.
     let _others: Vec<Peer> = (0..8).map(|_| scene.rig.peer()).collect();

@@ -6,7 +6,7 @@ use coreloop::Code;
 use coreloop::codec::Codec;
 
 use super::{Scene, scene};
-use crate::common::{Frame, Peer, eventually, kind, serial};
+use crate::common::{Frame, Peer, eventually, kind, shared};
 use crate::streams::{next, open};
 
 /// The time after which waiting calls give up, where a test waits for that.
@@ -56,7 +56,7 @@ fn wait_for_buffers(scene: &Scene, peer: &mut Peer, what: &str, is_right: impl F
 
 #[test]
 fn a_waiting_call_is_removed_when_its_caller_gives_up() {
-    let _turn = serial();
+    let _turn = shared();
     for service in super::POOLS {
         // With a full queue, every place that is not free again would be noticed.
         let scene = scene(|config| config.limits.run_queue_max = 3);
@@ -116,7 +116,7 @@ fn a_waiting_call_is_removed_when_its_caller_gives_up() {
 
 #[test]
 fn a_cancelled_call_makes_room_in_a_full_queue() {
-    let _turn = serial();
+    let _turn = shared();
     for service in super::POOLS {
         let scene = scene(|config| config.limits.run_queue_max = 1);
         let _holder = scene.occupy(service);
@@ -141,7 +141,7 @@ fn a_cancelled_call_makes_room_in_a_full_queue() {
 
 #[test]
 fn waiting_calls_are_run_before_a_drain_ends() {
-    let _turn = serial();
+    let _turn = shared();
     for service in super::POOLS {
         let mut scene = scene(|_| {});
         let _holder = scene.occupy(service);
@@ -167,7 +167,7 @@ fn waiting_calls_are_run_before_a_drain_ends() {
 
 #[test]
 fn a_drain_that_takes_too_long_gives_up_the_calls_that_wait() {
-    let _turn = serial();
+    let _turn = shared();
     for service in super::POOLS {
         let mut scene = scene(|config| config.limits.drain_ms = 50);
         let _holder = scene.occupy(service);
