@@ -6,6 +6,7 @@
 
 pub mod diff;
 pub mod find_max;
+pub mod fleet;
 pub mod idle;
 pub mod mix;
 pub mod outcome;
@@ -112,6 +113,15 @@ struct Record<'a> {
 
 /// Runs as the options specify, prints the result and writes the files. An error is one line of text.
 pub fn run(options: &Options) -> Result<Ending, String> {
+    if let Some(url) = options.address.as_deref().filter(|address| AddressProtocol::is_resolver_url(address))
+    {
+        let stop = Arc::new(AtomicBool::new(false));
+        let _signals = watch_signals(&stop)?;
+        return fleet::run(options, url, &stop);
+    }
+    if options.idempotent {
+        return Err("--idempotent: only a resolver URL's client repeats calls".into());
+    }
     let (speaks, address) = options.address.as_deref().map(AddressProtocol::split).unzip();
     let speaks = speaks.unwrap_or_default();
     if options.streams.streams.is_some() && speaks != AddressProtocol::Native {

@@ -1,41 +1,70 @@
-//! Addresses on the command line: `host:port` or `unix:PATH`, optionally with a protocol prefix.
+//! Addresses on the command line: `host:port` or `unix:PATH`, optionally with a protocol prefix, or the URL of a resolver.
 
 use std::fmt;
 use std::str::FromStr;
 
 use coreloop::client::Scheme;
+use coreloop::discovery;
 use coreloop::reactor::{Address, AddressError};
 
 /// The address of a server, and the protocol to use.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
-    /// The protocol.
+    /// The protocol. With a resolver URL each server's address names its own; bodies are JSON.
     pub scheme: Scheme,
-    address: Address,
+    address: Place,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Place {
+    One(Address),
+    /// All servers that a resolver names, by its URL.
+    Fleet(String),
 }
 
 impl Target {
+    /// Returns whether it is the URL of a resolver.
+    pub fn is_fleet(&self) -> bool {
+        matches!(self.address, Place::Fleet(_))
+    }
+
     /// Returns the address without the protocol.
     pub fn plain(&self) -> String {
-        self.address.to_string()
+        match &self.address {
+            Place::One(address) => address.to_string(),
+            Place::Fleet(url) => url.clone(),
+        }
     }
+}
+
+/// Returns whether a text is the URL of a resolver and not an address behind the name of a protocol.
+fn is_resolver_url(text: &str) -> bool {
+    let scheme = discovery::Target::scheme_of(text);
+    scheme.is_some_and(|scheme| Scheme::ALL.iter().all(|other| other.name() != scheme))
 }
 
 impl FromStr for Target {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Target, String> {
+        if is_resolver_url(text) {
+            let url = discovery::Target::parse(text).map_err(|error| error.to_string())?;
+            return Ok(Target { scheme: Scheme::Native, address: Place::Fleet(url.to_string()) });
+        }
         let (scheme, plain) = Scheme::split(text);
         // The form that browsers and other programs use.
         let plain = plain.strip_prefix("//").map_or(plain, |rest| rest.trim_end_matches('/'));
         let address = plain.parse().map_err(|error: AddressError| error.to_string())?;
-        Ok(Target { scheme, address })
+        Ok(Target { scheme, address: Place::One(address) })
     }
 }
 
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.scheme.name(), self.address)
+        match &self.address {
+            Place::One(address) => write!(f, "{}:{address}", self.scheme.name()),
+            Place::Fleet(url) => f.write_str(url),
+        }
     }
 }
 
@@ -59,6 +88,17 @@ mod tests {
         ] {
             assert_eq!(text.parse::<Target>().unwrap().to_string(), whole);
         }
+    }
+
+    #[test]
+    fn a_resolver_url_stays_as_it_is() {
+        for url in ["static:a:1,b:2", "consul://127.0.0.1:8500/orders?zone=a", "file:///etc/orders"] {
+            let target: Target = url.parse().unwrap();
+            assert!(target.is_fleet(), "{url}");
+            assert_eq!((target.scheme, target.to_string().as_str()), (Scheme::Native, url));
+        }
+        assert!(!"http://localhost:80/".parse::<Target>().unwrap().is_fleet());
+        assert!("consul://a/b?c".parse::<Target>().unwrap_err().contains("KEY=VALUE"));
     }
 
     #[test]

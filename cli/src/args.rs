@@ -32,6 +32,8 @@ pub enum Command {
     Call(CallArgs),
     /// Show the methods of a server: types, where they run, documentation.
     List(ListArgs),
+    /// Show what a client of a resolver URL knows of each server: connection, health, circuit breaker, load.
+    Endpoints(EndpointsArgs),
 }
 
 /// The arguments of `coreloop serve`.
@@ -126,7 +128,7 @@ pub struct CallArgs {
     #[arg(long, value_enum)]
     pub codec: Option<CodecName>,
     /// host:port or unix:PATH, optionally prefixed with `native:` (the default), `gob:`, `gob-http:`, `jsonrpc:` or
-    /// `http:`.
+    /// `http:`; or a resolver URL: static:a:1,b:2, consul://…, dns://…, file://…, etcd://….
     #[arg(value_name = "ADDR")]
     pub target: Target,
     /// The method.
@@ -149,12 +151,39 @@ pub struct ListArgs {
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "10s")]
     pub timeout: Duration,
     /// host:port or unix:PATH, optionally prefixed with `native:` (the default), `gob:`, `gob-http:`, `jsonrpc:` or
-    /// `http:`.
+    /// `http:`; or a resolver URL: static:a:1,b:2, consul://…, dns://…, file://…, etcd://….
     #[arg(value_name = "ADDR")]
     pub target: Target,
     /// Show only the methods of this service.
     #[arg(value_name = "SERVICE")]
     pub service: Option<String>,
+}
+
+/// The arguments of `coreloop endpoints`.
+#[derive(Debug, Parser)]
+#[command(
+    after_help = "The columns: the address and the zone as the resolver names them; whether a connection exists; whether \
+                  the last health checks succeeded; the state of the circuit breaker; attempts in flight; the estimated \
+                  latency; attempts that ended with success, failure, a refusal by a limit, cancelled.\n\
+                  The client that looks makes no calls besides health checks: the counts are its own.\n\n\
+                  coreloop endpoints consul://127.0.0.1:8500/orders --watch"
+)]
+pub struct EndpointsArgs {
+    /// Show the state again whenever it has changed, until a signal ends it.
+    #[arg(long)]
+    pub watch: bool,
+    /// How often to look for a change.
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "1s", requires = "watch")]
+    pub every: Duration,
+    /// Print JSON: an array of endpoints; with --watch one line for each state.
+    #[arg(long)]
+    pub json: bool,
+    /// Give up if the resolver names no endpoint within this time.
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "10s")]
+    pub timeout: Duration,
+    /// The URL of a resolver: static:a:1,b:2, consul://host:port/service, dns://…, file://…, etcd://….
+    #[arg(value_name = "URL")]
+    pub url: String,
 }
 
 /// The codecs into which the JSON text can be converted.

@@ -46,7 +46,9 @@ impl Line {
     /// Connects within the timeout, and leaves the rest of it to the call.
     pub fn connect(target: &Target, codec: Codec, timeout: Option<Duration>) -> Result<Line, CallError> {
         let end = match target.scheme {
-            Scheme::Native => End::Direct(Box::new(connect_direct(&target.plain(), timeout)?)),
+            Scheme::Native if !target.is_fleet() => {
+                End::Direct(Box::new(connect_direct(&target.plain(), timeout)?))
+            }
             _ => End::Shared(connect_shared(&target.to_string(), timeout)?),
         };
         Ok(Line { codec, end })
@@ -72,10 +74,13 @@ impl Line {
     /// Returns which sides of a method are streams, by the server's own description. A method that the server does not
     /// describe has none.
     pub fn streams_of(&self, method: &str) -> Result<Streams, Failure> {
-        let End::Direct(direct) = &self.end else { return Ok(Streams::default()) };
         let service = method.rsplit_once('.').map_or(method, |(service, _)| service);
         let asked = serde_json::json!(service).to_string();
-        let methods = match direct.call_bytes("Meta.Methods", Codec::Json, asked.as_bytes()) {
+        let described = match &self.end {
+            End::Direct(direct) => direct.call_bytes("Meta.Methods", Codec::Json, asked.as_bytes()),
+            End::Shared(client) => client.call_bytes("Meta.Methods", Codec::Json, asked.as_bytes()),
+        };
+        let methods = match described {
             Ok(reply) => serde_json::from_slice::<Vec<MethodInfo>>(&reply).unwrap_or_default(),
             Err(CallError::Status(_)) => Vec::new(),
             Err(error) => return Err(Failure::call(&error)),

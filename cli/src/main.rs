@@ -1,4 +1,5 @@
-//! The command line of coreloop: `serve` the demo services, `call` a method, `list` what a server has.
+//! The command line of coreloop: `serve` the demo services, `call` a method, `list` what a server has, show the
+//! `endpoints` behind a resolver URL.
 //!
 //! This file selects the command and ends the process. The arguments are in `args.rs`; each command has its own file.
 //! Standard output carries output for programs, standard error messages for people.
@@ -7,6 +8,7 @@
 mod address;
 mod args;
 mod call;
+mod endpoints;
 mod failure;
 mod line;
 mod list;
@@ -37,6 +39,7 @@ fn main() -> ExitCode {
         Some(Command::Serve(args)) => serve::run(&args),
         Some(Command::Call(args)) => call::run(&args),
         Some(Command::List(args)) => list::run(&args),
+        Some(Command::Endpoints(args)) => endpoints::run(&args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

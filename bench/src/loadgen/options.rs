@@ -25,7 +25,10 @@ const OPEN_IN_FLIGHT_MAX: u32 = 1_000_000;
 /// Which calls to make, how often, and what to write about them.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Options {
-    /// Address of the server: host:port or unix:PATH, with the protocol in front.
+    /// Address of the server: host:port or unix:PATH, with the protocol in front. Or the URL of a resolver.
+    ///
+    /// With a resolver URL (static:a:1,b:2, consul://…, dns://…, file://…, etcd://…) the load goes through the library's
+    /// client to all servers that it names: --connections times --depth calls are in flight, and each second has a line.
     ///
     /// Protocols: native: (default), http:, jsonrpc:, grpc:, gob: (Go's net/rpc), gob-http: (net/rpc behind
     /// rpc.HandleHTTP).
@@ -70,6 +73,9 @@ pub struct Options {
     /// due, are reported separately.
     #[arg(long, value_name = "TIME", value_parser = units::some_duration, help_heading = "Calls")]
     pub timeout: Option<Duration>,
+    /// Calls may run twice: the client may repeat and hedge them. Resolver URLs only.
+    #[arg(long, help_heading = "Calls")]
+    pub idempotent: bool,
     /// The streams to open, if the method has streams.
     #[command(flatten, next_help_heading = "Streams")]
     pub streams: StreamOptions,

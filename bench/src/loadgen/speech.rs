@@ -73,6 +73,12 @@ impl AddressProtocol {
         matches!(self, AddressProtocol::Native | AddressProtocol::Http | AddressProtocol::Grpc)
     }
 
+    /// Returns whether an address is the URL of a resolver, such as `consul://…` or `static:a:1,b:2`.
+    pub fn is_resolver_url(address: &str) -> bool {
+        let scheme = coreloop::discovery::Target::scheme_of(address);
+        scheme.is_some_and(|scheme| AddressProtocol::ALL.iter().all(|speaks| speaks.name() != scheme))
+    }
+
     /// Splits the protocol prefix from an address.
     pub fn split(address: &str) -> (AddressProtocol, &str) {
         for speaks in AddressProtocol::ALL {
@@ -177,5 +183,15 @@ mod tests {
         }
         assert_eq!(AddressProtocol::split("http://a:1/"), (AddressProtocol::Http, "a:1"));
         assert_eq!(AddressProtocol::split("a:1"), (AddressProtocol::Native, "a:1"));
+    }
+
+    #[test]
+    fn a_resolver_url_is_no_address_of_a_protocol() {
+        for url in ["static:a:1,b:2", "consul://127.0.0.1:8500/orders", "dns:///orders:1", "file:///e"] {
+            assert!(AddressProtocol::is_resolver_url(url), "{url}");
+        }
+        for address in ["a:1", "http://a:1/", "grpc:a:1", "unix:/a", "static.example:80"] {
+            assert!(!AddressProtocol::is_resolver_url(address), "{address}");
+        }
     }
 }
