@@ -56,7 +56,7 @@ fn tokens() -> TokenCheck {
 
 #[test]
 fn a_token_is_needed_for_every_page() {
-    let _turn = serial();
+    let _turn = shared();
     let ends = Arc::new(PageEnds::default());
     let server = start(|builder| builder.interceptor(ends.clone()).interceptor(tokens()));
     let mut expected = Vec::new();
@@ -89,7 +89,7 @@ fn a_token_is_needed_for_every_page() {
 
 #[test]
 fn a_pattern_leaves_a_probe_open() {
-    let _turn = serial();
+    let _turn = shared();
     let server = start(|builder| builder.interceptor(tokens().except("GET /*z")));
     let open = |path: &&str| status(&ask(&server, &format!("GET {path}"), "")) == "200";
     assert_eq!(
@@ -115,7 +115,7 @@ fn a_pattern_leaves_a_probe_open() {
 
 #[test]
 fn limits_of_interceptors_apply_to_pages() {
-    let _turn = serial();
+    let _turn = shared();
     let server = start(|builder| builder.interceptor_for("GET /openapi.json", RateLimit::per_second(0.001)));
     let codes = [(); 3].map(|()| status(&ask(&server, "GET /openapi.json", "")).to_owned());
     assert_eq!(codes, ["200", "429", "429"]);
@@ -126,7 +126,7 @@ fn limits_of_interceptors_apply_to_pages() {
 
 #[test]
 fn a_page_is_not_called_by_its_hash() {
-    let _turn = serial();
+    let _turn = shared();
     let rig = rig_of(|builder| builder);
     let mut peer = rig.peer();
     for path in PAGES {
@@ -138,7 +138,7 @@ fn a_page_is_not_called_by_its_hash() {
 #[cfg(feature = "grpc")]
 #[test]
 fn pages_over_http_2_need_a_token_too() {
-    let _turn = serial();
+    let _turn = shared();
     let ends = Arc::new(PageEnds::default());
     let rig = rig_of(|builder| builder.interceptor(ends.clone()).interceptor(tokens()));
     let mut peer = crate::grpc::Http2Peer::connect(&rig.address);

@@ -74,6 +74,8 @@ pub fn render(outcome: &Outcome) -> String {
         let _ = writeln!(text, "failed   {}", codes(failed));
     }
     for (name, message) in messages {
+        // Most messages begin with the name.
+        let message = message.strip_prefix(name).and_then(|rest| rest.strip_prefix(": ")).unwrap_or(message);
         let _ = writeln!(text, "  {name}: {}", message.replace(char::is_control, "\u{fffd}"));
     }
     if *ok > 0 {
