@@ -262,7 +262,8 @@ fn a_client_follows_the_servers_of_a_resolver() {
         "one has deregistered",
         "answers come from \"two\"",
     ];
-    assert_eq!(lines_of("resolver", &[]), expected);
+    let lines = Running::start("resolver", &[]).finish();
+    assert_eq!(lines.lines().collect::<Vec<_>>(), expected);
 }
 
 #[test]
