@@ -131,7 +131,11 @@ impl EndedAttempts {
 /// Returns what the end of an attempt means for its endpoint.
 pub(in crate::client) fn outcome_of(end: &Result<ReplyOutcome, CallError>, is_sent: bool) -> Outcome {
     match end {
-        Ok(answer) => Outcome::of(answer.code()),
+        Ok(answer) => match Outcome::of(answer.code()) {
+            // A server that drains, or is too busy, works as it should.
+            Outcome::Failure if retry_after_of(end).is_some() => Outcome::Refused,
+            outcome => outcome,
+        },
         // The caller left too little time to send it.
         Err(CallError::DeadlineExceeded) if !is_sent => Outcome::Cancelled,
         Err(CallError::WrongProtocol(_) | CallError::Broken(_)) => Outcome::Failure,
@@ -337,13 +341,11 @@ impl Promise {
         end: &Result<ReplyOutcome, CallError>,
         now: Instant,
     ) -> FailedAttempt {
+        let retry_after_ms = retry_after_of(end);
         let may_have_run = match end {
-            Ok(_) => true,
+            // A server states a time for calls that it refuses before they run.
+            Ok(_) => retry_after_ms.is_none(),
             Err(error) => error.may_have_run(),
-        };
-        let retry_after_ms = match end {
-            Ok(answer) => answer.extras.as_ref().and_then(|extras| extras.retry_after_ms),
-            Err(_) => None,
         };
         FailedAttempt {
             outcome: outcome_of(end, self.is_sent),
@@ -365,6 +367,11 @@ fn after_another(error: CallError) -> CallError {
         CallError::Cancelled { .. } => CallError::Cancelled { may_have_run: true },
         other => other,
     }
+}
+
+/// Returns the milliseconds after which the server takes the call, if it has refused it.
+fn retry_after_of(end: &Result<ReplyOutcome, CallError>) -> Option<u32> {
+    end.as_ref().ok()?.extras.as_ref()?.retry_after_ms
 }
 
 /// Returns the load that came with a reply.

@@ -434,7 +434,9 @@ impl App for RpcApp {
             // Probes are answered to the end.
             Message::Request(Request { method, .. }) if self.is_page(method) => self.on_message(cx, message),
             Message::Request(request) | Message::Open(request) => {
-                let status = Status::unavailable("the server drains: the call was not run");
+                // The time states that the call was not run: it may be repeated at once, elsewhere.
+                let status = Status::unavailable("the server drains: the call was not run")
+                    .with_retry_after(Duration::ZERO);
                 self.dispatcher.refuse(cx, &request, &status);
             }
             other => self.on_message(cx, other),
