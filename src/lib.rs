@@ -47,6 +47,7 @@
 //! | `discovery.md` | the servers of a service by Consul, etcd, DNS or a file; servers that register themselves |
 //! | `configuration.md` | every setting and limit |
 //! | `overload.md` | deadlines, fair order, refusals |
+//! | `resilience.md` | several servers: balancing, circuit breakers, retries, hedging, health checks |
 //! | `http.md`, `grpc.md`, `go-interop.md`, `wire.md` | the protocols |
 //! | `features.md` | features, dependencies, what the tests cover |
 //! | `architecture.md` | how it works: layers, invariants, the way of a request |

@@ -75,7 +75,7 @@ impl Budget {
         let rate = u128::from(config.per_second) * u128::from(PARTS);
         let parts = elapsed * rate / u128::from(NS_PER_SECOND);
         // The time that was less than one part is kept for the next refill.
-        let counted_ns = if rate == 0 { elapsed } else { parts * u128::from(NS_PER_SECOND) / rate };
+        let counted_ns = (parts * u128::from(NS_PER_SECOND)).checked_div(rate).unwrap_or(elapsed);
         self.refilled_ns += counted_ns as u64;
         self.add(u64::try_from(parts).unwrap_or(u64::MAX), config);
         if self.parts >= PARTS {

@@ -29,5 +29,6 @@ pub(super) fn share_in_zone(weights: ZoneWeights, usable_min_percent: u32) -> u3
     }
     let needed = u128::from(zone) * u128::from(usable_min_percent);
     let whole = u128::from(SHARE_WHOLE);
-    if needed == 0 { SHARE_WHOLE } else { (u128::from(usable) * 100 * whole / needed).min(whole) as u32 }
+    let share = (u128::from(usable) * 100 * whole).checked_div(needed);
+    share.map_or(SHARE_WHOLE, |share| share.min(whole) as u32)
 }

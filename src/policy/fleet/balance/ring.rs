@@ -36,7 +36,7 @@ impl Ring {
         let count = endpoints.len() as u64;
         let all = (count * POINTS_EACH).min(POINTS_MAX.max(count));
         for (slot, hash, weight) in endpoints {
-            let share = if total == 0 { all / count } else { all * u64::from(*weight) / total };
+            let share = (all * u64::from(*weight)).checked_div(total).unwrap_or(all / count);
             let points = if *weight == 0 && total > 0 { 0 } else { share.max(1) };
             let point = |number: u64| (mix(hash.wrapping_add(mix(number + 1))), *slot);
             self.points.extend((0..points).map(point));

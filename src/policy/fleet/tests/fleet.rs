@@ -254,7 +254,7 @@ fn instance(&(number, weight, zone): &(u8, u32, u8)) -> Instance {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 2 } else { 400 }))]
+    #![proptest_config(ProptestConfig::with_cases(150))]
     #[test]
     fn the_invariants_hold_in_any_history(
         steps in steps(),

@@ -318,3 +318,40 @@ fn each_code_has_an_outcome() {
     assert_eq!(of(Outcome::Cancelled), [Code::Cancelled]);
     assert_eq!(of(Outcome::Success).len(), 10);
 }
+
+const DOCS: &str = include_str!("../../../../docs/resilience.md");
+
+#[test]
+fn every_setting_has_its_row_in_the_docs() {
+    // `Debug` names every field; the indentation of a nested one is that of its section and four more.
+    let (mut path, mut rows): (Vec<String>, usize) = (Vec::new(), 0);
+    for line in format!("{:#?}", FleetConfig::default()).lines() {
+        let depth = (line.len() - line.trim_start().len()) / 4;
+        let Some((name, value)) = line.trim_end_matches(',').trim_start().split_once(": ") else { continue };
+        path.truncate(depth - 1);
+        path.push(name.to_owned());
+        if !value.ends_with('{') {
+            let row = format!("| `{}` | {value} |", path.join("."));
+            assert!(DOCS.contains(&row), "docs/resilience.md lacks the row {row}");
+            rows += 1;
+        }
+    }
+    let table = DOCS.split("| field of `FleetConfig` |").nth(1).unwrap().split("\n\n").next().unwrap();
+    assert_eq!(table.lines().skip(2).count(), rows, "docs/resilience.md has rows for fields that are gone");
+}
+
+#[test]
+fn every_code_is_in_the_table_of_failures() {
+    let table = DOCS.split("## What counts as a failure").nth(1).unwrap().split("\n## ").next().unwrap();
+    for code in crate::status::Code::ALL {
+        let row =
+            table.lines().find(|line| line.starts_with('|') && line.contains(&format!("`{}`", code.name())));
+        let means = match Outcome::of(code) {
+            Outcome::Success => "success",
+            Outcome::Failure => "failure",
+            Outcome::Refused | Outcome::Cancelled => "neither",
+        };
+        let row = row.unwrap_or_else(|| panic!("no row for {code}"));
+        assert!(row.rsplit('|').nth(1).unwrap().trim().starts_with(means), "{row}");
+    }
+}
