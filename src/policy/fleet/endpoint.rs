@@ -98,13 +98,13 @@ impl Table {
     /// Returns the endpoint in a slot of a list, which holds slots of endpoints only.
     #[inline]
     pub fn at(&self, slot: u16) -> &Endpoint {
-        self.slots[usize::from(slot)].as_ref().expect("lists are made anew when an endpoint goes")
+        self.slots[usize::from(slot)].as_ref().expect("lists are rebuilt when an endpoint goes")
     }
 
     /// Like [`Table::at`].
     #[inline]
     pub fn at_mut(&mut self, slot: u16) -> &mut Endpoint {
-        self.slots[usize::from(slot)].as_mut().expect("lists are made anew when an endpoint goes")
+        self.slots[usize::from(slot)].as_mut().expect("lists are rebuilt when an endpoint goes")
     }
 
     /// Returns the endpoint in a slot, if there is one.

@@ -9,7 +9,7 @@ const BUCKETS: usize = 25 * PER_DOUBLING as usize;
 /// At this number of durations all counts are halved, so that recent ones prevail.
 const COUNT_MAX: u32 = 2048;
 
-/// The estimate is made anew after this number of durations.
+/// The estimate is computed again after this number of durations.
 const REFRESH_EVERY: u32 = 32;
 
 /// A histogram of durations in microseconds, and a quantile of it.

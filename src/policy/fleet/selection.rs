@@ -1,6 +1,6 @@
 //! The choice of an endpoint: probes first, then the zone, then connected endpoints before others, then the balancing.
 //!
-//! The lists from which endpoints are drawn are made anew when an endpoint changes, at the next choice: a choice itself
+//! The lists from which endpoints are drawn are rebuilt when an endpoint changes, at the next choice: a choice itself
 //! costs the same with three endpoints and with a thousand.
 
 use super::balance::draw::DrawList;
@@ -116,7 +116,7 @@ impl Selection {
         self.is_ring_stale = true;
     }
 
-    /// Returns whether the lists must be made anew before a choice.
+    /// Returns whether the lists must be rebuilt before a choice.
     #[inline]
     pub fn is_due(&self, now_ns: u64) -> bool {
         self.is_stale || now_ns >= self.change_ns
@@ -127,7 +127,7 @@ impl Selection {
         self.share == SHARE_WHOLE
     }
 
-    /// Makes the lists anew.
+    /// Rebuilds the lists.
     pub fn refresh(&mut self, table: &mut Table, now_ns: u64, config: &FleetConfig, random: &mut Random) {
         self.is_stale = false;
         self.look_at_breakers(table, now_ns, config);
