@@ -19,8 +19,10 @@ const WINDOW: Ns = 8 * SECOND;
 const BREAKERS_CLOSED: Ns = 75 * SECOND;
 /// The share of the fleet's capacity that is offered between the windows: enough calls for every probe.
 const QUIET_LOAD: f64 = 0.08;
-/// The load of the half of the servers that is left when the other half is ejected.
-const HALF_LOAD_MAX: f64 = 0.8;
+/// The load of the half of the servers that is left when the other half is ejected, if it has few workers: by chance the
+/// load of some seconds is far more than the mean then.
+const FEW_WORKERS: u32 = 5;
+const FEW_WORKERS_LOAD: f64 = 0.6;
 /// The load when everything has recovered, in hundredths of the capacity. Less if the balancing does not look at load: at
 /// 80 % of all, some of the servers have more than they can do for seconds.
 const FULL_LOAD: u32 = 80;
@@ -184,7 +186,7 @@ impl Scenario {
             _ => FULL_LOAD,
         };
         let limited = if is_limited { LIMITED_LOAD } else { 1.0 };
-        let half = half_load(&servers, zones).min(f64::from(full) / 200.0);
+        let half = half_load(&servers, zones, f64::from(full) / 100.0);
         let faults = faults(rng, servers.len(), clients.len());
         let faults_end = faults.iter().map(|fault| fault.until).max().unwrap_or(WARM_UP);
         let first = faults_end + RECOVERY;
@@ -224,21 +226,22 @@ fn capacity<'a>(servers: impl Iterator<Item = &'a ServerSpec>) -> f64 {
 }
 
 /// Two fifths of the capacity, or less if the half of the servers that is not ejected has less than a half of it.
-fn half_load(servers: &[ServerSpec], zones: &[&'static str]) -> f64 {
+fn half_load(servers: &[ServerSpec], zones: &[&'static str], full: f64) -> f64 {
     let share_of = |zone: Option<&'static str>| {
         let mut workers: Vec<u32> =
             servers.iter().filter(|server| server.zone == zone).map(|server| server.workers).collect();
         workers.sort_unstable();
         let all: u32 = workers.iter().sum();
         let half: u32 = workers[..workers.len().div_ceil(2)].iter().sum();
-        f64::from(half) / f64::from(all)
+        let load = if half < FEW_WORKERS { full.min(FEW_WORKERS_LOAD) } else { full };
+        load * f64::from(half) / f64::from(all)
     };
     let least = if zones.is_empty() {
         share_of(None)
     } else {
         zones.iter().map(|zone| share_of(Some(zone))).fold(1.0, f64::min)
     };
-    (HALF_LOAD_MAX * least).min(0.4)
+    least.min(0.4)
 }
 
 fn clients(rng: &mut Rng, servers: &[ServerSpec], zones: &[&'static str]) -> Vec<ClientSpec> {
