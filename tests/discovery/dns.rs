@@ -3,10 +3,14 @@
 use std::io::{BufRead, BufReader};
 use std::net::{TcpListener, UdpSocket};
 use std::process::{Child, Command, Stdio};
+use std::time::Instant;
 
+use coreloop::client::{Caller, Client, MethodId};
+use coreloop::codec::Plain;
 use coreloop::discovery::Instance;
+use coreloop::{Context, Server};
 
-use crate::common::{Reactor, Watched};
+use crate::common::{PATIENCE, Reactor, Watched};
 
 /// A name server with some records; it ends with this value.
 pub struct Dnsmasq {
@@ -174,6 +178,37 @@ fn an_answer_too_large_for_a_datagram_comes_over_tcp() {
     expected.sort_unstable();
     let expected: Vec<&str> = expected.iter().map(String::as_str).collect();
     server.watch(&reactor, "orders.test:6550").until_addresses(&expected);
+}
+
+/// Returns a server at this address that answers with its name.
+fn named(address: &str, name: &'static str) -> Server {
+    let method = move |_: &Context<'_>, _: i64| Ok(name.to_owned());
+    Server::builder().method("Any.Name", method).listen(address).start().unwrap()
+}
+
+#[test]
+fn a_client_follows_a_name_to_another_server() {
+    static NAME: MethodId = MethodId::new("Any.Name");
+    let Some(mut server) = Dnsmasq::start(&hosts("orders.test", &["127.0.0.1"])) else { return };
+    let one = named("127.0.0.1:0", "one");
+    let address = one.addresses()[0].to_string();
+    let (_, port) = address.rsplit_once(':').unwrap();
+    let other = named(&format!("127.0.0.2:{port}"), "other");
+    let url = format!("dns://127.0.0.1:{}/orders.test:{port}?timeout=500ms", server.port);
+    let client = Client::connect(&url).unwrap();
+    let name = || client.call::<Plain<i64>, Plain<String>>(&NAME, &1).unwrap();
+    assert_eq!(name(), "one");
+    // The server at the new address is called as soon as the record has expired, and no call fails.
+    server.restart(&hosts("orders.test", &["127.0.0.2"]));
+    let until = Instant::now() + PATIENCE;
+    while name() != "other" {
+        assert!(Instant::now() < until, "the client stays with the old address");
+    }
+    // Nothing changes while the name server is away.
+    server.stop();
+    drop(one);
+    assert_eq!(name(), "other");
+    drop(other);
 }
 
 #[test]
