@@ -32,6 +32,10 @@ use crate::wire::Scheme;
 /// The numbers of the servers of fleets among the reactor's endpoints are above this; those of clients are below.
 pub(super) const FLEET_LINES: u64 = 1 << 63;
 
+/// The longest pause between attempts to connect to a server of a fleet, in milliseconds: others take its calls meanwhile, and
+/// a server that is back must not be left out for long.
+const PAUSE_MS_MAX: u64 = 2_000;
+
 /// Ended calls whose memory a fleet keeps for its next ones.
 const FREE_CALLS_MAX: usize = 256;
 
@@ -67,6 +71,15 @@ pub(super) struct FleetState {
     free: Vec<Box<FleetCall>>,
 }
 
+/// Returns the limits of a client, with pauses between attempts to connect that are at most [`PAUSE_MS_MAX`].
+fn reconnecting_soon(config: &Arc<ClientConfig>) -> Arc<ClientConfig> {
+    let mut config = config.clone();
+    if config.backoff.max_ms > PAUSE_MS_MAX {
+        Arc::make_mut(&mut config).backoff.max_ms = PAUSE_MS_MAX;
+    }
+    config
+}
+
 impl FleetState {
     fn new(endpoint: &Endpoint, shared: Arc<FleetShared>) -> FleetState {
         let seed = RandomState::new().hash_one(endpoint.number);
@@ -74,7 +87,7 @@ impl FleetState {
             policies: shared.policies(endpoint.scheme, seed),
             shared,
             scheme: endpoint.scheme,
-            config: endpoint.config.clone(),
+            config: reconnecting_soon(&endpoint.config),
             lines: BTreeMap::new(),
             leaving: Vec::new(),
             unresolved: VecDeque::new(),
