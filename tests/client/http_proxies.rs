@@ -3,17 +3,19 @@
 //!
 //! `CORELOOP_PROXY_CALLS=100000 cargo test --release -p coreloop --test client http_proxies` runs the long version.
 
+use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 use std::time::Duration;
 
 use coreloop::client::{CallError, Client};
 use coreloop::codec::Codec;
-use coreloop::{Context, Server};
+use coreloop::service::Kind;
+use coreloop::{Code, Context, Server, Status};
 
 use crate::common::eventually;
 
@@ -211,4 +213,81 @@ fn nginx_reloads_lose_no_idempotent_call() {
 #[test]
 fn haproxy_reloads_lose_no_idempotent_call() {
     reloads_lose_no_idempotent_call(ProxyKind::HaProxy);
+}
+
+/// Calls of the full method that are refused in each of the two ways.
+const REFUSED: usize = 8;
+
+/// Refusals keep their status and the time after which the call may be repeated, and deadlines reach the server.
+fn refusals_and_deadlines_come_through(kind: ProxyKind) {
+    let (release, gate) = mpsc::channel::<()>();
+    let (gate, inside) = (Mutex::new(gate), Arc::new(AtomicUsize::new(0)));
+    let entered = inside.clone();
+    let server = Server::builder()
+        .cores(1)
+        .method_of_kind("Gate.Hold", Kind::Blocking, move |_: &Context<'_>, n: i64| {
+            entered.fetch_add(1, Ordering::SeqCst);
+            let _ = gate.lock().unwrap().recv();
+            Ok(n)
+        })
+        .method("Busy.Now", |_: &Context<'_>, _: i64| -> Result<i64, Status> {
+            Err(Status::unavailable("busy").with_retry_after(Duration::from_millis(1500)))
+        })
+        .method("Time.Left", |cx: &Context<'_>, _: i64| {
+            let left = cx.deadline().map(|at| at.saturating_duration_since(std::time::Instant::now()));
+            Ok(left.map(|left| left.as_millis() as u64))
+        })
+        .configure(|config| config.method_limits = vec!["Gate.Hold=2".to_owned()])
+        .listen("127.0.0.1:0")
+        .start()
+        .unwrap();
+    let Some(proxy) = Proxy::start(kind, &server.addresses()[0].to_string()) else { return };
+    let client = Client::connect(format!("http:{}", proxy.address)).unwrap();
+    let held = [1, 2].map(|n: i64| client.start_bytes("Gate.Hold", Codec::Json, n.to_string().as_bytes()));
+    eventually("two calls are in progress", || inside.load(Ordering::SeqCst) == 2);
+    for _ in 0..REFUSED {
+        let error = client.call_bytes("Gate.Hold", Codec::Json, b"3").unwrap_err();
+        assert_eq!((error.code(), error.retry_after().is_some()), (Code::ResourceExhausted, true), "{error}");
+        let error = client.call_bytes("Busy.Now", Codec::Json, b"1").unwrap_err();
+        let after = Some(Duration::from_millis(1500));
+        assert_eq!((error.code(), error.retry_after()), (Code::Unavailable, after), "{error}");
+    }
+    for (path, status, seconds) in [("Gate/Hold", "429", "1"), ("Busy/Now", "503", "2")] {
+        let mut stream = TcpStream::connect(&proxy.address).unwrap();
+        let head = "Host: a\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: 1";
+        stream.write_all(format!("POST /{path} HTTP/1.1\r\n{head}\r\n\r\n3").as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert_eq!(answer.split(' ').nth(1), Some(status), "{answer}");
+        // HAProxy writes the names of fields in lower case.
+        let answer = answer.to_ascii_lowercase();
+        assert!(answer.contains(&format!("\r\nretry-after: {seconds}\r\n")), "{answer}");
+    }
+    let left =
+        client.with_timeout(Duration::from_secs(50)).call_bytes("Time.Left", Codec::Json, b"1").unwrap();
+    let left: u64 = String::from_utf8(left).unwrap().parse().unwrap();
+    assert!((1..=50_000).contains(&left), "{left}");
+    assert_eq!(client.call_bytes("Time.Left", Codec::Json, b"1").unwrap(), b"null");
+    drop(release);
+    for (call, n) in held.into_iter().zip(["1", "2"]) {
+        assert_eq!(call.wait().unwrap(), n.as_bytes());
+    }
+    let snapshot = server.shutdown();
+    let shed = |name: &str| {
+        let method = snapshot.methods.iter().find(|method| method.name == name).unwrap();
+        (method.calls, method.shed.iter().map(|(_, count)| count).sum::<u64>())
+    };
+    assert_eq!(shed("Gate.Hold"), (2, REFUSED as u64 + 1));
+    assert_eq!(shed("Busy.Now"), (REFUSED as u64 + 1, 0));
+    assert_eq!(shed("Time.Left"), (2, 0));
+}
+
+#[test]
+fn refusals_and_deadlines_come_through_nginx() {
+    refusals_and_deadlines_come_through(ProxyKind::Nginx);
+}
+
+#[test]
+fn refusals_and_deadlines_come_through_haproxy() {
+    refusals_and_deadlines_come_through(ProxyKind::HaProxy);
 }

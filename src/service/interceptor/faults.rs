@@ -64,7 +64,8 @@ impl Faults {
     }
 
     /// Runs this fraction of the calls that much later, on the thread of a worker, which waits (with methods that are
-    /// blocking: on a blocking thread), but no longer than the caller.
+    /// blocking: on a blocking thread), but no longer than the caller. With async methods a thread of the executor waits,
+    /// and runs no other future meanwhile: an executor with one thread then delays all calls.
     pub fn delay(mut self, fraction: f64, delay: Duration) -> Faults {
         self.delay = (fraction, delay);
         self

@@ -138,8 +138,14 @@ pub trait Interceptor: Send + Sync + 'static {
 
     /// Wraps the synchronous part of a handler, on the thread that runs it. [`Next::run`] runs the handler; without it
     /// the interceptor answers by itself. What follows `run` happens when the handler returns, not when a reply that it
-    /// has moved out or a stream ends. With an async method it runs when the future of the call is first polled, before
-    /// the handler is called; [`Next::run`] returns at once.
+    /// has moved out or a stream ends.
+    ///
+    /// With an async method it does not wrap the future: it runs once, when the executor first polls the future of the call,
+    /// before the handler is called, and [`Next::run`] returns at once. It can answer or refuse the call; it sees neither the
+    /// time that the future takes, nor its result, nor its panic. [`Interceptor::on_end`] does: it is called when the future
+    /// has ended, with the code (`internal` for a panic) and the time; what is needed to measure from the admission on can
+    /// be attached there ([`AdmitCall::insert`]). (To wrap the future this hook would have to return one, which would be
+    /// boxed for each call and each interceptor.)
     fn around(&self, cx: &Context<'_>, next: Next<'_>) -> Handled {
         next.run(cx)
     }
