@@ -6,6 +6,8 @@
 //! a call leaves the queue, and corrected when its time is known, so a source whose calls take longer than estimated
 //! pays for it afterwards. Calls have a level; a level is served while no higher one waits.
 
+use std::time::{Duration, Instant};
+
 use slab::Slab;
 
 /// The number of levels; level 0 is served first.
@@ -15,6 +17,10 @@ const NONE: u32 = u32::MAX;
 /// A measured time changes a source's estimate by at most this factor: one call that was interrupted for long says
 /// little about the next.
 const SAMPLE_FACTOR_MAX: u64 = 8;
+/// A source's estimate is forgotten if no call of the source has ended for this long: its next calls may be of another
+/// kind. It is kept while the source has no call for a moment, as between calls that were refused: otherwise the next one
+/// would have the estimate of the method, which other sources determine.
+const MEAN_KEPT: Duration = Duration::from_millis(250);
 
 /// A source of calls: a connection, or whatever calls are shared between.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -87,6 +93,16 @@ struct Source {
     /// The recent mean time of this source's calls of one method, and that method.
     mean_ns: u32,
     method: u32,
+    /// When the last of them ended.
+    mean_at: Option<Instant>,
+}
+
+impl Source {
+    /// Returns the recent mean time of the source's calls of a method.
+    fn mean_of(&self, method: u32, now: Instant) -> Option<u32> {
+        let is_recent = self.mean_at.is_some_and(|at| now.saturating_duration_since(at) <= MEAN_KEPT);
+        (is_recent && self.method == method && self.mean_ns > 0).then_some(self.mean_ns)
+    }
 }
 
 /// A list of flows, linked through [`Flow::next`].
@@ -173,7 +189,8 @@ impl<T> FairQueue<T> {
 
     /// Adds a source with one connection.
     pub fn add_source(&mut self) -> SourceId {
-        let source = Source { flows: [IDLE; LEVELS], holders: 1, running: 0, mean_ns: 0, method: NONE };
+        let flows = [IDLE; LEVELS];
+        let source = Source { flows, holders: 1, running: 0, mean_ns: 0, method: NONE, mean_at: None };
         SourceId(self.sources.insert(source) as u32)
     }
 
@@ -193,9 +210,8 @@ impl<T> FairQueue<T> {
     }
 
     /// Returns the recent mean time of the source's calls of that method in nanoseconds, if it is known.
-    pub fn mean_ns(&self, source: SourceId, method: u32) -> Option<u32> {
-        let entry = self.sources.get(source.0 as usize)?;
-        (entry.method == method && entry.mean_ns > 0).then_some(entry.mean_ns)
+    pub fn mean_ns(&self, source: SourceId, method: u32, now: Instant) -> Option<u32> {
+        self.sources.get(source.0 as usize)?.mean_of(method, now)
     }
 
     /// Adds a call to the end of its source's calls of that level.
@@ -306,7 +322,7 @@ impl<T> FairQueue<T> {
     }
 
     /// Corrects a charge by the measured time; `None` if the call did not run. A charge to [`SourceId::NONE`] is ignored.
-    pub fn settle(&mut self, charge: Charge, method: u32, took_ns: Option<u32>) {
+    pub fn settle(&mut self, charge: Charge, method: u32, took_ns: Option<u32>, now: Instant) {
         let Charge { source, level, estimate_ns } = charge;
         let quantum_ns = self.quantum_ns;
         let Some(entry) = self.sources.get_mut(source.0 as usize) else { return };
@@ -315,13 +331,14 @@ impl<T> FairQueue<T> {
         let difference = i64::from(took_ns.unwrap_or(0)) - i64::from(estimate_ns);
         flow.deficit_ns = (flow.deficit_ns - difference).min(quantum_ns);
         if let Some(took_ns) = took_ns {
-            if entry.method == method && entry.mean_ns > 0 {
-                let mean = u64::from(entry.mean_ns);
+            if let Some(mean_ns) = entry.mean_of(method, now) {
+                let mean = u64::from(mean_ns);
                 let sample = u64::from(took_ns).min(mean.saturating_mul(SAMPLE_FACTOR_MAX));
                 entry.mean_ns = ((3 * mean + sample).div_ceil(4)).min(u64::from(u32::MAX)) as u32;
             } else {
                 (entry.method, entry.mean_ns) = (method, took_ns);
             }
+            entry.mean_at = Some(now);
         }
         self.forget_if_gone(source.0);
     }
@@ -495,8 +512,6 @@ impl<T> FairQueue<T> {
         if entry.running > 0 || entry.flows.iter().any(|flow| flow.is_listed) {
             return;
         }
-        // The next calls may be of another kind.
-        entry.mean_ns = 0;
         if entry.holders == 0 {
             self.sources.remove(source as usize);
         }

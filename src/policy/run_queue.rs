@@ -400,7 +400,7 @@ impl<T> RunQueue<T> {
         }
         let queued = self.len();
         let lane = &mut self.lanes[pool as usize];
-        let estimate_ns = match lane.queue.mean_ns(source, method) {
+        let estimate_ns = match lane.queue.mean_ns(source, method, now) {
             Some(mean_ns) => mean_ns,
             None => self.estimates.estimate_ns(method, class),
         };
@@ -481,7 +481,7 @@ impl<T> RunQueue<T> {
             None
         };
         if let Some(reason) = shed {
-            lane.queue.settle(charge, method, None);
+            lane.queue.settle(charge, method, None, now);
             self.count_ended(method);
             return Some(Next::Shed(reason, since, value));
         }
@@ -506,7 +506,7 @@ impl<T> RunQueue<T> {
         lane.running_ns -= lane.weight_ns(cost.charge.estimate_ns);
         lane.unknown -= u32::from(cost.charge.estimate_ns == 0);
         if cost.charge.source != SourceId::NONE {
-            lane.queue.settle(cost.charge, method, took_ns);
+            lane.queue.settle(cost.charge, method, took_ns, now);
         }
         if let Some(took_ns) = took_ns {
             let sample = (method, cost.class, took_ns);

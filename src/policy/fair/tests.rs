@@ -53,7 +53,7 @@ fn share_of_time(calls: usize, factor: u32) -> [u64; 2] {
         let at = usize::from(charged.source == sources[1]);
         let took_ns = if at == 0 { 3_000 * factor } else { 3_000 };
         used[at] += u64::from(took_ns);
-        queue.settle(charged, 7, Some(took_ns));
+        queue.settle(charged, 7, Some(took_ns), Instant::now());
         queue.push(charged, ());
     }
     used
@@ -70,14 +70,14 @@ fn a_source_pays_for_calls_that_took_longer_than_estimated() {
 #[test]
 fn the_mean_of_a_source_follows_its_calls() {
     let mut queue = FairQueue::new(QUANTUM_NS);
-    let source = queue.add_source();
+    let (source, now) = (queue.add_source(), Instant::now());
     queue.push(charge(source, 3, 10), ());
     let mut run = |took_ns| {
         queue.push(charge(source, 0, 10), ());
         let (charge, ()) = queue.pop().unwrap();
-        queue.settle(charge, 7, Some(took_ns));
-        assert_eq!(queue.mean_ns(source, 8), None, "of another method");
-        queue.mean_ns(source, 7).unwrap()
+        queue.settle(charge, 7, Some(took_ns), now);
+        assert_eq!(queue.mean_ns(source, 8, now), None, "of another method");
+        queue.mean_ns(source, 7, now).unwrap()
     };
     assert_eq!(run(3_000), 3_000);
     assert_eq!(run(6_000_000), 8_250, "one call says little");
@@ -86,8 +86,15 @@ fn the_mean_of_a_source_follows_its_calls() {
     }
     assert!(run(6_000_000).abs_diff(6_000_000) < 1_000_000);
     let (last, ()) = queue.pop().unwrap();
-    queue.settle(last, 7, Some(1));
-    assert_eq!(queue.mean_ns(source, 7), None, "its next calls may be others");
+    queue.settle(last, 7, Some(1), now);
+    // It has no call now.
+    assert!(queue.mean_ns(source, 7, now + MEAN_KEPT).is_some());
+    let later = now + MEAN_KEPT + Duration::from_nanos(1);
+    assert_eq!(queue.mean_ns(source, 7, later), None, "its next calls may be others");
+    queue.push(charge(source, 0, 10), ());
+    let (first, ()) = queue.pop().unwrap();
+    queue.settle(first, 7, Some(50), later);
+    assert_eq!(queue.mean_ns(source, 7, later), Some(50), "what was forgotten does not count");
 }
 
 #[test]
@@ -101,14 +108,14 @@ fn a_call_that_did_not_run_costs_nothing() {
     queue.pop().unwrap();
     let (charged, call) = queue.pop().unwrap();
     assert_eq!(call, 3);
-    queue.settle(charged, 7, Some(1));
+    queue.settle(charged, 7, Some(1), Instant::now());
     queue.push(charge(other, 0, 1), 4);
     let (charged, call) = queue.pop().unwrap();
     assert_eq!(call, 4, "a source keeps its turn");
-    queue.settle(charged, 7, Some(QUANTUM_NS));
+    queue.settle(charged, 7, Some(QUANTUM_NS), Instant::now());
     let (charged, call) = queue.pop().unwrap();
     assert_eq!(call, 1);
-    queue.settle(charged, 7, None);
+    queue.settle(charged, 7, None, Instant::now());
     assert_eq!(queue.pop().unwrap().1, 2);
 }
 
@@ -125,7 +132,7 @@ fn a_source_is_forgotten_with_its_last_call() {
     assert_eq!(queue.remove(removed), None);
     let (charged, _) = queue.pop().unwrap();
     assert_eq!(queue.sources(), 1);
-    queue.settle(charged, 7, Some(5));
+    queue.settle(charged, 7, Some(5), Instant::now());
     assert_eq!(queue.sources(), 0);
 }
 
@@ -175,7 +182,7 @@ proptest! {
                         .unwrap();
                     let call = waiting.remove(first).unwrap();
                     prop_assert_eq!((call.3, call.4), (charged.estimate_ns, number));
-                    queue.settle(charged, number as u32 % 3, took_ns);
+                    queue.settle(charged, number as u32 % 3, took_ns, Instant::now());
                 }
                 Step::Remove { nth } => {
                     if let Some(call) = waiting.remove(nth) {
@@ -198,7 +205,7 @@ proptest! {
             }
         }
         while let Some((charged, _)) = queue.pop() {
-            queue.settle(charged, 0, None);
+            queue.settle(charged, 0, None, Instant::now());
         }
         sources.into_iter().for_each(|source| _ = queue.leave(source));
         prop_assert_eq!(queue.sources(), 0);
@@ -221,7 +228,7 @@ proptest! {
             let (charged, ()) = queue.pop().unwrap();
             let at = sources.iter().position(|source| *source == charged.source).unwrap();
             used[at] += u64::from(costs[at].1);
-            queue.settle(charged, 0, Some(costs[at].1));
+            queue.settle(charged, 0, Some(costs[at].1), Instant::now());
             queue.push(charged, ());
         }
         let (least, most) = (used.iter().min().unwrap(), used.iter().max().unwrap());

@@ -1,5 +1,7 @@
 //! Tests of single rules, and a simulation: seeded arrivals, a pool of workers, a clock of its own.
 
+mod shared_core;
+
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 
