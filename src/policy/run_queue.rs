@@ -49,6 +49,8 @@ const FLAT_CALL_NS_MAX: u64 = 10_000;
 /// that waits for 30 ms may as well wait 1 ms behind work that was handed over, and the reactor has to wake up less often.
 const LOADED_AHEAD_FRACTION: u64 = 32;
 const LOADED_AHEAD_NS_MAX: u64 = 500_000;
+/// At least this number of mean calls fits into it; otherwise it is not used.
+const LOADED_AHEAD_CALLS_MIN: u64 = 4;
 /// The longest advice on when to try again, in milliseconds.
 const RETRY_AFTER_MS_MAX: u64 = 60_000;
 
@@ -215,13 +217,15 @@ impl<T> Lane<T> {
     }
 
     /// Returns the nanoseconds of work that each worker is given ahead while calls wait; less than the look-ahead if little
-    /// work waits.
+    /// work waits. The calls that wait are short beside it: a long one would be handed over in their place.
     fn loaded_ahead_ns(&self) -> u64 {
         if self.look_ahead_ns == 0 {
             return 0;
         }
-        let queued_ns = self.queue.queued_ns(LEVELS as u8 - 1) / u64::from(self.workers);
-        (queued_ns / LOADED_AHEAD_FRACTION).min(LOADED_AHEAD_NS_MAX)
+        let queued_ns = self.queue.queued_ns(LEVELS as u8 - 1);
+        let ahead_ns = (queued_ns / u64::from(self.workers) / LOADED_AHEAD_FRACTION).min(LOADED_AHEAD_NS_MAX);
+        let is_of_short_calls = queued_ns * LOADED_AHEAD_CALLS_MIN <= ahead_ns * self.queue.len() as u64;
+        if is_of_short_calls { ahead_ns } else { 0 }
     }
 
     /// Returns whether the pool takes one more of the calls that wait.
