@@ -135,6 +135,12 @@ impl Resolver for Consul {
     }
 }
 
+/// Returns the number of instances in an answer.
+#[cfg(feature = "bench-internals")]
+pub(super) fn instances_in(body: &[u8]) -> usize {
+    health::instances(body).map_or(0, |found| found.len())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -103,6 +103,18 @@ impl Resolver for Etcd {
     }
 }
 
+/// Returns the number of keys in any of its answers.
+#[cfg(feature = "bench-internals")]
+pub(super) fn instances_in(body: &[u8]) -> usize {
+    let _ = (json::granted_lease(body), json::lease_seconds(body));
+    let keys = json::range(body, "s/").map_or(0, |(_, keys)| keys.len());
+    let changes = body.split(|byte| *byte == b'\n').filter_map(|line| match json::watch_line(line, "s/") {
+        Ok(json::WatchLine::Changes(changes)) => Some(changes.len()),
+        Ok(json::WatchLine::Nothing | json::WatchLine::Ended(_)) | Err(_) => None,
+    });
+    keys + changes.sum::<usize>()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

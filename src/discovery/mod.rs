@@ -10,6 +10,9 @@ mod agent;
 mod app;
 #[cfg(feature = "discovery")]
 mod consul;
+#[cfg(all(feature = "discovery", feature = "bench-internals"))]
+#[doc(hidden)]
+pub mod detached;
 #[cfg(feature = "discovery")]
 mod dns;
 #[cfg(feature = "discovery")]

@@ -205,6 +205,31 @@ fn http2_streams() -> Vec<(&'static str, Vec<u8>)> {
     conversations.into_iter().map(|(name, frames)| (name, stream_of(frames))).collect()
 }
 
+/// Returns what registries answer, and what they must not.
+fn registry_responses() -> Vec<(&'static str, String)> {
+    let with_length = |fields: &str, body: &str| {
+        format!("HTTP/1.1 200 OK\r\n{fields}Content-Length: {}\r\n\r\n{body}", body.len())
+    };
+    let health = r#"[{"Node":{"Node":"n","Address":"h"},"Service":{"ID":"a","Port":1,"Weights":{"Passing":2},"Meta":{"zone":"a"}}}]"#;
+    let range = r#"{"header":{"revision":"7"},"kvs":[{"key":"cy9h","value":"eyJhZGRyZXNzIjoiaDoxIn0="}]}"#;
+    let events = "{\"result\":{\"created\":true}}\n{\"result\":{\"events\":[{\"type\":\"DELETE\",\"kv\":{\"key\":\"cy9h\"}}]}}\n";
+    let chunked = format!("{:x}\r\n{events}\r\n0\r\n\r\n", events.len());
+    vec![
+        ("health", with_length("X-Consul-Index: 7\r\n", health)),
+        ("health-body", health.to_owned()),
+        ("range", with_length("", range)),
+        ("range-body", range.to_owned()),
+        ("watch", format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{chunked}")),
+        ("watch-body", events.to_owned()),
+        ("lease", with_length("", "{\"result\":{\"ID\":\"7\",\"TTL\":\"9\"}}\n")),
+        ("until-end", "HTTP/1.0 500 No\r\n\r\nno leader".to_owned()),
+        ("interim", format!("HTTP/1.1 100 Go on\r\n\r\n{}", with_length("Connection: close\r\n", "[]"))),
+        ("both-framings", with_length("Transfer-Encoding: chunked\r\n", "0\r\n\r\n")),
+        ("too-large", with_length("", &"x".repeat(BODY_MAX + 1))),
+        ("no-body", "HTTP/1.1 204 No Content\r\n\r\n".to_owned()),
+    ]
+}
+
 #[test]
 #[ignore = "writes the corpus into the source tree"]
 fn write_the_corpus() {
@@ -457,5 +482,10 @@ fn write_the_corpus() {
         keep("decompress", name, &small);
         let lie = changed(small, 0, &0x000f_ffff_u32.to_le_bytes());
         keep("decompress", &format!("{name}-lie"), &lie);
+    }
+
+    for (name, response) in registry_responses() {
+        keep("registry", &format!("{name}-whole"), &[&[0], response.as_bytes()].concat());
+        keep("registry", &format!("{name}-split"), &[&[2, 30, 0, 90, 0], response.as_bytes()].concat());
     }
 }

@@ -12,6 +12,7 @@ mod http2;
 mod http_json_rpc;
 mod native;
 mod protobuf;
+mod registry;
 mod rpc;
 mod streams;
 
@@ -25,6 +26,7 @@ pub use http_json_rpc::http_json_rpc;
 pub use http2::{hpack, http2};
 pub use native::{frame, metadata, sniff};
 pub use protobuf::{Tree, codec_protobuf};
+pub use registry::registry;
 pub use rpc::{connect, jsonrpc, netrpc};
 pub use streams::{streams_client, streams_server};
 
@@ -52,6 +54,7 @@ pub const TARGETS: [Target; 21] = [
     ("hpack", hpack),
     ("http2", http2),
     ("grpc", grpc),
+    ("registry", registry),
     ("streams_server", streams_server),
     ("streams_client", streams_client),
 ];
