@@ -22,11 +22,15 @@ enum Event {
     },
 }
 
-/// A registry in memory. `done_after` is the number of ends that it completes; the others never complete.
+/// Called when a registration has ended.
+type Done = Box<dyn FnOnce() + Send>;
+
+/// A registry in memory, which completes the end of registrations or never does.
 struct Registry {
     events: Sender<Event>,
     completes: bool,
-    kept: Arc<Mutex<Vec<Box<dyn FnOnce() + Send>>>>,
+    /// The ends that never complete.
+    kept: Arc<Mutex<Vec<Done>>>,
 }
 
 impl Resolver for Registry {
