@@ -27,6 +27,9 @@ use crate::machine::Machine;
 use crate::output::OutputFile;
 use seconds::{EndpointRates, Second, Totals};
 
+/// Shows a second: its figures, those of each endpoint, and whether it is the last.
+type ShowSecond<'a> = dyn FnMut(&Second, &[EndpointRates], bool) -> Result<(), String> + 'a;
+
 /// The longest that the loop waits without looking whether a signal came.
 const LOOK_MS: u64 = 100;
 
@@ -247,11 +250,7 @@ impl<'a> Load<'a> {
     }
 
     /// Runs until the end; returns whether a signal ended it. `show` is called at the end of each second.
-    fn run(
-        &mut self,
-        stop: &AtomicBool,
-        show: &mut dyn FnMut(&Second, &[EndpointRates], bool) -> Result<(), String>,
-    ) -> Result<bool, String> {
+    fn run(&mut self, stop: &AtomicBool, show: &mut ShowSecond<'_>) -> Result<bool, String> {
         let end = self.began + self.length;
         let mut second = Second::default();
         let mut last_views = Vec::new();

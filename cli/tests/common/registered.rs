@@ -77,6 +77,7 @@ pub fn stopped(url: &str, watched: &Watched) {
 }
 
 /// A server starts while its registry is away, and is seen when it is there.
+#[allow(dead_code, reason = "some of the test files have another way")]
 pub fn registers_later(url: &str, start: impl FnOnce() -> Watched) {
     let server = serve("127.0.0.1:0", &["--register", url]);
     let watched = start();

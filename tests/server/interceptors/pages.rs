@@ -11,9 +11,11 @@ use super::*;
 const PAGES: [&str; 5] = ["/", "/openapi.json", "/livez", "/readyz", "/healthz"];
 const TOKEN: &str = "Authorization: Bearer token-of-ann\r\n";
 
+type PageEnd = (Option<String>, Option<String>, Code);
+
 /// The ends of calls: the name of the method, the principal, the code.
 #[derive(Default)]
-struct PageEnds(Mutex<Vec<(Option<String>, Option<String>, Code)>>);
+struct PageEnds(Mutex<Vec<PageEnd>>);
 
 impl Interceptor for PageEnds {
     fn hooks(&self) -> Hooks {

@@ -107,7 +107,7 @@ fn run_all(first: u64, count: u64) -> Sums {
                     }
                     let result = run(first + index, Sabotage::None, false);
                     sums.lock().unwrap().add(first + index, result);
-                    if count > SEEDS_QUIET_MAX && (index + 1) % (count / 10) == 0 {
+                    if count > SEEDS_QUIET_MAX && (index + 1).is_multiple_of(count / 10) {
                         let violations = sums.lock().unwrap().violations.len();
                         println!("{} seeds of {count}, {violations} with violations", index + 1);
                     }
