@@ -101,6 +101,7 @@ impl Drop for Process {
     }
 }
 
+#[allow(clippy::zombie_processes, reason = "the caller waits for the returned process")]
 fn spawn(settings: &Settings) -> (Child, String) {
     let mut child = server::command(settings).stdout(Stdio::piped()).spawn().expect("this binary runs");
     let mut lines = BufReader::new(child.stdout.take().expect("piped"));
