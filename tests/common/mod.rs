@@ -347,7 +347,9 @@ impl Peer {
         let trailers: Vec<_> = entries.iter().map(|(key, value)| (key.to_owned(), text(value))).collect();
         let id = u64::from_le_bytes(header[8..16].try_into().unwrap());
         let (kind, codec, flags, status) = (header[3], header[4], header[5], word(16));
-        let is_refusal = kind == kind::REPLY && status == Code::ResourceExhausted as u32;
+        // What a limit or a drain refuses may be repeated.
+        let refusals = [Code::ResourceExhausted, Code::Unavailable];
+        let is_refusal = kind == kind::REPLY && refusals.iter().any(|code| *code as u32 == status);
         let is_known = |key: &str| key == "load" || key == "retry-after-ms" && is_refusal;
         assert!(trailers.iter().all(|(key, _)| is_known(key)), "unexpected: {trailers:?}");
         Some(Answer { kind, codec, flags, id, status, trailers, body })

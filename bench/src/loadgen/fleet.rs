@@ -1,8 +1,9 @@
 //! A load on all servers behind a resolver URL, through the library's client: what its callers see while servers fail.
 //!
 //! The generator's own connections (`link`) know one address. Here the client is a part of what is measured: its
-//! resolver, balancing, breakers, retries and hedges. `seconds` counts, `text` shows.
+//! resolver, balancing, breakers, retries and hedges. `seconds` counts, `text` and `page` show.
 
+mod page;
 mod seconds;
 mod text;
 
@@ -33,11 +34,11 @@ type ShowSecond<'a> = dyn FnMut(&Second, &[EndpointRates], bool) -> Result<(), S
 /// The longest that the loop waits without looking whether a signal came.
 const LOOK_MS: u64 = 100;
 
-/// Runs the load, prints a line per second and the result, and writes the file of `--json`.
+/// Runs the load, prints a line per second and the result, and writes the files of `--json` and `--report`.
 pub fn run(options: &Options, url: &str, stop: &Arc<AtomicBool>) -> Result<Ending, String> {
     refuse(options)?;
     let calls = options.calls(AddressProtocol::Native)?;
-    let [json] = OutputFile::open_all([options.json.as_deref()])?;
+    let [json, report] = OutputFile::open_all([options.json.as_deref(), options.report.as_deref()])?;
     let client = client(options, url)?;
     let began = Instant::now();
     let mut load = Load::new(options, &calls, &client, began)?;
@@ -67,6 +68,10 @@ pub fn run(options: &Options, url: &str, stop: &Arc<AtomicBool>) -> Result<Endin
         let text = serde_json::to_string_pretty(&outcome).map_err(|error| error.to_string())?;
         json.write(&(text + "\n"))?;
     }
+    if let Some(report) = report {
+        let is_picture = options.report.as_ref().is_some_and(|path| path.extension() == Some("svg".as_ref()));
+        report.write(&if is_picture { page::picture(&outcome)? } else { page::render(&outcome)? })?;
+    }
     shown?;
     Ok(match () {
         () if is_cut => Ending::Cut,
@@ -82,7 +87,6 @@ fn refuse(options: &Options) -> Result<(), String> {
         ("--streams", options.streams.streams.is_some()),
         ("--find-max", options.find_max),
         ("--slo", options.slo.is_some()),
-        ("--report", options.report.is_some()),
         ("--threads", options.threads > 1),
         ("--pin", !options.pin.is_empty()),
         ("--spin", options.spin),

@@ -127,6 +127,11 @@ pub fn rate_over_time(outcome: &Outcome) -> Result<Plot> {
     draw(&lines, &seconds, Vertical::Rate)
 }
 
+/// Plots lines over time, in seconds.
+pub fn over_time(lines: &[Series], vertical: Vertical) -> Result<Plot> {
+    draw(lines, &seconds, vertical)
+}
+
 fn seconds(at: &f64) -> String {
     format!("{} s", short(*at))
 }

@@ -1,6 +1,6 @@
 //! Servers that are killed, stopped for a while, drained one after the other, or all gone.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use coreloop::Code;
 use coreloop::client::{Backoff, Client, ClientBuilder};
@@ -90,8 +90,14 @@ fn a_fleet_that_is_gone_fails_calls_at_once_and_serves_again_when_it_is_back() {
     let client = client(&servers.fixed()).build().unwrap();
     let load = Load::start(&client, BOTH);
     load.wait_for_ok(200);
+    let (gone_at, before) = (Instant::now(), client.stats().connect_failures);
     servers.all.iter_mut().for_each(|server| server.kill());
     load.wait_for_ends(500);
+    wait_until("each server was tried several times", || client.stats().connect_failures >= before + 30);
+    // Whatever the callers do: the pauses are 50 ms in the mean once they have grown, and shorter for five times.
+    let attempts = client.stats().connect_failures - before;
+    let most = 3.0 * (10.0 + 40.0 * gone_at.elapsed().as_secs_f64());
+    assert!((attempts as f64) < most, "{attempts} attempts to connect; at most {most} are expected");
     servers.all.iter_mut().for_each(|server| server.start_again());
     wait_until("every server runs calls again", || {
         servers.all.iter().all(|server| server.counts().attempts > 50)

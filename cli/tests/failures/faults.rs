@@ -4,9 +4,9 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use coreloop::Code;
-use coreloop::client::{Client, FleetConfig, FleetEvent};
+use coreloop::client::{Client, FleetConfig, FleetEvent, FleetStats};
 
-use crate::load::{Load, Shape, wait_until};
+use crate::load::{Ended, Load, Shape, wait_until};
 use crate::processes::Servers;
 use crate::server::Faults;
 
@@ -87,4 +87,35 @@ fn a_fleet_that_always_fails_gets_hardly_more_attempts_than_calls() {
     if per_second >= 500.0 {
         assert!(amplification <= 1.25, "{amplification}");
     }
+}
+
+/// Runs a load on three servers of which one becomes ten times slower; returns the attempts per call, and what became of
+/// the calls.
+fn with_a_slow_server(hedges: bool) -> (f64, Ended, FleetStats) {
+    let servers = Servers::start(3);
+    let (client, _events) = observed(&servers.fixed(), |config| {
+        config.hedge.is_on = hedges;
+        config.hedge.samples_min = 50;
+    });
+    let load =
+        Load::start(&client, Shape { place: 0, price: 6, us: 5_000, every: Duration::from_millis(15) });
+    load.wait_for_ok(600);
+    servers.all[0].set_faults(Faults { delay_us: 45_000, ..Faults::default() });
+    load.wait_for_ok(600);
+    let ended = load.end();
+    let counts = servers.counts();
+    (counts.attempts as f64 / ended.calls as f64, ended, client.fleet_stats())
+}
+
+#[test]
+fn a_server_that_gets_ten_times_slower_is_hedged_within_the_budget() {
+    let (without, ended, stats) = with_a_slow_server(false);
+    eprintln!("without hedging: p99 {} us, {without:.3} attempts per call", ended.within_us(0.99));
+    assert_eq!((ended.failed.len(), stats.hedges), (0, 0), "{stats:?}");
+    assert!(without < 1.01, "{without}");
+    let (with, ended, stats) = with_a_slow_server(true);
+    eprintln!("with hedging: p99 {} us, {with:.3} attempts per call, {stats:?}", ended.within_us(0.99));
+    assert_eq!(ended.failed.len(), 0, "{:?}", ended.failed.first());
+    assert!(stats.hedges > 0 && stats.hedge_wins > 0, "{stats:?}");
+    assert!(with <= 1.25, "{with}");
 }

@@ -43,6 +43,8 @@ struct Shared {
     begun: AtomicU64,
     ok: AtomicU64,
     failed: Mutex<Vec<Failed>>,
+    /// The microseconds that each call took.
+    took_us: Mutex<Vec<u64>>,
 }
 
 /// A running load.
@@ -61,6 +63,7 @@ pub struct Ended {
     pub ok: u64,
     /// The others.
     pub failed: Vec<Failed>,
+    took_us: Vec<u64>,
 }
 
 impl Load {
@@ -109,14 +112,23 @@ impl Load {
             thread.join().expect("the caller does not panic");
         }
         let failed = std::mem::take(&mut *self.shared.failed.lock().expect("no caller panicked"));
+        let took_us = std::mem::take(&mut *self.shared.took_us.lock().expect("no caller panicked"));
         let calls = self.shared.begun.load(Ordering::Relaxed);
-        let ended = Ended { calls, ok: self.shared.ok.load(Ordering::Relaxed), failed };
+        let ended = Ended { calls, ok: self.shared.ok.load(Ordering::Relaxed), failed, took_us };
         assert_eq!(ended.calls, ended.ok + ended.failed.len() as u64, "every call ends exactly once");
         ended
     }
 }
 
 impl Ended {
+    /// Returns the microseconds within which this share of the calls ended; for the eye, not for assertions.
+    pub fn within_us(&self, share: f64) -> u64 {
+        let mut sorted = self.took_us.clone();
+        sorted.sort_unstable();
+        let index = (sorted.len() as f64 * share) as usize;
+        sorted.get(index.min(sorted.len().saturating_sub(1))).copied().unwrap_or_default()
+    }
+
     /// Returns the failed calls that could have been repeated, or were certain not to have run.
     pub fn needless(&self) -> Vec<&Failed> {
         self.failed.iter().filter(|failed| failed.is_idempotent || !failed.may_have_run).collect()
@@ -134,10 +146,13 @@ fn call_until_stopped(shared: &Shared, work: WorkClient<Client>, shape: Shape, i
         // Even numbers must not run twice.
         let id = shared.next_id.fetch_add(1, Ordering::Relaxed) * 2 + u64::from(is_idempotent);
         shared.begun.fetch_add(1, Ordering::Relaxed);
+        let begins = Instant::now();
         let result = match is_idempotent {
             true => work.price(&id, &shape.us),
             false => work.place(&id, &shape.us),
         };
+        let us = u64::try_from(begins.elapsed().as_micros()).unwrap_or(u64::MAX);
+        shared.took_us.lock().unwrap_or_else(PoisonError::into_inner).push(us);
         match result {
             Ok(answer) => {
                 assert_eq!(answer, id, "the answer of another call");

@@ -16,3 +16,4 @@ mod processes;
 mod registries;
 mod scale;
 mod server;
+mod zones;

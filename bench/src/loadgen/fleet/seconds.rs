@@ -147,7 +147,7 @@ impl EndpointRates {
             let earlier = earlier.get(&key).copied().unwrap_or_default();
             let mut ended = view.ended;
             for (now, before) in ended.iter_mut().zip(earlier) {
-                // Smaller if the endpoint was gone in between and counts anew.
+                // Smaller if the endpoint was gone in between and its counts began again.
                 *now = now.saturating_sub(before);
             }
             EndpointRates {

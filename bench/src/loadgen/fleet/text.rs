@@ -109,21 +109,22 @@ pub fn render(outcome: &Outcome) -> String {
     text
 }
 
-fn endpoints(rates: &[EndpointRates]) -> String {
-    let mut table = Table::new(&[
-        "endpoint",
-        "zone",
-        "breaker",
-        "healthy",
-        "attempts/s",
-        "ok",
-        "failed",
-        "refused",
-        "cancelled",
-        "latency",
-    ]);
-    let shown = SHOWN_MAX * 5;
-    for endpoint in rates.iter().take(shown) {
+const HEADINGS: [&str; 10] = [
+    "endpoint",
+    "zone",
+    "breaker",
+    "healthy",
+    "attempts/s",
+    "ok",
+    "failed",
+    "refused",
+    "cancelled",
+    "latency",
+];
+
+/// Returns the table of the endpoints: its headings and rows.
+pub fn endpoint_rows(rates: &[EndpointRates]) -> ([&'static str; 10], Vec<Vec<String>>) {
+    let row = |endpoint: &EndpointRates| {
         let mut row = vec![
             endpoint.address.clone(),
             endpoint.zone.clone().unwrap_or_else(|| "-".to_owned()),
@@ -133,8 +134,16 @@ fn endpoints(rates: &[EndpointRates]) -> String {
         ];
         row.extend(endpoint.ended.iter().map(|count| units::count(*count as f64)));
         row.push(units::time(endpoint.latency_us as f64 * 1e3));
-        table.row(row);
-    }
+        row
+    };
+    (HEADINGS, rates.iter().map(row).collect())
+}
+
+fn endpoints(rates: &[EndpointRates]) -> String {
+    let shown = SHOWN_MAX * 5;
+    let (headings, rows) = endpoint_rows(&rates[..rates.len().min(shown)]);
+    let mut table = Table::new(&headings);
+    rows.into_iter().for_each(|row| table.row(row));
     let mut text = table.render();
     if rates.len() > shown {
         let _ = writeln!(text, "and {} more (--json has all)", rates.len() - shown);

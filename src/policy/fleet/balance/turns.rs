@@ -1,4 +1,4 @@
-//! Weighted round robin: the endpoint whose turn is the earliest, at a cost that grows with the logarithm of their
+//! Weighted round robin: the endpoint with the earliest turn, at a cost that grows with the logarithm of their
 //! number.
 //!
 //! Each endpoint has a turn in a virtual time; after it, its next turn is later by the inverse of its weight (earliest
@@ -27,7 +27,7 @@ impl Turns {
         std::mem::take(&mut self.now)
     }
 
-    /// Adds an endpoint whose turn comes this long after now.
+    /// Adds an endpoint with a turn this long after now.
     pub fn push(&mut self, slot: u16, wait: u64) {
         self.heap.push(Reverse((self.now.saturating_add(wait), slot)));
     }
@@ -37,7 +37,7 @@ impl Turns {
         ((STEP as f32 / weight) as u64).max(1)
     }
 
-    /// Takes the permitted endpoint whose turn is the earliest, if there is one, and gives it its next turn.
+    /// Takes the permitted endpoint with the earliest turn, if there is one, and gives it its next turn.
     pub fn take(&mut self, is_permitted: impl Fn(u16) -> bool, weight: impl Fn(u16) -> f32) -> Option<u16> {
         let mut taken = None;
         while let Some(entry) = self.heap.pop() {
