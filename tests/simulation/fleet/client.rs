@@ -467,7 +467,11 @@ impl World {
     fn divert(&mut self, client: usize, picked: EndpointId) -> EndpointId {
         let mut all = self.clients[client].endpoints.iter().filter(|(_, state)| !state.is_removed);
         match self.sabotage {
-            Sabotage::UsesOneEndpoint => all.next().map_or(picked, |(id, _)| *id),
+            // The calls of the last go to the first.
+            Sabotage::StarvesOneEndpoint => match (all.next(), all.next_back()) {
+                (Some((first, _)), Some((last, _))) if picked == *last => *first,
+                _ => picked,
+            },
             _ => picked,
         }
     }

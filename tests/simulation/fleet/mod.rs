@@ -172,7 +172,7 @@ fn a_client_or_server_that_breaks_a_rule_is_noticed() {
         (Sabotage::ForgetsEnds, "attempts in flight are counted"),
         (Sabotage::EmptyUpdateEmpties, "an empty update never empties a working set"),
         (Sabotage::LeavesRegion, "calls stay in their region"),
-        (Sabotage::UsesOneEndpoint, "no endpoint is starved"),
+        (Sabotage::StarvesOneEndpoint, "no endpoint is starved"),
         (Sabotage::StaysSlow, "75 s after the faults, goodput is at least 95 %"),
     ];
     for (sabotage, invariant) in cases {

@@ -37,8 +37,8 @@ pub enum Sabotage {
     EmptyUpdateEmpties,
     /// The fleet does not know of zones and regions.
     LeavesRegion,
-    /// The first endpoint gets all calls.
-    UsesOneEndpoint,
+    /// The last endpoint gets no calls.
+    StarvesOneEndpoint,
     /// Servers stay slow after the faults.
     StaysSlow,
 }
