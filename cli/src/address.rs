@@ -98,7 +98,7 @@ mod tests {
             assert_eq!((target.scheme, target.to_string().as_str()), (Scheme::Native, url));
         }
         assert!(!"http://localhost:80/".parse::<Target>().unwrap().is_fleet());
-        assert!("consul://a/b?c".parse::<Target>().unwrap_err().contains("KEY=VALUE"));
+        assert!("consul://a/b?=c".parse::<Target>().unwrap_err().contains("KEY=VALUE"));
     }
 
     #[test]
