@@ -26,7 +26,7 @@ use super::{Ending, headers};
 use crate::console;
 use crate::machine::Machine;
 use crate::output::OutputFile;
-use seconds::{EndpointRates, Second, Totals};
+use seconds::{EndpointRates, Second, ServerRates, Totals};
 
 /// Shows a second: its figures, those of each endpoint, and whether it is the last.
 type ShowSecond<'a> = dyn FnMut(&Second, &[EndpointRates], bool) -> Result<(), String> + 'a;
@@ -43,7 +43,10 @@ pub fn run(options: &Options, url: &str, stop: &Arc<AtomicBool>) -> Result<Endin
     let began = Instant::now();
     let mut load = Load::new(options, &calls, &client, began)?;
     console::out(&text::heading(options.rate, load.in_flight_max()))?;
+    let mut servers = Vec::new();
     let is_cut = load.run(stop, &mut |second, rates, is_warmup| {
+        let per_s = rates.iter().map(|rates| (rates.address.clone(), rates.per_s)).collect();
+        servers.push(ServerRates { at_s: second.at_s, per_s });
         console::out(&(text::second(second, rates, is_warmup) + "\n"))
     })?;
     let Load { totals, seconds, unanswered, never_sent, before, .. } = load;
@@ -60,6 +63,7 @@ pub fn run(options: &Options, url: &str, stop: &Arc<AtomicBool>) -> Result<Endin
         unanswered,
         never_sent,
         seconds,
+        servers,
         endpoints: EndpointRates::of(&before, &endpoints, window_s),
         fleet: FleetFigures::of(&client.fleet_stats()),
     };
@@ -139,6 +143,7 @@ struct Outcome {
     /// Calls that were due and never sent.
     never_sent: u64,
     seconds: Vec<seconds::Figures>,
+    servers: Vec<ServerRates>,
     endpoints: Vec<EndpointRates>,
     fleet: FleetFigures,
 }

@@ -153,7 +153,7 @@ pub struct Options {
     #[arg(long, value_name = "FILE", help_heading = "Results")]
     pub json: Option<PathBuf>,
     /// Write a page with plots to this file, as HTML. With a resolver URL and a name that ends in `.svg`: the plot of the
-    /// rates alone.
+    /// servers' rates alone.
     #[arg(long, value_name = "FILE", conflicts_with = "no_report", help_heading = "Results")]
     pub report: Option<PathBuf>,
     /// Accepted for older scripts: no page is written unless --report names a file.

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::Outcome;
-use super::seconds::Figures;
+use super::seconds::{Figures, ServerRates};
 use super::text::endpoint_rows;
 use crate::loadgen::plots::{self, Plot, Series, Vertical};
 use crate::loadgen::{page, units};
@@ -15,9 +15,11 @@ type Drawn = Result<Plot, Box<dyn std::error::Error>>;
 pub fn render(outcome: &Outcome) -> Result<String, String> {
     let mut page = sheet::head(&format!("load: {}", outcome.target), 1080);
     let _ = writeln!(page, "<h1>{}</h1>", escaped(&outcome.target));
-    for (title, plot) in
-        [("Calls per second", rates(outcome)), ("Latency of the calls that succeeded", latency(outcome))]
-    {
+    for (title, plot) in [
+        ("Calls per second", rates(outcome)),
+        ("Attempts per second at each server, in the order of the table", servers(outcome)),
+        ("Latency of the calls that succeeded", latency(outcome)),
+    ] {
         let plot = plot.map_err(|error| format!("cannot draw: {error}"))?;
         let _ = writeln!(page, "<h2>{title}</h2>");
         sheet::keys(&mut page, plot.keys);
@@ -47,9 +49,9 @@ pub fn render(outcome: &Outcome) -> Result<String, String> {
     Ok(page)
 }
 
-/// Renders the plot of the rates alone, as SVG.
+/// Renders the plot of the servers' rates alone, as SVG.
 pub fn picture(outcome: &Outcome) -> Result<String, String> {
-    let plot = rates(outcome).map_err(|error| format!("cannot draw: {error}"))?;
+    let plot = servers(outcome).map_err(|error| format!("cannot draw: {error}"))?;
     Ok(sheet::alone(&plot.svg, plots::SIZE, &plot.keys))
 }
 
@@ -71,6 +73,28 @@ fn rates(outcome: &Outcome) -> Drawn {
         ],
         Vertical::Rate,
     )
+}
+
+/// The servers that have a line of their own, in the order of the table.
+const SERVERS: [&str; 6] = ["server 1", "server 2", "server 3", "server 4", "server 5", "server 6"];
+
+/// Plots the attempts at each server, and the calls that failed.
+fn servers(outcome: &Outcome) -> Drawn {
+    let shown = outcome.endpoints.iter().zip(SERVERS).zip(LINES);
+    let mut lines: Vec<Series> = shown
+        .map(|((endpoint, name), color)| {
+            let rate = |second: &ServerRates| second.per_s.get(&endpoint.address).copied().unwrap_or(0.0);
+            let points = outcome.servers.iter().map(|second| (second.at_s, rate(second))).collect();
+            Series { name, color, points }
+        })
+        .collect();
+    let failed = |second: &Figures| (second.at_s, second.failed.values().sum::<u64>() as f64);
+    lines.push(Series {
+        name: "failed calls",
+        color: LINES[7],
+        points: outcome.seconds.iter().map(failed).collect(),
+    });
+    plots::over_time(&lines, Vertical::Rate)
 }
 
 fn latency(outcome: &Outcome) -> Drawn {

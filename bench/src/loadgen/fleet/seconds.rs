@@ -112,6 +112,15 @@ impl Totals {
     }
 }
 
+/// The attempts per second of each server in one second, by address.
+#[derive(Clone, Debug, Serialize)]
+pub struct ServerRates {
+    /// When the second ended, in seconds from the start.
+    pub at_s: f64,
+    /// Attempts that ended, per second.
+    pub per_s: BTreeMap<String, f64>,
+}
+
 /// What one endpoint did over a stretch, and its state at the end.
 #[derive(Clone, Debug, Serialize)]
 pub struct EndpointRates {
