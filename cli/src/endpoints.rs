@@ -1,9 +1,10 @@
 //! `coreloop endpoints`: what a client of a resolver URL knows of each endpoint: resolver, connection, health, breaker,
 //! balancer.
 
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use coreloop::client::{Client, EndpointView};
+use coreloop::client::{Client, EndpointView, FleetEvent};
 use serde_json::{Value, json};
 
 use crate::args::EndpointsArgs;
@@ -16,8 +17,15 @@ const STEP: Duration = Duration::from_millis(20);
 
 /// Runs the command.
 pub fn run(args: &EndpointsArgs) -> Result<(), Failure> {
-    let client = Client::builder(&args.url).build().map_err(Failure::usage)?;
-    let mut views = resolved(&client, args.timeout)?;
+    let why: Arc<Mutex<Option<String>>> = Arc::default();
+    let seen = why.clone();
+    let note = move |event: &FleetEvent| {
+        if let FleetEvent::ResolveFailed(text) = event {
+            *seen.lock().unwrap_or_else(PoisonError::into_inner) = Some(text.clone());
+        }
+    };
+    let client = Client::builder(&args.url).on_fleet_event(note).build().map_err(Failure::usage)?;
+    let mut views = resolved(&client, args.timeout, &why)?;
     let until = Instant::now() + CONNECTING;
     while views.iter().any(|view| !view.is_connected) && Instant::now() < until {
         std::thread::sleep(STEP);
@@ -25,7 +33,10 @@ pub fn run(args: &EndpointsArgs) -> Result<(), Failure> {
     }
     let mut shown = shown_as(&views, args.json);
     crate::print(&shown)?;
-    while args.watch {
+    if !args.watch {
+        return Ok(());
+    }
+    loop {
         std::thread::sleep(args.every);
         views = client.endpoints();
         let next = shown_as(&views, args.json);
@@ -35,11 +46,14 @@ pub fn run(args: &EndpointsArgs) -> Result<(), Failure> {
             shown = next;
         }
     }
-    Ok(())
 }
 
-/// Waits for the first answer of the resolver.
-fn resolved(client: &Client, timeout: Duration) -> Result<Vec<EndpointView>, Failure> {
+/// Waits for the first answer of the resolver; `why` has its last error.
+fn resolved(
+    client: &Client,
+    timeout: Duration,
+    why: &Mutex<Option<String>>,
+) -> Result<Vec<EndpointView>, Failure> {
     let until = Instant::now() + timeout;
     loop {
         let views = client.endpoints();
@@ -47,7 +61,10 @@ fn resolved(client: &Client, timeout: Duration) -> Result<Vec<EndpointView>, Fai
             return Ok(views);
         }
         if Instant::now() >= until {
-            let what = format!("unavailable: the resolver named no endpoint within {timeout:?}");
+            let mut what = format!("unavailable: the resolver named no endpoint within {timeout:?}");
+            if let Some(why) = &*why.lock().unwrap_or_else(PoisonError::into_inner) {
+                what = format!("{what}: {why}");
+            }
             return Err(Failure::error(what));
         }
         std::thread::sleep(STEP);
