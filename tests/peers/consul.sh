@@ -4,7 +4,7 @@
 #
 #   tests/peers/consul.sh
 #
-# It needs apt and the keys of Debian's archive; DEBIAN_MIRROR names another mirror.
+# It needs apt and the keys of Debian's archive, and uses the mirror of the system's own sources; DEBIAN_MIRROR names another.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 if command -v consul; then
@@ -20,8 +20,11 @@ if ! test -x "$binary"; then
 fi
 if ! test -x "$binary"; then
   apt=$peers/apt
+  own=$(apt-get indextargets --format '$(REPO_URI)' | grep /debian | grep -v security | sort -u | head -n 1)
+  mirror=${DEBIAN_MIRROR:-$own}
+  test -n "$mirror" || { echo "no mirror of Debian is configured: set DEBIAN_MIRROR" >&2; exit 1; }
   mkdir -p "$apt/etc/preferences.d" "$apt/lists/partial" "$apt/archives/partial"
-  echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] ${DEBIAN_MIRROR:-http://deb.debian.org/debian} bullseye main" >"$apt/etc/sources.list"
+  echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror bullseye main" >"$apt/etc/sources.list"
   options=(-o "Dir::Etc::SourceList=$apt/etc/sources.list" -o Dir::Etc::SourceParts=- -o "Dir::Etc::PreferencesParts=$apt/etc/preferences.d"
     -o "Dir::State::Lists=$apt/lists" -o "Dir::Cache::Archives=$apt/archives" -o "Dir::Cache=$apt" -o APT::Sandbox::User=root
     -o Acquire::Languages=none -o Acquire::Check-Valid-Until=false)
