@@ -13,11 +13,11 @@ mod consul;
 #[cfg(all(feature = "discovery", feature = "bench-internals"))]
 #[doc(hidden)]
 pub mod detached;
-#[cfg(feature = "discovery")]
+#[cfg(all(feature = "discovery", feature = "client"))]
 mod dns;
 #[cfg(feature = "discovery")]
 mod etcd;
-#[cfg(feature = "discovery")]
+#[cfg(all(feature = "discovery", feature = "client"))]
 mod file;
 mod fixed;
 mod handle;
@@ -38,7 +38,7 @@ mod resolver;
 mod target;
 
 pub use crate::policy::fleet::Instance;
-#[cfg(all(feature = "discovery", feature = "bench-internals"))]
+#[cfg(all(feature = "discovery", feature = "client", feature = "bench-internals"))]
 #[doc(hidden)]
 pub use dns::records_of_answer;
 #[cfg(all(feature = "discovery", feature = "client"))]
@@ -60,9 +60,9 @@ pub fn builtin(scheme: &str) -> Option<Box<dyn Resolver>> {
         "consul" => Some(Box::new(consul::Consul)),
         #[cfg(feature = "discovery")]
         "etcd" => Some(Box::new(etcd::Etcd)),
-        #[cfg(feature = "discovery")]
+        #[cfg(all(feature = "discovery", feature = "client"))]
         "dns" => Some(Box::new(dns::DnsResolver)),
-        #[cfg(feature = "discovery")]
+        #[cfg(all(feature = "discovery", feature = "client"))]
         "file" => Some(Box::new(file::FileResolver)),
         _ => None,
     }

@@ -297,9 +297,12 @@ impl ServerBuilder {
         let config = std::mem::take(&mut self.config).validate(quota::usable_cores())?;
         let rule = Some(config.missing_fields);
         let methods = std::mem::take(&mut self.methods).into_iter();
-        let mut methods: Vec<Method> = methods.map(|method| method.missing_fields_or(rule)).collect();
+        let methods: Vec<Method> = methods.map(|method| method.missing_fields_or(rule)).collect();
         #[cfg(feature = "http")]
-        methods.extend(super::pages::routes(&methods, &self.health, &config.http)?);
+        let methods = {
+            let pages = super::pages::routes(&methods, &self.health, &config.http)?;
+            methods.into_iter().chain(pages).collect()
+        };
         let registry = Registry::new(methods, &config.limits)?.intercepted_by(&self.interceptors)?;
         if self.executor.is_none() {
             refuse_async(&registry)?;
