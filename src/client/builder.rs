@@ -10,7 +10,7 @@ use super::endpoint::{Endpoint, EndpointTarget};
 use super::fleet::{FleetShared, FleetWatch, OnFleetEvent, OnUnavailable, Unavailable, updates_of};
 use super::interceptor::{ClientInterceptor, ClientInterceptors};
 use super::shared::{Client, ClientShared};
-use crate::discovery::{DiscoveryError, Fixed, Resolver, Target, TargetError, builtin};
+use crate::discovery::{DiscoveryError, Resolver, StaticResolver, Target, TargetError, builtin};
 use crate::policy::fleet::{Balancer, FleetConfig, FleetEvent};
 use crate::wire::Scheme;
 
@@ -249,12 +249,12 @@ fn is_host_and_port(text: &str) -> bool {
 
 /// Returns the protocol of all instances. The addresses of `static:` may name it, instead of the URL.
 fn scheme_of_all(scheme: Scheme, address: &str, target: &Target) -> Result<Scheme, BuildError> {
-    if target.scheme() != Fixed.scheme() {
+    if target.scheme() != StaticResolver.scheme() {
         return Ok(scheme);
     }
     let is_named = address.starts_with(scheme.name());
     let mut first = is_named.then_some(scheme);
-    for instance in Fixed::instances(target).map_err(DiscoveryError::Target)? {
+    for instance in StaticResolver::instances(target).map_err(DiscoveryError::Target)? {
         let (other, plain) = Scheme::split(&instance.address);
         plain.parse::<crate::reactor::Address>()?;
         // An address without a prefix takes the protocol of the URL.

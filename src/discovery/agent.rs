@@ -6,6 +6,8 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use crate::policy::random::Random;
+
 /// Identifies an agent of an app. It is not used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct AgentId(pub(super) u64);
@@ -41,25 +43,6 @@ pub(crate) enum AgentAction {
     End,
 }
 
-/// Pseudorandom numbers for jitter and ids (SplitMix64, Steele, Lea and Flood 2014), seeded by the system.
-#[derive(Debug)]
-pub(crate) struct Random(u64);
-
-impl Random {
-    pub(crate) fn new(seed: u64) -> Random {
-        Random(seed)
-    }
-
-    /// Returns the next 64 bits.
-    pub(crate) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut bits = self.0;
-        bits = (bits ^ bits >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        bits = (bits ^ bits >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        bits ^ bits >> 31
-    }
-}
-
 /// The access of an agent to its surroundings while it handles an event.
 pub(crate) struct AgentCx<'a> {
     /// The time of the event.
@@ -91,7 +74,7 @@ impl AgentCx<'_> {
 
     /// Returns a random part of a duration.
     pub(crate) fn jitter(&mut self, most: Duration) -> Duration {
-        most.mul_f64((self.random.next() >> 11) as f64 / (1_u64 << 53) as f64)
+        most.mul_f64((self.random.next_u64() >> 11) as f64 / (1_u64 << 53) as f64)
     }
 
     /// Removes the agent, and closes its connections.
@@ -161,7 +144,7 @@ mod tests {
         let mut all: Vec<u64> = (0..10)
             .flat_map(|seed| {
                 let mut random = Random::new(seed);
-                (0..100).map(move |_| random.next()).collect::<Vec<_>>()
+                (0..100).map(move |_| random.next_u64()).collect::<Vec<_>>()
             })
             .collect();
         all.sort_unstable();

@@ -12,11 +12,12 @@ use std::time::{Duration, Instant};
 
 use coreloop_poller::Key;
 
-use super::agent::{Agent, AgentAction, AgentCx, AgentId, LinkId, LinkTarget, Random};
+use super::agent::{Agent, AgentAction, AgentCx, AgentId, LinkId, LinkTarget};
 use super::links::{LinkProtocol, OutgoingBytes, ReceivedBytes};
 use super::lookup::{Lookup, LookupId, Lookups};
 use crate::config::Limits;
 use crate::context::Peer;
+use crate::policy::random::Random;
 use crate::reactor::{
     App, CloseReason, ClosedConn, ConnCx, Conns, ReactorConfig, Remote, RoleHandle, Transport,
 };

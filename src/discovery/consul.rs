@@ -12,7 +12,7 @@ use std::time::Duration;
 use self::register::RegisterSettings;
 use self::watch::{ConsulWatch, WatchSettings};
 use super::http::encode;
-use super::parameters::{check, duration, error, token};
+use super::parameters::{Secret, check, duration, error, token};
 use super::{
     DiscoveryError, DiscoveryHandle, Instance, Registration, RegistrationEvents, Resolver, Target,
     TargetError, Updates, Watch,
@@ -42,16 +42,6 @@ struct ConsulAccess {
     request_timeout: Duration,
 }
 
-/// A value that no text shows.
-#[derive(Clone)]
-struct Secret(String);
-
-impl std::fmt::Debug for Secret {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("…")
-    }
-}
-
 impl ConsulAccess {
     fn of(target: &Target) -> Result<ConsulAccess, TargetError> {
         check(target, &PARAMETERS)?;
@@ -64,7 +54,7 @@ impl ConsulAccess {
             authority: target.authority().to_owned(),
             service: service.to_owned(),
             dc: target.parameter("dc").map(|dc| format!("dc={}", encode(dc))).unwrap_or_default(),
-            token: token(target)?.map(Secret),
+            token: token(target)?,
             request_timeout: duration(
                 target,
                 "request_timeout",

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use self::register::RegisterSettings;
 use self::watch::EtcdWatch;
-use super::parameters::{check, duration, error, token};
+use super::parameters::{Secret, check, duration, error, token};
 use super::{
     DiscoveryError, DiscoveryHandle, Instance, Registration, RegistrationEvents, Resolver, Target,
     TargetError, Updates, Watch,
@@ -33,8 +33,7 @@ struct EtcdAccess {
     authority: String,
     /// What the keys begin with; it ends in a slash.
     prefix: String,
-    /// A secret, which no text shows.
-    token: Option<String>,
+    token: Option<Secret>,
     /// The time for an answer that need not wait.
     request_timeout: Duration,
 }
@@ -63,7 +62,7 @@ impl EtcdAccess {
 
     /// Returns the fields of a request.
     fn fields(&self) -> Vec<(&str, &str)> {
-        self.token.iter().map(|token| ("Authorization", token.as_str())).collect()
+        self.token.iter().map(|token| ("Authorization", token.0.as_str())).collect()
     }
 }
 

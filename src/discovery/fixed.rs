@@ -7,9 +7,9 @@ const ADDRESSES_MAX: usize = 65_536;
 
 /// The resolver of `static:`. An address may be followed by its settings: `10.0.0.7:6550;weight=2;zone=a`.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Fixed;
+pub(crate) struct StaticResolver;
 
-impl Fixed {
+impl StaticResolver {
     /// Returns the instances that a URL lists.
     ///
     /// # Errors
@@ -49,7 +49,7 @@ fn with_setting(instance: Instance, setting: &str) -> Result<Instance, String> {
     }
 }
 
-impl Resolver for Fixed {
+impl Resolver for StaticResolver {
     fn scheme(&self) -> &str {
         "static"
     }
@@ -60,7 +60,7 @@ impl Resolver for Fixed {
         updates: Updates,
         _on: &DiscoveryHandle,
     ) -> Result<Watch, DiscoveryError> {
-        updates.set(Fixed::instances(target)?);
+        updates.set(StaticResolver::instances(target)?);
         Ok(Watch::new(()))
     }
 }
@@ -70,7 +70,7 @@ mod tests {
     use super::*;
 
     fn instances(url: &str) -> Result<Vec<Instance>, String> {
-        Fixed::instances(&Target::parse(url).unwrap()).map_err(|error| error.to_string())
+        StaticResolver::instances(&Target::parse(url).unwrap()).map_err(|error| error.to_string())
     }
 
     #[test]

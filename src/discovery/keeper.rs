@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::RegistrationEvents;
 use super::agent::{Agent, AgentCx, LinkId};
 use super::http::HttpRequest;
-use super::http_client::{HttpClient, HttpEvent, HttpResponse};
+use super::http_client::{HttpEvent, HttpResponse, RegistryClient};
 use crate::policy::backoff::Backoff;
 
 /// The time that the end of a registration may take, over all requests.
@@ -57,7 +57,7 @@ pub(super) trait RegistrySteps: Send {
 pub(super) struct Keeper<S> {
     steps: S,
     events: RegistrationEvents,
-    http: HttpClient,
+    http: RegistryClient,
     ttl: Duration,
     request_timeout: Duration,
     /// When the step's request starts, while none is running.
@@ -82,7 +82,7 @@ impl<S: RegistrySteps> Keeper<S> {
         Keeper {
             steps,
             events,
-            http: HttpClient::new(authority),
+            http: RegistryClient::new(authority),
             ttl,
             request_timeout,
             start_at: None,
@@ -128,7 +128,7 @@ impl<S: RegistrySteps> Keeper<S> {
             Ok(AfterStep::Ended) => cx.end(),
             Err(why) => {
                 self.failures = self.failures.saturating_add(1);
-                let delay = BACKOFF.delay(self.failures, cx.random.next()).min(self.ttl / 3);
+                let delay = BACKOFF.delay(self.failures, cx.random.next_u64()).min(self.ttl / 3);
                 self.start_at = Some(cx.now + PAUSE_MIN + delay);
                 self.report(Err(why));
             }

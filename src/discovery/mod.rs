@@ -44,7 +44,7 @@ pub use dns::records_of_answer;
 #[cfg(all(feature = "discovery", feature = "client"))]
 pub(crate) use dns::{NameConfig, look_up_host};
 #[cfg(feature = "client")]
-pub(crate) use fixed::Fixed;
+pub(crate) use fixed::StaticResolver;
 #[cfg(all(feature = "discovery", feature = "client"))]
 pub(crate) use handle::AgentGuard;
 pub use handle::DiscoveryHandle;
@@ -55,7 +55,7 @@ pub use target::{Target, TargetError};
 /// Returns the built-in resolver of a scheme: `static`; with the feature `discovery` also `consul`, `etcd`, `dns` and `file`.
 pub fn builtin(scheme: &str) -> Option<Box<dyn Resolver>> {
     match scheme {
-        "static" => Some(Box::new(fixed::Fixed)),
+        "static" => Some(Box::new(fixed::StaticResolver)),
         #[cfg(feature = "discovery")]
         "consul" => Some(Box::new(consul::Consul)),
         #[cfg(feature = "discovery")]

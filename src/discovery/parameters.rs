@@ -51,11 +51,21 @@ pub(super) fn duration(
     })
 }
 
+/// A value that no text shows.
+#[derive(Clone, PartialEq)]
+pub(super) struct Secret(pub(super) String);
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("…")
+    }
+}
+
 /// Returns the token in the environment variable that the parameter `token_env` names.
-pub(super) fn token(target: &Target) -> Result<Option<String>, TargetError> {
+pub(super) fn token(target: &Target) -> Result<Option<Secret>, TargetError> {
     let Some(name) = target.parameter("token_env") else { return Ok(None) };
     match std::env::var(name) {
-        Ok(token) if !token.is_empty() && is_field_value(&token) => Ok(Some(token)),
+        Ok(token) if !token.is_empty() && is_field_value(&token) => Ok(Some(Secret(token))),
         // Never the value: it is a secret.
         Ok(_) => Err(error(target, format!("a token of visible characters in the variable {name}"))),
         Err(_) => Err(error(target, format!("the variable {name} to be set (token_env)"))),

@@ -165,7 +165,7 @@ fn servers_in_consul_are_killed_and_drained_and_consul_loses_its_data() {
     servers.all[1].start_again();
     wait_until("it is found again", || servers.all[1].runs().len() > before + 20);
 
-    // It keeps nothing: at first its list is empty, and its index begins anew.
+    // It keeps nothing: at first its list is empty, and its index begins at 1 again.
     registry.kill();
     load.wait_for_ok(200);
     registry.start_again();

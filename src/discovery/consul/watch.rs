@@ -10,7 +10,7 @@ use super::health::instances;
 use crate::discovery::Updates;
 use crate::discovery::agent::{Agent, AgentCx, LinkId};
 use crate::discovery::http::{HttpRequest, encode};
-use crate::discovery::http_client::{HttpClient, HttpEvent, HttpResponse};
+use crate::discovery::http_client::{HttpEvent, HttpResponse, RegistryClient};
 use crate::policy::backoff::Backoff;
 use crate::policy::fleet::Instance;
 
@@ -35,7 +35,7 @@ pub(super) struct WatchSettings {
 pub(super) struct ConsulWatch {
     settings: WatchSettings,
     updates: Updates,
-    http: HttpClient,
+    http: RegistryClient,
     /// The index of the last answer; 0 does not block.
     index: u64,
     /// When the next query starts, while none is running.
@@ -47,7 +47,7 @@ pub(super) struct ConsulWatch {
 
 impl ConsulWatch {
     pub(super) fn new(settings: WatchSettings, updates: Updates) -> ConsulWatch {
-        let http = HttpClient::new(&settings.access.authority);
+        let http = RegistryClient::new(&settings.access.authority);
         ConsulWatch { settings, updates, http, index: 0, query_at: None, failures: 0, last: None }
     }
 
@@ -111,7 +111,7 @@ impl ConsulWatch {
         // A Consul that has restarted may begin with a lower index, and would wait for this one.
         self.index = 0;
         self.last = None;
-        let delay = BACKOFF.delay(self.failures, cx.random.next());
+        let delay = BACKOFF.delay(self.failures, cx.random.next_u64());
         self.query_at = Some(cx.now + PAUSE_MIN + delay);
         self.updates.failed(why);
     }

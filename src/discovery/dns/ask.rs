@@ -45,7 +45,7 @@ impl Ask {
         cx: &mut AgentCx<'_>,
     ) -> Result<Ask, String> {
         let server = *config.servers.first().ok_or("there is no name server")?;
-        let id = cx.random.next() as u16;
+        let id = cx.random.next_u64() as u16;
         let message = encode(id, &question)?;
         let link = cx.connect(LinkTarget::Udp(server));
         cx.send(link, message);
@@ -129,7 +129,7 @@ impl Ask {
 
     /// Sends the question, with a new id.
     fn ask(&mut self, target: LinkTarget, cx: &mut AgentCx<'_>) -> Option<AskEnd> {
-        self.id = cx.random.next() as u16;
+        self.id = cx.random.next_u64() as u16;
         self.others = 0;
         let message = match encode(self.id, &self.question) {
             Ok(message) => message,

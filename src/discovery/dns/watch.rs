@@ -199,7 +199,7 @@ impl DnsWatch {
 
     fn on_failed(&mut self, why: String, cx: &mut AgentCx<'_>) {
         self.fail(why);
-        let delay = BACKOFF.delay(self.failures, cx.random.next()).max(DELAY_MIN);
+        let delay = BACKOFF.delay(self.failures, cx.random.next_u64()).max(DELAY_MIN);
         self.stage = WatchStage::Waiting(cx.now + delay);
     }
 
@@ -212,7 +212,7 @@ impl DnsWatch {
     /// Waits for the seconds and up to a tenth more.
     fn wait(&mut self, seconds: u32, cx: &mut AgentCx<'_>) {
         let ms = u64::from(seconds) * 1000;
-        let jitter = cx.random.next() % (ms / JITTER_DIVISOR).max(1);
+        let jitter = cx.random.next_u64() % (ms / JITTER_DIVISOR).max(1);
         self.stage = WatchStage::Waiting(cx.now + Duration::from_millis(ms + jitter));
     }
 

@@ -13,7 +13,7 @@ use super::json::{EtcdKey, INSTANCES_MAX, LINE_BYTES_MAX, WatchLine, encode, ran
 use crate::discovery::Updates;
 use crate::discovery::agent::{Agent, AgentCx, LinkId};
 use crate::discovery::http::HttpRequest;
-use crate::discovery::http_client::{HttpClient, HttpEvent, HttpResponse};
+use crate::discovery::http_client::{HttpEvent, HttpResponse, RegistryClient};
 use crate::policy::backoff::Backoff;
 use crate::policy::fleet::Instance;
 
@@ -40,7 +40,7 @@ pub(super) struct EtcdWatch {
     /// The time without a line after which the watch is replaced.
     wait: Duration,
     updates: Updates,
-    http: HttpClient,
+    http: RegistryClient,
     state: WatchState,
     failures: u32,
     /// The instances by their keys.
@@ -54,7 +54,7 @@ pub(super) struct EtcdWatch {
 impl EtcdWatch {
     pub(super) fn new(access: EtcdAccess, wait: Duration, updates: Updates) -> EtcdWatch {
         EtcdWatch {
-            http: HttpClient::new(&access.authority),
+            http: RegistryClient::new(&access.authority),
             access,
             wait,
             updates,
@@ -172,7 +172,7 @@ impl EtcdWatch {
         self.http.cancel(cx);
         self.line = Vec::new();
         self.failures = self.failures.saturating_add(1);
-        let delay = BACKOFF.delay(self.failures, cx.random.next());
+        let delay = BACKOFF.delay(self.failures, cx.random.next_u64());
         self.state = WatchState::Paused { until: cx.now + PAUSE_MIN + delay };
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Calls tell more than checks do: only endpoints without answers in the last interval are checked.
 
-use super::random::Random;
+use crate::policy::random::Random;
 
 /// The settings of health checks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

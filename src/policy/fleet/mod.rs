@@ -18,7 +18,6 @@ mod instance;
 mod load;
 mod methods;
 mod quantile;
-mod random;
 mod retry;
 mod selection;
 mod slow_start;
@@ -30,6 +29,7 @@ mod zone;
 
 use std::time::{Duration, Instant};
 
+use super::random::Random;
 pub use balance::{Balance, Balancer, Candidate, Candidates};
 pub use breaker::BreakerConfig;
 use breaker::{BreakerChange, BreakerEvent};
@@ -47,7 +47,6 @@ pub use health::HealthConfig;
 pub use hedge::HedgeConfig;
 pub use instance::Instance;
 use methods::Methods;
-use random::Random;
 pub use retry::RetryConfig;
 use selection::{ChoiceContext, Selection};
 use slow_start::SlowStart;
@@ -297,7 +296,7 @@ impl Fleet {
     ) -> AfterAttempt {
         let now_ns = self.clock.ns(now);
         call.failed = call.failed.saturating_add(1);
-        let decided = retry::after_attempt(&self.config.retry, call, failed, self.random.next());
+        let decided = retry::after_attempt(&self.config.retry, call, failed, self.random.next_u64());
         if decided == AfterAttempt::End || !self.take_from_budget(now_ns) {
             return AfterAttempt::End;
         }

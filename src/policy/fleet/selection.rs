@@ -12,8 +12,8 @@ use super::call::{EndpointId, PickFor};
 use super::config::FleetConfig;
 use super::ejection::{self, Suspect};
 use super::endpoint::{Endpoint, Table};
-use super::random::{Random, mix};
 use super::zone::{SHARE_WHOLE, ZoneWeights, share_in_zone};
+use crate::policy::random::{Random, mix};
 
 /// Two costs are taken for equal up to this factor: the difference is less than what is known.
 const TOLERANCE: f32 = 1.25;
@@ -238,7 +238,7 @@ impl Selection {
             tier.list.push(slot, weight);
             if is_in_turn {
                 let step = Turns::step(weight.max(1) as f32);
-                let wait = endpoint.turn_wait.take().unwrap_or_else(|| random.next() % step);
+                let wait = endpoint.turn_wait.take().unwrap_or_else(|| random.next_u64() % step);
                 tier.turns.push(slot, wait.min(step));
             }
         }
@@ -284,7 +284,7 @@ impl Selection {
             SHARE_WHOLE => 0,
             0 => 1,
             share => {
-                let bits = key.map_or_else(|| random.next(), |key| mix(key ^ 0x5a5a_5a5a));
+                let bits = key.map_or_else(|| random.next_u64(), |key| mix(key ^ 0x5a5a_5a5a));
                 usize::from((bits >> 48) as u32 >= share)
             }
         }

@@ -103,7 +103,7 @@ impl Fleet {
         } else {
             SlowStart::default()
         };
-        let seed = self.random.next();
+        let seed = self.random.next_u64();
         self.events.push(FleetEvent::Appeared(instance.id.clone()));
         self.table.insert(|id| Endpoint {
             id,

@@ -55,7 +55,7 @@ fn the_watch_ends_with_the_client_and_its_calls() {
     drop(client);
     drop(call);
     eventually("the watch has ended", || resolver.open_watches() == 0);
-    // Nobody listens any more.
+    // An update after the end of the watch has no effect.
     resolver.set_instances(vec![Instance::new("127.0.0.1:1")]);
 }
 

@@ -1,6 +1,6 @@
 //! A list of endpoints from which one is drawn at random by weight.
 
-use crate::policy::fleet::random::Random;
+use crate::policy::random::Random;
 
 /// Endpoints, by their slots in the table, and their weights.
 #[derive(Clone, Debug, Default)]
@@ -55,7 +55,7 @@ impl DrawList {
         if self.even.is_some() {
             return random.below(self.slots.len() as u32) as usize;
         }
-        let at = ((u128::from(random.next()) * u128::from(self.total())) >> 64) as u64;
+        let at = ((u128::from(random.next_u64()) * u128::from(self.total())) >> 64) as u64;
         self.sums.partition_point(|sum| *sum <= at)
     }
 
