@@ -90,6 +90,8 @@
     allow(dead_code, unused_imports, unused_macros)
 )]
 
+#[cfg(feature = "agents")]
+mod agent;
 #[cfg(any(feature = "gob", feature = "http", feature = "server"))]
 mod calendar;
 #[cfg(feature = "client")]

@@ -11,12 +11,12 @@ use std::time::Duration;
 
 use self::register::RegisterSettings;
 use self::watch::{ConsulWatch, WatchSettings};
-use super::http::encode;
 use super::parameters::{Secret, check, duration, error, token};
 use super::{
     DiscoveryError, DiscoveryHandle, Instance, Registration, RegistrationEvents, Resolver, Target,
     TargetError, Updates, Watch,
 };
+use crate::agent::http::encode;
 
 /// The parameters of a URL.
 const PARAMETERS: [&str; 8] =
@@ -90,7 +90,7 @@ impl Resolver for Consul {
             tags: tags.collect(),
             wait: duration(target, "wait", seconds(60), seconds(1), seconds(600))?,
         };
-        let guard = on.run(ConsulWatch::new(settings, updates)).map_err(DiscoveryError::System)?;
+        let guard = on.agents().run(ConsulWatch::new(settings, updates)).map_err(DiscoveryError::System)?;
         Ok(Watch::new(guard))
     }
 
@@ -120,7 +120,7 @@ impl Resolver for Consul {
         };
         let agent = register::agent(settings, &instance, events)
             .map_err(|expected| DiscoveryError::Target(error(target, expected)))?;
-        let guard = on.run(agent).map_err(DiscoveryError::System)?;
+        let guard = on.agents().run(agent).map_err(DiscoveryError::System)?;
         Ok(Registration::new(move |done| guard.end(done)))
     }
 }

@@ -1,7 +1,7 @@
 //! What registries answer, without their connections, for fuzzing. Behind the feature `bench-internals`; not part of the
 //! public interface.
 
-use super::http::{HttpPiece, HttpReader};
+use crate::agent::http::{HttpPiece, HttpReader};
 
 /// A response that was read: its status, its body, and whether its connection can be used again.
 pub type ReadResponse = (u16, Vec<u8>, bool);

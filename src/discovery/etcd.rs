@@ -80,7 +80,7 @@ impl Resolver for Etcd {
         let access = EtcdAccess::of(target)?;
         let seconds = Duration::from_secs;
         let wait = duration(target, "wait", seconds(60), seconds(1), seconds(600))?;
-        let guard = on.run(EtcdWatch::new(access, wait, updates)).map_err(DiscoveryError::System)?;
+        let guard = on.agents().run(EtcdWatch::new(access, wait, updates)).map_err(DiscoveryError::System)?;
         Ok(Watch::new(guard))
     }
 
@@ -97,7 +97,7 @@ impl Resolver for Etcd {
         instance.zone = instance.zone.or_else(|| target.parameter("zone").map(str::to_owned));
         let ttl = duration(target, "ttl", seconds(10), seconds(2), seconds(3600))?;
         let agent = register::agent(RegisterSettings { access, ttl }, &instance, events);
-        let guard = on.run(agent).map_err(DiscoveryError::System)?;
+        let guard = on.agents().run(agent).map_err(DiscoveryError::System)?;
         Ok(Registration::new(move |done| guard.end(done)))
     }
 }

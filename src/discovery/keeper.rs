@@ -5,9 +5,9 @@
 use std::time::{Duration, Instant};
 
 use super::RegistrationEvents;
-use super::agent::{Agent, AgentCx, LinkId};
-use super::http::HttpRequest;
-use super::http_client::{HttpEvent, HttpResponse, RegistryClient};
+use crate::agent::http::HttpRequest;
+use crate::agent::http_client::{AgentHttp, HttpEvent, HttpResponse};
+use crate::agent::{Agent, AgentCx, LinkId};
 use crate::policy::backoff::Backoff;
 
 /// The time that the end of a registration may take, over all requests.
@@ -57,7 +57,7 @@ pub(super) trait RegistrySteps: Send {
 pub(super) struct Keeper<S> {
     steps: S,
     events: RegistrationEvents,
-    http: RegistryClient,
+    http: AgentHttp,
     ttl: Duration,
     request_timeout: Duration,
     /// When the step's request starts, while none is running.
@@ -82,7 +82,7 @@ impl<S: RegistrySteps> Keeper<S> {
         Keeper {
             steps,
             events,
-            http: RegistryClient::new(authority),
+            http: AgentHttp::new(authority),
             ttl,
             request_timeout,
             start_at: None,
@@ -100,7 +100,17 @@ impl<S: RegistrySteps> Keeper<S> {
         let time = left.map_or(self.request_timeout, |left| left.min(self.request_timeout));
         let StepRequest { method, target, body } = self.steps.request();
         let fields = self.steps.fields();
-        self.http.start(HttpRequest { method, target: &target, fields: &fields, body: &body }, time, cx);
+        self.http.start(
+            HttpRequest {
+                method,
+                target: &target,
+                fields: &fields,
+                content_type: "application/json",
+                body: &body,
+            },
+            time,
+            cx,
+        );
     }
 
     fn on_event(&mut self, event: HttpEvent, cx: &mut AgentCx<'_>) {

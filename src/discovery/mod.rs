@@ -5,10 +5,6 @@
 //! threads of its own.
 
 #[cfg(feature = "discovery")]
-mod agent;
-#[cfg(feature = "discovery")]
-mod app;
-#[cfg(feature = "discovery")]
 mod consul;
 #[cfg(all(feature = "discovery", feature = "bench-internals"))]
 #[doc(hidden)]
@@ -22,15 +18,7 @@ mod file;
 mod fixed;
 mod handle;
 #[cfg(feature = "discovery")]
-mod http;
-#[cfg(feature = "discovery")]
-mod http_client;
-#[cfg(feature = "discovery")]
 mod keeper;
-#[cfg(feature = "discovery")]
-mod links;
-#[cfg(feature = "discovery")]
-mod lookup;
 #[cfg(feature = "discovery")]
 mod parameters;
 mod registration;
@@ -45,8 +33,6 @@ pub use dns::records_of_answer;
 pub(crate) use dns::{NameConfig, look_up_host};
 #[cfg(feature = "client")]
 pub(crate) use fixed::StaticResolver;
-#[cfg(all(feature = "discovery", feature = "client"))]
-pub(crate) use handle::AgentGuard;
 pub use handle::DiscoveryHandle;
 pub use registration::{Registration, RegistrationEvent, RegistrationEvents};
 pub use resolver::{DiscoveryError, Resolver, Update, Updates, Watch};

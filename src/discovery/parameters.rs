@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::http::is_field_value;
 use super::target::{Target, TargetError};
+use crate::agent::http::is_field_value;
 
 /// Returns the error of a URL.
 pub(super) fn error(target: &Target, expected: impl Into<String>) -> TargetError {

@@ -27,7 +27,7 @@
 
 mod address;
 mod blocking;
-#[cfg(feature = "discovery")]
+#[cfg(feature = "agents")]
 mod datagrams;
 mod dial;
 #[cfg(feature = "server")]
@@ -40,7 +40,7 @@ mod unix_file;
 
 pub use address::{Address, AddressError};
 pub use blocking::{BlockingMemory, BlockingTransport};
-#[cfg(feature = "discovery")]
+#[cfg(feature = "agents")]
 pub(crate) use datagrams::{DATAGRAM_BYTES_MAX, Datagrams, PADDING};
 pub use dial::{DialTarget, Opening, OpeningReply, dial, no_address, resolve};
 pub(crate) use dial::{begin, connect_locally, outcome, share};

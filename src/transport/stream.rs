@@ -5,7 +5,7 @@ use std::net::Shutdown;
 
 use coreloop_poller::{Interest, Key, Poller};
 
-#[cfg(feature = "discovery")]
+#[cfg(feature = "agents")]
 use super::datagrams::Datagrams;
 use super::memory::MemoryStream;
 use super::readiness::ReadinessSender;
@@ -20,7 +20,7 @@ pub enum Transport {
     /// In memory, within this process.
     Memory(Box<MemoryStream>),
     /// UDP with one peer, as framed datagrams.
-    #[cfg(feature = "discovery")]
+    #[cfg(feature = "agents")]
     Udp(Box<Datagrams>),
 }
 
@@ -31,7 +31,7 @@ impl Transport {
             Transport::Tcp(stream) => stream.read(into),
             Transport::Unix(stream) => stream.read(into),
             Transport::Memory(stream) => stream.read(into),
-            #[cfg(feature = "discovery")]
+            #[cfg(feature = "agents")]
             Transport::Udp(datagrams) => datagrams.read(into),
         }
     }
@@ -42,7 +42,7 @@ impl Transport {
             Transport::Tcp(stream) => stream.write(bytes),
             Transport::Unix(stream) => stream.write(bytes),
             Transport::Memory(stream) => stream.write_vectored(&[IoSlice::new(bytes)]),
-            #[cfg(feature = "discovery")]
+            #[cfg(feature = "agents")]
             Transport::Udp(datagrams) => datagrams.write_vectored(&[IoSlice::new(bytes)]),
         }
     }
@@ -53,7 +53,7 @@ impl Transport {
             Transport::Tcp(stream) => stream.write_vectored(slices),
             Transport::Unix(stream) => stream.write_vectored(slices),
             Transport::Memory(stream) => stream.write_vectored(slices),
-            #[cfg(feature = "discovery")]
+            #[cfg(feature = "agents")]
             Transport::Udp(datagrams) => datagrams.write_vectored(slices),
         }
     }
@@ -64,7 +64,7 @@ impl Transport {
             Transport::Tcp(stream) => stream.take_error(),
             Transport::Unix(stream) => stream.take_error(),
             Transport::Memory(_) => Ok(None),
-            #[cfg(feature = "discovery")]
+            #[cfg(feature = "agents")]
             Transport::Udp(datagrams) => datagrams.socket.take_error(),
         };
         error.ok().flatten().map_or(io::ErrorKind::ConnectionReset, |error| error.kind())
@@ -79,7 +79,7 @@ impl Transport {
                 stream.shutdown_write();
                 Ok(())
             }
-            #[cfg(feature = "discovery")]
+            #[cfg(feature = "agents")]
             Transport::Udp(_) => Ok(()),
         };
     }
@@ -101,7 +101,7 @@ impl Transport {
                 stream.register(key, readiness);
                 Ok(())
             }
-            #[cfg(feature = "discovery")]
+            #[cfg(feature = "agents")]
             Transport::Udp(datagrams) => poller.register(&mut datagrams.socket, polled, Interest::BOTH),
         }
     }
@@ -114,7 +114,7 @@ impl Transport {
                 stream.deregister();
                 Ok(())
             }
-            #[cfg(feature = "discovery")]
+            #[cfg(feature = "agents")]
             Transport::Udp(datagrams) => poller.deregister(&mut datagrams.socket),
         };
     }

@@ -9,13 +9,14 @@ use std::path::{Path, PathBuf};
 
 /// The layers of the root crate, lowest first. The modules of the vocabulary layer may import each other; in every
 /// other layer neighbours do not.
-const FLOORS: [&[&str]; 9] = [
+const FLOORS: [&[&str]; 10] = [
     &["poller", "bufpool", "threads", "error_text", "json_text", "calendar"],
     &["message", "codec_number", "method_name", "context", "extensions", "status", "config", "stats"],
     &["wire", "codec", "policy"],
     &["conn", "mailbox", "transport"],
     &["stream"],
     &["reactor"],
+    &["agent"],
     &["service", "workers", "discovery"],
     &["server", "client"],
     &["demo", "macro_support", "protocol", "debug", "in_process", "lib"],

@@ -10,8 +10,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::ClientCommand;
+use crate::agent::AgentGuard;
 use crate::client::driver::DriverShared;
-use crate::discovery::{AgentGuard, DiscoveryHandle, NameConfig, look_up_host};
+use crate::discovery::{DiscoveryHandle, NameConfig, look_up_host};
 use crate::reactor::Remote;
 
 /// The time for which the system's configuration is used.

@@ -9,9 +9,9 @@ use serde_json::json;
 
 use super::ConsulAccess;
 use super::health::{SCHEME, WEIGHT, ZONE};
+use crate::agent::http::encode;
+use crate::agent::http_client::HttpResponse;
 use crate::discovery::RegistrationEvents;
-use crate::discovery::http::encode;
-use crate::discovery::http_client::HttpResponse;
 use crate::discovery::keeper::{AfterStep, Keeper, RegistrySteps, StepRequest};
 use crate::policy::fleet::Instance;
 

@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 
 use super::ConsulAccess;
 use super::health::instances;
+use crate::agent::http::{HttpRequest, encode};
+use crate::agent::http_client::{AgentHttp, HttpEvent, HttpResponse};
+use crate::agent::{Agent, AgentCx, LinkId};
 use crate::discovery::Updates;
-use crate::discovery::agent::{Agent, AgentCx, LinkId};
-use crate::discovery::http::{HttpRequest, encode};
-use crate::discovery::http_client::{HttpEvent, HttpResponse, RegistryClient};
 use crate::policy::backoff::Backoff;
 use crate::policy::fleet::Instance;
 
@@ -35,7 +35,7 @@ pub(super) struct WatchSettings {
 pub(super) struct ConsulWatch {
     settings: WatchSettings,
     updates: Updates,
-    http: RegistryClient,
+    http: AgentHttp,
     /// The index of the last answer; 0 does not block.
     index: u64,
     /// When the next query starts, while none is running.
@@ -47,7 +47,7 @@ pub(super) struct ConsulWatch {
 
 impl ConsulWatch {
     pub(super) fn new(settings: WatchSettings, updates: Updates) -> ConsulWatch {
-        let http = RegistryClient::new(&settings.access.authority);
+        let http = AgentHttp::new(&settings.access.authority);
         ConsulWatch { settings, updates, http, index: 0, query_at: None, failures: 0, last: None }
     }
 
@@ -68,7 +68,13 @@ impl ConsulWatch {
         }
         self.query_at = None;
         let fields = access.fields();
-        let request = HttpRequest { method: "GET", target: &target, fields: &fields, body: b"" };
+        let request = HttpRequest {
+            method: "GET",
+            target: &target,
+            fields: &fields,
+            content_type: "application/json",
+            body: b"",
+        };
         self.http.start(request, time, cx);
     }
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::message::{DnsAnswer, DnsQuestion, DnsReply, RecordKind, decode, encode};
 use super::system::NameConfig;
-use crate::discovery::agent::{AgentCx, LinkId, LinkTarget};
+use crate::agent::{AgentCx, LinkId, LinkTarget};
 
 /// The longest wait for one answer: the wait doubles with each round over the servers.
 const WAIT_MAX: Duration = Duration::from_secs(30);

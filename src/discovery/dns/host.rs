@@ -7,7 +7,7 @@ use std::time::Instant;
 use super::lookup::{ADDRESSES, LookupEnd, LookupStart, NameLookup};
 use super::system::NameConfig;
 use super::usable;
-use crate::discovery::agent::{Agent, AgentCx, LinkId};
+use crate::agent::{Agent, AgentCx, LinkId};
 
 /// Receives the addresses, or why there are none.
 pub(super) type HostFound = Box<dyn FnOnce(Result<Vec<IpAddr>, String>) + Send>;
@@ -89,7 +89,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::discovery::agent::{AgentAction, AgentRig};
+    use crate::agent::{AgentAction, AgentRig};
     use crate::discovery::dns::testing::{TestRecord, TestServer};
 
     /// Runs the agent for a host until it ends.

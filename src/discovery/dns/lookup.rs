@@ -7,7 +7,7 @@ use std::time::Instant;
 use super::ask::{Ask, AskEnd};
 use super::message::{ALIASES_MAX, DnsAnswer, DnsQuestion, RecordKind};
 use super::system::{NameConfig, normal};
-use crate::discovery::agent::{AgentCx, LinkId};
+use crate::agent::{AgentCx, LinkId};
 
 /// The kinds of records of a host.
 pub(crate) const ADDRESSES: &[RecordKind] = &[RecordKind::Aaaa, RecordKind::A];

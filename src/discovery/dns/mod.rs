@@ -27,9 +27,9 @@ use self::host::HostAgent;
 pub(crate) use self::system::NameConfig;
 use self::target::DnsTarget;
 use self::watch::DnsWatch;
-#[cfg(feature = "client")]
-use super::handle::AgentGuard;
 use super::{DiscoveryError, DiscoveryHandle, Resolver, Target, Updates, Watch};
+#[cfg(feature = "client")]
+use crate::agent::AgentGuard;
 
 /// The resolver of `dns://` URLs.
 #[derive(Clone, Copy, Debug, Default)]
@@ -49,7 +49,7 @@ impl Resolver for DnsResolver {
         let target = DnsTarget::parse(target)?;
         let config = target.configure(NameConfig::read());
         let watch = DnsWatch::new(target, config, updates, has_route, Instant::now());
-        let guard = on.run(watch).map_err(DiscoveryError::System)?;
+        let guard = on.agents().run(watch).map_err(DiscoveryError::System)?;
         Ok(Watch::new(guard))
     }
 }
@@ -82,7 +82,7 @@ pub(crate) fn look_up_host(
     on: &DiscoveryHandle,
     found: impl FnOnce(Result<Vec<IpAddr>, String>) + Send + 'static,
 ) -> io::Result<AgentGuard> {
-    on.run(HostAgent::new(host.to_owned(), config, has_route, until, Box::new(found)))
+    on.agents().run(HostAgent::new(host.to_owned(), config, has_route, until, Box::new(found)))
 }
 
 /// Leaves out the addresses of a family that the system has no route to, if others remain: a host with both kinds of

@@ -10,7 +10,7 @@ use super::message::{DnsAnswer, ServiceRecord};
 use super::system::NameConfig;
 use super::target::DnsTarget;
 use super::usable;
-use crate::discovery::agent::{Agent, AgentCx, LinkId};
+use crate::agent::{Agent, AgentCx, LinkId};
 use crate::discovery::{Instance, Updates};
 use crate::policy::backoff::Backoff;
 

@@ -8,8 +8,8 @@ use serde_json::json;
 
 use super::EtcdAccess;
 use super::json::{encode, granted_lease, instance_value, lease_seconds};
+use crate::agent::http_client::HttpResponse;
 use crate::discovery::RegistrationEvents;
-use crate::discovery::http_client::HttpResponse;
 use crate::discovery::keeper::{AfterStep, Keeper, RegistrySteps, StepRequest};
 use crate::policy::fleet::Instance;
 

@@ -10,10 +10,10 @@ use serde_json::json;
 
 use super::EtcdAccess;
 use super::json::{EtcdKey, INSTANCES_MAX, LINE_BYTES_MAX, WatchLine, encode, range, range_end, watch_line};
+use crate::agent::http::HttpRequest;
+use crate::agent::http_client::{AgentHttp, HttpEvent, HttpResponse};
+use crate::agent::{Agent, AgentCx, LinkId};
 use crate::discovery::Updates;
-use crate::discovery::agent::{Agent, AgentCx, LinkId};
-use crate::discovery::http::HttpRequest;
-use crate::discovery::http_client::{HttpEvent, HttpResponse, RegistryClient};
 use crate::policy::backoff::Backoff;
 use crate::policy::fleet::Instance;
 
@@ -40,7 +40,7 @@ pub(super) struct EtcdWatch {
     /// The time without a line after which the watch is replaced.
     wait: Duration,
     updates: Updates,
-    http: RegistryClient,
+    http: AgentHttp,
     state: WatchState,
     failures: u32,
     /// The instances by their keys.
@@ -54,7 +54,7 @@ pub(super) struct EtcdWatch {
 impl EtcdWatch {
     pub(super) fn new(access: EtcdAccess, wait: Duration, updates: Updates) -> EtcdWatch {
         EtcdWatch {
-            http: RegistryClient::new(&access.authority),
+            http: AgentHttp::new(&access.authority),
             access,
             wait,
             updates,
@@ -76,8 +76,13 @@ impl EtcdWatch {
         self.state = WatchState::Reading;
         let body = self.selection().to_string();
         let fields = self.access.fields();
-        let request =
-            HttpRequest { method: "POST", target: "/v3/kv/range", fields: &fields, body: body.as_bytes() };
+        let request = HttpRequest {
+            method: "POST",
+            target: "/v3/kv/range",
+            fields: &fields,
+            content_type: "application/json",
+            body: body.as_bytes(),
+        };
         self.http.start(request, self.access.request_timeout, cx);
     }
 
@@ -88,8 +93,13 @@ impl EtcdWatch {
         create["start_revision"] = json!(revision.saturating_add(1).to_string());
         let body = json!({ "create_request": create }).to_string();
         let fields = self.access.fields();
-        let request =
-            HttpRequest { method: "POST", target: "/v3/watch", fields: &fields, body: body.as_bytes() };
+        let request = HttpRequest {
+            method: "POST",
+            target: "/v3/watch",
+            fields: &fields,
+            content_type: "application/json",
+            body: body.as_bytes(),
+        };
         self.http.start_stream(request, self.wait, cx);
     }
 

@@ -44,13 +44,13 @@ use crate::message::{Message, Outgoing, OutgoingData, OutgoingReply};
 #[cfg(feature = "server")]
 use crate::wire::{DrainNotice, Out, Protocol, Received, ServerContext, StreamSupport};
 pub(super) use call::fits_field;
-#[cfg(feature = "discovery")]
+#[cfg(feature = "agents")]
 pub(crate) use chunks::{BodyPiece, ChunkFault, Chunks};
 #[cfg(feature = "client")]
 pub use client::HttpClient;
-#[cfg(feature = "discovery")]
+#[cfg(feature = "agents")]
 pub(crate) use framing::{Framing, with_fields};
-#[cfg(feature = "discovery")]
+#[cfg(feature = "agents")]
 pub(crate) use scan::{HeadScan, ScannedHead};
 
 /// The number of the JSON codec.

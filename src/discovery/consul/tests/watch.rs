@@ -1,7 +1,7 @@
 use std::sync::{Arc, Mutex};
 
 use super::*;
-use crate::discovery::agent::{AgentAction, AgentRig};
+use crate::agent::{AgentAction, AgentRig};
 use crate::discovery::{Target, Update};
 
 /// A watch and what it has passed on.

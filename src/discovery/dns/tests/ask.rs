@@ -2,7 +2,7 @@ use simple_dns::rdata::{A, RData};
 use simple_dns::{CLASS, Name, Packet, PacketFlag, RCODE, ResourceRecord};
 
 use super::*;
-use crate::discovery::agent::{AgentAction, AgentRig};
+use crate::agent::{AgentAction, AgentRig};
 
 fn config(servers: usize) -> Arc<NameConfig> {
     let servers = (1..=servers).map(|i| SocketAddr::from(([127, 0, 0, i as u8], 53))).collect();

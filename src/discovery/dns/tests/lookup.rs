@@ -1,5 +1,5 @@
 use super::*;
-use crate::discovery::agent::AgentRig;
+use crate::agent::AgentRig;
 use crate::discovery::dns::testing::{TestRecord, TestServer};
 use simple_dns::TYPE;
 

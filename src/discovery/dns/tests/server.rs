@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use simple_dns::rdata::{A, AAAA, CNAME, RData, SOA, SRV};
 use simple_dns::{CLASS, Name, Packet, QTYPE, RCODE, ResourceRecord, TYPE};
 
-use crate::discovery::agent::{AgentAction, AgentCx, AgentRig, LinkId};
+use crate::agent::{AgentAction, AgentCx, AgentRig, LinkId};
 
 /// The data of a record.
 #[derive(Clone, Debug)]

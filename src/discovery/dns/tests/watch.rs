@@ -1,7 +1,7 @@
 use std::sync::Mutex;
 
 use super::*;
-use crate::discovery::agent::AgentRig;
+use crate::agent::AgentRig;
 use crate::discovery::dns::testing::{TestRecord, TestServer};
 use crate::discovery::{Target, Update};
 

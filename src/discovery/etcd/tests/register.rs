@@ -3,7 +3,7 @@ use std::sync::{Arc, Mutex};
 use serde_json::Value;
 
 use super::*;
-use crate::discovery::agent::{Agent, AgentAction, AgentRig, LinkId};
+use crate::agent::{Agent, AgentAction, AgentRig, LinkId};
 use crate::discovery::{RegistrationEvent, Target};
 
 struct Rig {

@@ -3,7 +3,7 @@ use std::sync::{Arc, Mutex};
 use serde_json::Value;
 
 use super::*;
-use crate::discovery::agent::{AgentAction, AgentRig};
+use crate::agent::{AgentAction, AgentRig};
 use crate::discovery::{Target, Update};
 
 struct Rig {

@@ -117,14 +117,20 @@ fn a_connection_that_ends_early_is_seen() {
 
 #[test]
 fn a_request_has_a_length_if_it_has_a_body() {
-    let request =
-        HttpRequest { method: "PUT", target: "/v1/a", fields: &[("X-Consul-Token", "s")], body: b"{}" };
+    let request = HttpRequest {
+        method: "PUT",
+        target: "/v1/a",
+        fields: &[("X-Consul-Token", "s")],
+        content_type: "application/json",
+        body: b"{}",
+    };
     let text = String::from_utf8(request.to_bytes("h:1")).unwrap();
     assert_eq!(
         text,
         "PUT /v1/a HTTP/1.1\r\nHost: h:1\r\nAccept: application/json\r\nX-Consul-Token: s\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
     );
-    let empty = HttpRequest { method: "GET", target: "/", fields: &[], body: b"" };
+    let empty =
+        HttpRequest { method: "GET", target: "/", fields: &[], content_type: "application/json", body: b"" };
     assert!(!String::from_utf8(empty.to_bytes("h")).unwrap().contains("Content-Length"));
     assert_eq!(encode("a b/ü?&=~-._"), "a%20b%2F%C3%BC%3F%26%3D~-._");
     assert!(

@@ -1,10 +1,10 @@
 use super::*;
-use crate::discovery::agent::{AgentAction, AgentRig};
+use crate::agent::{AgentAction, AgentRig};
 
 const TIME: Duration = Duration::from_secs(5);
 
 fn get(target: &str) -> HttpRequest<'_> {
-    HttpRequest { method: "GET", target, fields: &[], body: b"" }
+    HttpRequest { method: "GET", target, fields: &[], content_type: "application/json", body: b"" }
 }
 
 fn response(body: &str) -> HttpResponse {
@@ -14,7 +14,7 @@ fn response(body: &str) -> HttpResponse {
 const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
 /// Starts an exchange; returns its connection and what it opened.
-fn start(client: &mut RegistryClient, rig: &mut AgentRig) -> (LinkId, Option<String>) {
+fn start(client: &mut AgentHttp, rig: &mut AgentRig) -> (LinkId, Option<String>) {
     let actions = rig.run(|cx| client.start(get("/a"), TIME, cx));
     let opened = actions.iter().find_map(|action| match action {
         AgentAction::Connect(_, LinkTarget::Tcp { address, attempt }) => Some(format!("{address}#{attempt}")),
@@ -27,7 +27,7 @@ fn start(client: &mut RegistryClient, rig: &mut AgentRig) -> (LinkId, Option<Str
 
 #[test]
 fn a_connection_is_kept_and_a_stale_one_is_replaced_once() {
-    let (mut client, mut rig) = (RegistryClient::new("h:1"), AgentRig::new());
+    let (mut client, mut rig) = (AgentHttp::new("h:1"), AgentRig::new());
     let (first, opened) = start(&mut client, &mut rig);
     assert_eq!(opened.as_deref(), Some("h:1#0"));
     let mut events = Vec::new();
@@ -47,7 +47,7 @@ fn a_connection_is_kept_and_a_stale_one_is_replaced_once() {
 
 #[test]
 fn addresses_come_in_turns_after_failures() {
-    let (mut client, mut rig) = (RegistryClient::new("a:1,b:2"), AgentRig::new());
+    let (mut client, mut rig) = (AgentHttp::new("a:1,b:2"), AgentRig::new());
     let mut all = Vec::new();
     for _ in 0..4 {
         let (link, opened) = start(&mut client, &mut rig);
@@ -59,7 +59,7 @@ fn addresses_come_in_turns_after_failures() {
 
 #[test]
 fn an_answer_has_a_time_limit() {
-    let (mut client, mut rig) = (RegistryClient::new("h:1"), AgentRig::new());
+    let (mut client, mut rig) = (AgentHttp::new("h:1"), AgentRig::new());
     let (link, _) = start(&mut client, &mut rig);
     rig.run(|cx| assert_eq!(client.on_bytes(link, &ANSWER[..20], cx), []));
     rig.run(|cx| assert_eq!(client.on_time(cx), None));
@@ -75,7 +75,7 @@ fn an_answer_has_a_time_limit() {
 
 #[test]
 fn a_stream_is_passed_on_in_pieces_and_an_error_as_a_whole() {
-    let (mut client, mut rig) = (RegistryClient::new("h:1"), AgentRig::new());
+    let (mut client, mut rig) = (AgentHttp::new("h:1"), AgentRig::new());
     rig.run(|cx| client.start_stream(get("/w"), TIME, cx));
     let link = client.link.unwrap();
     rig.run(|cx| {
@@ -101,7 +101,7 @@ fn a_connection_that_does_not_end_cleanly_is_not_used_again() {
         &b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok"[..],
         b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nokHTTP/1.1 200 OK\r\n",
     ] {
-        let (mut client, mut rig) = (RegistryClient::new("h:1"), AgentRig::new());
+        let (mut client, mut rig) = (AgentHttp::new("h:1"), AgentRig::new());
         let (link, _) = start(&mut client, &mut rig);
         let actions = rig.run(|cx| {
             assert!(matches!(client.on_bytes(link, answer, cx)[..], [HttpEvent::Response(_)]));

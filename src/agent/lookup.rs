@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
 
 use crossbeam_channel::{Sender, TrySendError, bounded};
 
-use super::app::DiscoveryCommand;
+use super::app::AgentCommand;
 use crate::reactor::Remote;
 use crate::threads;
 
@@ -24,7 +24,7 @@ pub(crate) struct LookupId(u64);
 pub(super) enum Lookup {
     /// The addresses.
     Known(Vec<SocketAddr>),
-    /// The thread resolves the name, and sends [`DiscoveryCommand::Resolved`].
+    /// The thread resolves the name, and sends [`AgentCommand::Resolved`].
     Begun(LookupId),
     /// The address is not valid, or the name cannot be resolved now.
     Failed(String),
@@ -32,7 +32,7 @@ pub(super) enum Lookup {
 
 /// The lookups of one app.
 pub(super) struct Lookups {
-    remote: Remote<DiscoveryCommand>,
+    remote: Remote<AgentCommand>,
     thread: Option<Sender<(LookupId, String)>>,
     /// Lookups without a result.
     outstanding: usize,
@@ -40,7 +40,7 @@ pub(super) struct Lookups {
 }
 
 impl Lookups {
-    pub(super) fn new(remote: Remote<DiscoveryCommand>) -> Lookups {
+    pub(super) fn new(remote: Remote<AgentCommand>) -> Lookups {
         Lookups { remote, thread: None, outstanding: 0, next: 1 }
     }
 
@@ -92,7 +92,7 @@ impl Lookups {
                 let found = address.to_socket_addrs().map(Iterator::collect).map_err(|error| {
                     io::Error::new(error.kind(), format!("cannot resolve {address}: {error}"))
                 });
-                if remote.mail(DiscoveryCommand::Resolved(id, found)).is_err() {
+                if remote.mail(AgentCommand::Resolved(id, found)).is_err() {
                     break;
                 }
             }

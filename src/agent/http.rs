@@ -27,20 +27,22 @@ pub(crate) struct HttpRequest<'a> {
     pub(crate) target: &'a str,
     /// Further fields. Names and values must be valid in a head ([`is_field_value`]).
     pub(crate) fields: &'a [(&'a str, &'a str)],
-    /// The body: JSON.
+    /// The type of the body, such as `application/json`; the response's type is to be the same.
+    pub(crate) content_type: &'a str,
+    /// The body.
     pub(crate) body: &'a [u8],
 }
 
 impl HttpRequest<'_> {
     /// Returns the bytes of the request.
     pub(crate) fn to_bytes(self, host: &str) -> Vec<u8> {
-        let HttpRequest { method, target, fields, body } = self;
-        let mut head = format!("{method} {target} HTTP/1.1\r\nHost: {host}\r\nAccept: application/json\r\n");
+        let HttpRequest { method, target, fields, content_type, body } = self;
+        let mut head = format!("{method} {target} HTTP/1.1\r\nHost: {host}\r\nAccept: {content_type}\r\n");
         for (name, value) in fields {
             head.extend([name, ": ", value, "\r\n"]);
         }
         if !body.is_empty() || method != "GET" {
-            head += &format!("Content-Type: application/json\r\nContent-Length: {}\r\n", body.len());
+            head += &format!("Content-Type: {content_type}\r\nContent-Length: {}\r\n", body.len());
         }
         head += "\r\n";
         let mut bytes = head.into_bytes();

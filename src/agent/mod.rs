@@ -1,20 +1,28 @@
-//! Agents: what watches a service or keeps a registration alive, as a state machine without I/O.
+//! Agents: what watches a service, keeps a registration alive or exports telemetry, as a state machine without I/O.
 //!
 //! An agent handles one event after the other and answers with actions ([`AgentAction`]) through its [`AgentCx`]. The
-//! sockets and the clock belong to `app.rs`. Tests drive an agent by hand.
+//! sockets and the clock belong to `app.rs`, which is a role of a reactor. Tests drive an agent by hand.
+
+mod app;
+mod handle;
+pub(crate) mod http;
+pub(crate) mod http_client;
+mod links;
+mod lookup;
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+pub(crate) use self::handle::{AgentGuard, AgentHandle};
 use crate::policy::random::Random;
 
 /// Identifies an agent of an app. It is not used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct AgentId(pub(super) u64);
+pub(crate) struct AgentId(u64);
 
 /// Identifies a connection of an agent. It is not used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct LinkId(pub(super) u64);
+pub(crate) struct LinkId(u64);
 
 /// What a connection leads to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,8 +57,8 @@ pub(crate) struct AgentCx<'a> {
     pub(crate) now: Instant,
     /// Random numbers.
     pub(crate) random: &'a mut Random,
-    pub(super) next_link: &'a mut u64,
-    pub(super) actions: &'a mut Vec<AgentAction>,
+    next_link: &'a mut u64,
+    actions: &'a mut Vec<AgentAction>,
 }
 
 impl AgentCx<'_> {

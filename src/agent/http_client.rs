@@ -5,8 +5,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::agent::{AgentCx, LinkId, LinkTarget};
 use super::http::{BODY_BYTES_MAX, HttpHead, HttpPiece, HttpReader, HttpRequest};
+use super::{AgentCx, LinkId, LinkTarget};
 
 /// A whole response.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -31,7 +31,7 @@ impl HttpResponse {
 /// What has become of an exchange.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum HttpEvent {
-    /// A piece of the body of a response that is passed on in pieces ([`RegistryClient::start_stream`]).
+    /// A piece of the body of a response that is passed on in pieces ([`AgentHttp::start_stream`]).
     Piece(Vec<u8>),
     /// The response is complete.
     Response(HttpResponse),
@@ -41,7 +41,7 @@ pub(crate) enum HttpEvent {
 
 /// The client of one agent.
 #[derive(Debug)]
-pub(crate) struct RegistryClient {
+pub(crate) struct AgentHttp {
     /// `host:port`, one or more.
     addresses: Vec<String>,
     /// The number of connections that were given up, which selects the address of the next.
@@ -65,10 +65,10 @@ struct Exchange {
     patience: Duration,
 }
 
-impl RegistryClient {
+impl AgentHttp {
     /// Creates a client of a service at `host:port`, or at several such addresses, separated by commas.
-    pub(crate) fn new(authority: &str) -> RegistryClient {
-        RegistryClient {
+    pub(crate) fn new(authority: &str) -> AgentHttp {
+        AgentHttp {
             addresses: authority.split(',').map(str::to_owned).collect(),
             attempt: 0,
             link: None,
@@ -137,7 +137,7 @@ impl RegistryClient {
         }
     }
 
-    /// Returns when [`RegistryClient::on_time`] must be called.
+    /// Returns when [`AgentHttp::on_time`] must be called.
     pub(crate) fn next_at(&self) -> Option<Instant> {
         self.exchange.as_ref().map(|exchange| exchange.deadline)
     }

@@ -12,9 +12,9 @@ use std::time::{Duration, Instant};
 
 use coreloop_poller::Key;
 
-use super::agent::{Agent, AgentAction, AgentCx, AgentId, LinkId, LinkTarget};
 use super::links::{LinkProtocol, OutgoingBytes, ReceivedBytes};
 use super::lookup::{Lookup, LookupId, Lookups};
+use super::{Agent, AgentAction, AgentCx, AgentId, LinkId, LinkTarget};
 use crate::config::Limits;
 use crate::context::Peer;
 use crate::policy::random::Random;
@@ -34,7 +34,7 @@ const WRITE_STALL: Duration = Duration::from_secs(30);
 const FOR_EVER_MS: u64 = 1_000 * 86_400 * 3_650;
 
 /// A message to the app.
-pub(crate) enum DiscoveryCommand {
+pub(crate) enum AgentCommand {
     /// Runs an agent.
     Run(AgentId, Box<dyn Agent>),
     /// Ends an agent; calls the function then.
@@ -50,7 +50,7 @@ pub(super) fn next_agent() -> AgentId {
 }
 
 /// Adds an app to a reactor.
-pub(super) fn add_to(roles: &RoleHandle) -> io::Result<Remote<DiscoveryCommand>> {
+pub(super) fn add_to(roles: &RoleHandle) -> io::Result<Remote<AgentCommand>> {
     let limits = Limits {
         first_bytes_ms: FOR_EVER_MS,
         idle_ms: FOR_EVER_MS,
@@ -61,11 +61,11 @@ pub(super) fn add_to(roles: &RoleHandle) -> io::Result<Remote<DiscoveryCommand>>
         connections_max: LINKS_MAX,
         ..Limits::default()
     };
-    roles.add(ReactorConfig { limits, ..ReactorConfig::default() }, DiscoveryApp::new)
+    roles.add(ReactorConfig { limits, ..ReactorConfig::default() }, AgentApp::new)
 }
 
 /// The app.
-pub(crate) struct DiscoveryApp {
+pub(crate) struct AgentApp {
     agents: BTreeMap<AgentId, RunningAgent>,
     links: BTreeMap<LinkId, Link>,
     /// What agents want, until connections can be opened.
@@ -97,10 +97,10 @@ enum LinkState {
     Open(Key),
 }
 
-impl DiscoveryApp {
-    fn new(remote: Remote<DiscoveryCommand>) -> DiscoveryApp {
+impl AgentApp {
+    fn new(remote: Remote<AgentCommand>) -> AgentApp {
         let now = Instant::now();
-        DiscoveryApp {
+        AgentApp {
             agents: BTreeMap::new(),
             links: BTreeMap::new(),
             actions: VecDeque::new(),
@@ -115,13 +115,13 @@ impl DiscoveryApp {
     fn with(&mut self, id: AgentId, now: Instant, handle: impl FnOnce(&mut dyn Agent, &mut AgentCx<'_>)) {
         let Some(running) = self.agents.get_mut(&id) else { return };
         let mut actions = Vec::new();
-        let DiscoveryApp { random, next_link, .. } = self;
+        let AgentApp { random, next_link, .. } = self;
         handle(&mut *running.agent, &mut AgentCx { now, random, next_link, actions: &mut actions });
         self.actions.extend(actions.into_iter().map(|action| (id, action)));
     }
 
     /// Carries out what agents want, and what they want because of that.
-    fn act(&mut self, conns: &mut Conns<'_, DiscoveryApp>) {
+    fn act(&mut self, conns: &mut Conns<'_, AgentApp>) {
         while let Some((agent, action)) = self.actions.pop_front() {
             if !self.agents.contains_key(&agent) {
                 continue;
@@ -135,13 +135,7 @@ impl DiscoveryApp {
         }
     }
 
-    fn connect(
-        &mut self,
-        agent: AgentId,
-        link: LinkId,
-        target: LinkTarget,
-        conns: &mut Conns<'_, DiscoveryApp>,
-    ) {
+    fn connect(&mut self, agent: AgentId, link: LinkId, target: LinkTarget, conns: &mut Conns<'_, AgentApp>) {
         if self.links.len() >= LINKS_MAX {
             let why = format!("there are {LINKS_MAX} connections for discovery already");
             return self.with(agent, conns.now(), |agent, cx| agent.on_closed(link, &why, cx));
@@ -171,7 +165,7 @@ impl DiscoveryApp {
         link: LinkId,
         addresses: &[SocketAddr],
         attempt: u32,
-        conns: &mut Conns<'_, DiscoveryApp>,
+        conns: &mut Conns<'_, AgentApp>,
     ) {
         let Some(address) = addresses.get(attempt as usize % addresses.len().max(1)) else {
             let why = "the name has no address";
@@ -192,7 +186,7 @@ impl DiscoveryApp {
         socket: io::Result<Transport>,
         protocol: LinkProtocol,
         address: SocketAddr,
-        conns: &mut Conns<'_, DiscoveryApp>,
+        conns: &mut Conns<'_, AgentApp>,
     ) {
         let adopted =
             socket.and_then(|socket| conns.adopt(socket, Peer::Tcp(address), protocol, (agent, link)));
@@ -207,7 +201,7 @@ impl DiscoveryApp {
         }
     }
 
-    fn send(&mut self, link: LinkId, bytes: &[u8], conns: &mut Conns<'_, DiscoveryApp>) {
+    fn send(&mut self, link: LinkId, bytes: &[u8], conns: &mut Conns<'_, AgentApp>) {
         let is_over = match self.links.get_mut(&link) {
             None => return,
             Some(Link { state: LinkState::Resolving { waiting, .. }, .. }) => {
@@ -230,7 +224,7 @@ impl DiscoveryApp {
         }
     }
 
-    fn close(&mut self, link: LinkId, conns: &mut Conns<'_, DiscoveryApp>) {
+    fn close(&mut self, link: LinkId, conns: &mut Conns<'_, AgentApp>) {
         match self.links.remove(&link).map(|link| link.state) {
             Some(LinkState::Open(key)) => {
                 conns.with(key, |cx| cx.abort(io::ErrorKind::ConnectionAborted));
@@ -240,7 +234,7 @@ impl DiscoveryApp {
         }
     }
 
-    fn end(&mut self, agent: AgentId, conns: &mut Conns<'_, DiscoveryApp>) {
+    fn end(&mut self, agent: AgentId, conns: &mut Conns<'_, AgentApp>) {
         let links: Vec<LinkId> =
             self.links.iter().filter(|(_, link)| link.agent == agent).map(|(link, _)| *link).collect();
         links.into_iter().for_each(|link| self.close(link, conns));
@@ -253,7 +247,7 @@ impl DiscoveryApp {
         &mut self,
         lookup: LookupId,
         found: io::Result<Vec<SocketAddr>>,
-        conns: &mut Conns<'_, DiscoveryApp>,
+        conns: &mut Conns<'_, AgentApp>,
     ) {
         self.lookups.end();
         let is_it = |link: &Link| matches!(&link.state, LinkState::Resolving { lookup: other, .. } if *other == lookup);
@@ -278,10 +272,10 @@ impl DiscoveryApp {
     }
 }
 
-impl App for DiscoveryApp {
+impl App for AgentApp {
     type Protocol = LinkProtocol;
     type Session = (AgentId, LinkId);
-    type Mail = DiscoveryCommand;
+    type Mail = AgentCommand;
 
     fn open(&mut self, _key: Key, _peer: Peer, _listener: usize) -> (LinkProtocol, (AgentId, LinkId)) {
         // It has no listeners: connections are only adopted.
@@ -297,13 +291,13 @@ impl App for DiscoveryApp {
         }
     }
 
-    fn on_mail(&mut self, conns: &mut Conns<'_, Self>, mail: DiscoveryCommand) {
+    fn on_mail(&mut self, conns: &mut Conns<'_, Self>, mail: AgentCommand) {
         match mail {
-            DiscoveryCommand::Run(id, agent) => {
+            AgentCommand::Run(id, agent) => {
                 self.agents.insert(id, RunningAgent { agent, is_ending: false, done: Vec::new() });
                 self.with(id, conns.now(), |agent, cx| agent.begin(cx));
             }
-            DiscoveryCommand::End(id, done) => match self.agents.get_mut(&id) {
+            AgentCommand::End(id, done) => match self.agents.get_mut(&id) {
                 None => done.into_iter().for_each(|done| done()),
                 Some(running) => {
                     running.done.extend(done);
@@ -312,7 +306,7 @@ impl App for DiscoveryApp {
                     }
                 }
             },
-            DiscoveryCommand::Resolved(lookup, found) => self.on_resolved(lookup, found, conns),
+            AgentCommand::Resolved(lookup, found) => self.on_resolved(lookup, found, conns),
         }
         self.act(conns);
     }
