@@ -65,6 +65,10 @@
 //! | `grpc` | gRPC over HTTP/2 |
 //! | `lz4` | compressed bodies |
 //! | `discovery` | the resolvers of Consul and etcd |
+//! | `trace` | spans of calls, and trace headers |
+//! | `metrics` | metrics in the formats of Prometheus and OpenMetrics |
+//! | `otlp` | export of spans and metrics to an OpenTelemetry collector |
+//! | `admin` | the admin listener: console, `/metrics` |
 //! | `full` | all of the above |
 //! | `config-file` | configuration from a TOML file, the environment and flags |
 //!
@@ -90,6 +94,8 @@
     allow(dead_code, unused_imports, unused_macros)
 )]
 
+#[cfg(feature = "admin")]
+mod admin;
 #[cfg(feature = "agents")]
 mod agent;
 #[cfg(any(feature = "gob", feature = "http", feature = "server"))]
@@ -138,12 +144,15 @@ mod message;
 pub mod method_name;
 #[cfg(not(feature = "bench-internals"))]
 mod method_name;
+#[cfg(feature = "metrics")]
+pub mod metrics;
 #[cfg(feature = "bench-internals")]
 #[doc(hidden)]
 pub mod policy;
 #[cfg(not(feature = "bench-internals"))]
 mod policy;
 pub mod protocol;
+mod random;
 pub mod reactor;
 #[cfg(feature = "server")]
 pub mod server;
@@ -160,6 +169,8 @@ pub mod status;
 mod status;
 pub mod stream;
 mod threads;
+#[cfg(feature = "trace")]
+pub mod trace;
 #[cfg(feature = "bench-internals")]
 #[doc(hidden)]
 pub mod transport;

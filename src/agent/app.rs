@@ -17,7 +17,7 @@ use super::lookup::{Lookup, LookupId, Lookups};
 use super::{Agent, AgentAction, AgentCx, AgentId, LinkId, LinkTarget};
 use crate::config::Limits;
 use crate::context::Peer;
-use crate::policy::random::Random;
+use crate::random::Random;
 use crate::reactor::{
     App, CloseReason, ClosedConn, ConnCx, Conns, ReactorConfig, Remote, RoleHandle, Transport,
 };

@@ -14,7 +14,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 pub(crate) use self::handle::{AgentGuard, AgentHandle};
-use crate::policy::random::Random;
+use crate::random::Random;
 
 /// Identifies an agent of an app. It is not used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

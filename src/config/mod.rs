@@ -11,6 +11,7 @@ mod error;
 #[cfg(feature = "server")]
 mod keys;
 mod limits;
+mod observe;
 #[cfg(feature = "server")]
 mod server;
 #[cfg(feature = "server")]
@@ -36,6 +37,7 @@ mod section;
 mod warning;
 
 pub use limits::Limits;
+pub use observe::{AdminConfig, OtlpConfig, TraceConfig};
 #[cfg(feature = "server")]
 pub use server::*;
 

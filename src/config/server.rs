@@ -11,7 +11,7 @@ pub use super::value::split_listen;
 pub(crate) use super::value::split_method_limit;
 #[cfg(feature = "config-file")]
 pub use super::warning::ConfigWarning;
-use super::{Flush, Limits, MissingFields, TurnBudget};
+use super::{AdminConfig, Flush, Limits, MissingFields, OtlpConfig, TraceConfig, TurnBudget};
 
 /// The configuration of a server, fixed when it starts.
 ///
@@ -120,6 +120,15 @@ pub struct Config {
     /// Where and as what the server registers itself.
     pub register: RegisterConfig,
 
+    /// Settings of tracing.
+    pub trace: TraceConfig,
+
+    /// Settings of the export of spans and metrics.
+    pub otlp: OtlpConfig,
+
+    /// Settings of the admin listener.
+    pub admin: AdminConfig,
+
     /// The bounds on what peers can make the server hold.
     pub limits: Limits,
 }
@@ -148,6 +157,9 @@ impl Default for Config {
             turn: TurnBudget::default(),
             http: HttpConfig::default(),
             register: RegisterConfig::default(),
+            trace: TraceConfig::default(),
+            otlp: OtlpConfig::default(),
+            admin: AdminConfig::default(),
             limits: Limits::default(),
         }
     }

@@ -14,7 +14,6 @@ pub mod flush;
 pub mod gather;
 #[cfg(feature = "server")]
 pub mod gradient;
-pub mod random;
 #[cfg(feature = "client")]
 pub mod round_trip;
 #[cfg(feature = "server")]

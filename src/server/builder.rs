@@ -14,6 +14,7 @@ use super::app::{AppParts, AppStats, Completion, RpcApp};
 use super::bind::{NumberedListeners, bind};
 use super::directory::RegistryDirectory;
 use super::executor::{refuse_async, work_limits};
+use super::observe::Observation;
 use super::registration::{PlannedRegistrations, Registrations};
 use super::started::StartedInterceptors;
 use super::{Error, ReactorThread, Server, ServerEvent, ServerShared};
@@ -54,6 +55,7 @@ pub struct ServerBuilder {
     pub(super) executor: Option<Executor>,
     /// Where the server registers itself.
     pub(super) registrations: PlannedRegistrations,
+    pub(super) observation: Observation,
     pub(super) error: Option<Error>,
 }
 
@@ -71,6 +73,7 @@ impl ServerBuilder {
             added: AddedProtocols::default(),
             executor: None,
             registrations: PlannedRegistrations::default(),
+            observation: Observation::default(),
             error: None,
         };
         let (health, meta) = (builder.health.clone(), builder.meta.clone());
@@ -281,6 +284,7 @@ impl ServerBuilder {
             added: self.added,
             executor: self.executor,
             async_calls: AsyncCalls::new(config.limits.async_in_flight_max),
+            observation: self.observation.in_force(&config),
         };
         let interceptors = self.interceptors.into_iter().map(|scoped| scoped.interceptor).collect();
         start(make, self.reactors, interceptors, self.registrations)
@@ -353,6 +357,7 @@ pub(super) struct ServerPlan<'a> {
     added: AddedProtocols,
     executor: Option<Executor>,
     async_calls: Arc<AsyncCalls>,
+    observation: Observation,
 }
 
 #[cfg(feature = "bench-internals")]
@@ -372,6 +377,7 @@ impl<'a> ServerPlan<'a> {
             added: AddedProtocols::default(),
             executor,
             async_calls: AsyncCalls::new(config.limits.async_in_flight_max),
+            observation: Observation::default(),
         }
     }
 }
@@ -426,8 +432,17 @@ fn start(
     for (index, reactor) in built.into_iter().enumerate() {
         spawn(index, reactor, &registry, stop.clone())?;
     }
-    let ServerPlan { health, interceptors, async_calls, .. } = make;
-    let shared = Arc::new(ServerShared { registry, parts, pools, health, interceptors, async_calls, side });
+    let ServerPlan { health, interceptors, async_calls, observation, .. } = make;
+    let shared = Arc::new(ServerShared {
+        registry,
+        parts,
+        pools,
+        health,
+        interceptors,
+        async_calls,
+        side,
+        observation,
+    });
     let grace = Duration::from_millis(config.limits.drain_grace_ms);
     let drain = Duration::from_millis(config.limits.drain_ms);
     let mut server = Server {
@@ -439,7 +454,13 @@ fn start(
         drain,
         registrations: Registrations::default(),
         running: reactors,
+        #[cfg(feature = "admin")]
+        admin: None,
     };
+    #[cfg(feature = "admin")]
+    if !config.admin.listen.is_empty() {
+        server.admin = Some(crate::admin::start(&config.admin.listen, server.inspector())?);
+    }
     if let Some(checked) = registrations {
         // Last, since it serves now. An error ends what has started.
         server.registrations = checked.start(&server.reactors()[0])?;

@@ -9,6 +9,7 @@ mod builder;
 mod detached;
 mod directory;
 mod executor;
+mod observe;
 #[cfg(feature = "http")]
 mod pages;
 mod registration;
@@ -35,8 +36,10 @@ pub use builder::ServerBuilder;
 #[cfg(feature = "bench-internals")]
 #[doc(hidden)]
 pub use detached::DetachedServer;
+pub use observe::Inspector;
 
 use self::app::AppStats;
+use self::observe::Observation;
 use self::registration::Registrations;
 use self::started::StartedInterceptors;
 use crate::config::ConfigError;
@@ -154,6 +157,7 @@ struct ServerShared {
     async_calls: Arc<AsyncCalls>,
     interceptors: StartedInterceptors,
     side: Arc<ServerContext>,
+    observation: Observation,
 }
 
 /// A running server. Dropping it stops it at once; [`Server::shutdown`] drains it.
@@ -182,6 +186,9 @@ pub struct Server {
     registrations: Registrations,
     /// The number of reactors that have not ended.
     running: usize,
+    /// The admin listener.
+    #[cfg(feature = "admin")]
+    admin: Option<crate::admin::AdminServer>,
 }
 
 /// A handle on a server for any thread: requests a stop, reads the numbers.
@@ -255,6 +262,17 @@ impl Server {
     /// ([`Driver::on`](crate::client::Driver::on)).
     pub fn reactors(&self) -> Vec<RoleHandle> {
         self.shared.parts.iter().map(|part| part.remote.roles()).collect()
+    }
+
+    /// Returns a view of the server, for pages and exports.
+    pub fn inspector(&self) -> Inspector {
+        Inspector { shared: self.shared.clone() }
+    }
+
+    /// Returns the address of the admin listener (`admin.listen`), with the actual port.
+    #[cfg(feature = "admin")]
+    pub fn admin_address(&self) -> Option<&Address> {
+        self.admin.as_ref().map(|admin| &admin.addresses()[0])
     }
 
     /// Returns a handle for other threads.

@@ -5,7 +5,7 @@
 //! "Release It!", 2007). Whether an endpoint with an open breaker is used anyway, because too many are open, is decided
 //! in `ejection.rs`.
 
-use crate::policy::random::mix;
+use crate::random::mix;
 
 /// The settings of the circuit breakers. Times are in milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

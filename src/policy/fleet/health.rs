@@ -2,7 +2,7 @@
 //!
 //! Calls tell more than checks do: only endpoints without answers in the last interval are checked.
 
-use crate::policy::random::Random;
+use crate::random::Random;
 
 /// The settings of health checks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

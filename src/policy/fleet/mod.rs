@@ -29,7 +29,7 @@ mod zone;
 
 use std::time::{Duration, Instant};
 
-use super::random::Random;
+use crate::random::Random;
 pub use balance::{Balance, Balancer, Candidate, Candidates};
 pub use breaker::BreakerConfig;
 use breaker::{BreakerChange, BreakerEvent};

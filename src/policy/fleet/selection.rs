@@ -13,7 +13,7 @@ use super::config::FleetConfig;
 use super::ejection::{self, Suspect};
 use super::endpoint::{Endpoint, Table};
 use super::zone::{SHARE_WHOLE, ZoneWeights, share_in_zone};
-use crate::policy::random::{Random, mix};
+use crate::random::{Random, mix};
 
 /// Two costs are taken for equal up to this factor: the difference is less than what is known.
 const TOLERANCE: f32 = 1.25;

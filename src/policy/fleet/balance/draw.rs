@@ -1,6 +1,6 @@
 //! A list of endpoints from which one is drawn at random by weight.
 
-use crate::policy::random::Random;
+use crate::random::Random;
 
 /// Endpoints, by their slots in the table, and their weights.
 #[derive(Clone, Debug, Default)]

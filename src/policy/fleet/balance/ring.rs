@@ -1,7 +1,7 @@
 //! A hash ring: the endpoint of a key, and the ones that follow it (Karger and others, "Consistent Hashing and Random
 //! Trees", 1997; the number of points for each endpoint is that of libketama).
 
-use crate::policy::random::mix;
+use crate::random::mix;
 
 /// The points of an endpoint of mean weight, while there are few endpoints.
 const POINTS_EACH: u64 = 160;
