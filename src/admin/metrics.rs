@@ -3,8 +3,8 @@
 use std::fmt::Write;
 
 use crate::metrics::{MetricValue, server_families};
-use crate::route::{RouteRequest, RouteResponse};
 use crate::server::Inspector;
+use crate::service::route::{RouteRequest, RouteResponse};
 use crate::status::Status;
 
 /// Answers a scrape.

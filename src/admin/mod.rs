@@ -6,8 +6,8 @@
 mod metrics;
 
 use crate::config::Config;
-use crate::route::HttpMethod;
 use crate::server::{Error, Inspector, Server};
+use crate::service::route::HttpMethod;
 
 /// The admin listener of a server. It ends with it.
 pub(crate) type AdminServer = Box<Server>;
