@@ -1,27 +1,31 @@
 //! The app that runs agents on a reactor: their sockets, timers and names.
 //!
-//! Agents decide (`agent.rs`), this file acts. What an agent wants is carried out at once where connections can be
-//! opened, and otherwise in a turn that follows at once.
+//! Agents decide (`agent/mod.rs`), this file acts. What an agent wants is carried out at once where connections can be
+//! opened, and otherwise in a turn that follows at once. A name is looked up by an agent of its own (`dns/host.rs`), and
+//! the reactor connects (`reactor/dials.rs`).
 
 use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use coreloop_poller::Key;
 
+use super::dns::{ConfigReader, ConfigState, HostAgent, NameConfig};
 use super::links::{LinkProtocol, OutgoingBytes, ReceivedBytes};
-use super::lookup::{Lookup, LookupId, Lookups};
 use super::{Agent, AgentAction, AgentCx, AgentId, LinkId, LinkTarget};
 use crate::config::Limits;
 use crate::context::Peer;
 use crate::random::Random;
 use crate::reactor::{
-    App, CloseReason, ClosedConn, ConnCx, Conns, ReactorConfig, Remote, RoleHandle, Transport,
+    App, CloseReason, ClosedConn, ConnCx, Conns, DialId, DialRequest, ReactorConfig, Remote, RoleHandle,
+    Transport,
 };
-use crate::transport::Datagrams;
+use crate::transport::{Address, Datagrams, DialTarget};
 
 /// The most connections of one app, the ones that wait for their names included.
 const LINKS_MAX: usize = 8192;
@@ -39,8 +43,10 @@ pub(crate) enum AgentCommand {
     Run(AgentId, Box<dyn Agent>),
     /// Ends an agent; calls the function then.
     End(AgentId, Option<Box<dyn FnOnce() + Send>>),
-    /// The addresses of a name.
-    Resolved(LookupId, io::Result<Vec<SocketAddr>>),
+    /// The addresses of the name that a connection leads to.
+    Resolved(LinkId, Result<Vec<SocketAddr>, String>),
+    /// The system's configuration of names was read.
+    NameConfig(Arc<NameConfig>),
 }
 
 /// Returns the id of a new agent.
@@ -66,11 +72,12 @@ pub(super) fn add_to(roles: &RoleHandle) -> io::Result<Remote<AgentCommand>> {
 
 /// The app.
 pub(crate) struct AgentApp {
+    remote: Remote<AgentCommand>,
     agents: BTreeMap<AgentId, RunningAgent>,
     links: BTreeMap<LinkId, Link>,
     /// What agents want, until connections can be opened.
     actions: VecDeque<(AgentId, AgentAction)>,
-    lookups: Lookups,
+    name_config: ConfigReader,
     random: Random,
     next_link: u64,
     /// A time that has passed: the next turn is to follow at once.
@@ -91,9 +98,17 @@ struct Link {
 }
 
 enum LinkState {
-    /// Its name is being resolved; what is to be sent waits.
-    Resolving { lookup: LookupId, attempt: u32, waiting: Vec<u8> },
-    /// It has a socket, which may still be connecting.
+    /// It has no socket yet; what is to be sent waits.
+    Connecting {
+        /// `host:port`.
+        address: String,
+        attempt: u32,
+        until: Instant,
+        /// The agent that looks up the name.
+        lookup: Option<AgentId>,
+        waiting: Vec<u8>,
+    },
+    /// It has a socket.
     Open(Key),
 }
 
@@ -101,10 +116,11 @@ impl AgentApp {
     fn new(remote: Remote<AgentCommand>) -> AgentApp {
         let now = Instant::now();
         AgentApp {
+            remote,
             agents: BTreeMap::new(),
             links: BTreeMap::new(),
             actions: VecDeque::new(),
-            lookups: Lookups::new(remote),
+            name_config: ConfigReader::default(),
             random: Random::new(RandomState::new().hash_one(now)),
             next_link: 1,
             begun: now,
@@ -130,81 +146,107 @@ impl AgentApp {
                 AgentAction::Connect(link, target) => self.connect(agent, link, target, conns),
                 AgentAction::Send(link, bytes) => self.send(link, &bytes, conns),
                 AgentAction::Close(link) => self.close(link, conns),
+                AgentAction::ReadNameConfig => self.read_name_config(agent, conns.now()),
                 AgentAction::End => self.end(agent, conns),
             }
         }
     }
 
+    fn run(&mut self, id: AgentId, agent: Box<dyn Agent>, now: Instant) {
+        self.agents.insert(id, RunningAgent { agent, is_ending: false, done: Vec::new() });
+        self.with(id, now, |agent, cx| agent.begin(cx));
+    }
+
+    fn read_name_config(&mut self, agent: AgentId, now: Instant) {
+        let remote = self.remote.clone();
+        let pass = move |config| drop(remote.mail(AgentCommand::NameConfig(config)));
+        let config = match self.name_config.get(agent, now, pass) {
+            ConfigState::Known(config) => Ok(config),
+            ConfigState::Failed(why) => Err(why),
+            ConfigState::Reading => return,
+        };
+        self.with(agent, now, |agent, cx| agent.on_name_config(config, cx));
+    }
+
+    /// Tells the agent that a connection has failed that has no socket.
+    fn fail(&mut self, agent: AgentId, link: LinkId, why: &str, conns: &Conns<'_, AgentApp>) {
+        self.links.remove(&link);
+        self.with(agent, conns.now(), |agent, cx| agent.on_closed(link, why, cx));
+    }
+
     fn connect(&mut self, agent: AgentId, link: LinkId, target: LinkTarget, conns: &mut Conns<'_, AgentApp>) {
         if self.links.len() >= LINKS_MAX {
-            let why = format!("there are {LINKS_MAX} connections for discovery already");
-            return self.with(agent, conns.now(), |agent, cx| agent.on_closed(link, &why, cx));
+            let why = format!("the agents of the reactor have {LINKS_MAX} connections");
+            return self.fail(agent, link, &why, conns);
         }
         match target {
             LinkTarget::Udp(address) => {
                 let socket = Datagrams::connect(address).map(|socket| Transport::Udp(Box::new(socket)));
-                self.adopt(agent, link, socket, LinkProtocol::datagrams(), address, conns);
+                let adopted = socket.and_then(|socket| {
+                    conns.adopt(socket, Peer::Tcp(address), LinkProtocol::datagrams(), (agent, link))
+                });
+                match adopted {
+                    Ok(key) => drop(self.links.insert(link, Link { agent, state: LinkState::Open(key) })),
+                    Err(error) => self.fail(agent, link, &cannot_connect(&address, &error), conns),
+                }
             }
-            LinkTarget::Tcp { address, attempt } => match self.lookups.begin(&address) {
-                Lookup::Known(addresses) => self.dial(agent, link, &addresses, attempt, conns),
-                Lookup::Begun(lookup) => {
-                    let state = LinkState::Resolving { lookup, attempt, waiting: Vec::new() };
-                    self.links.insert(link, Link { agent, state });
+            LinkTarget::Tcp { address, attempt, until } => {
+                let known = DialTarget::of(&Address::Tcp(address.clone()));
+                let lookup = match &known {
+                    Some(_) => None,
+                    None => match self.look_up(link, &address, until, conns.now()) {
+                        Ok(lookup) => Some(lookup),
+                        Err(why) => return self.fail(agent, link, &why, conns),
+                    },
+                };
+                let state = LinkState::Connecting { address, attempt, until, lookup, waiting: Vec::new() };
+                self.links.insert(link, Link { agent, state });
+                if let Some(target) = known {
+                    self.dial(link, target, conns);
                 }
-                Lookup::Failed(why) => {
-                    self.with(agent, conns.now(), |agent, cx| agent.on_closed(link, &why, cx));
-                }
-            },
+            }
         }
     }
 
-    /// Begins to connect to one of the addresses.
-    fn dial(
+    /// Looks up the address of a connection. The result is sent as [`AgentCommand::Resolved`].
+    fn look_up(
         &mut self,
-        agent: AgentId,
         link: LinkId,
-        addresses: &[SocketAddr],
-        attempt: u32,
-        conns: &mut Conns<'_, AgentApp>,
-    ) {
-        let Some(address) = addresses.get(attempt as usize % addresses.len().max(1)) else {
-            let why = "the name has no address";
-            return self.with(agent, conns.now(), |agent, cx| agent.on_closed(link, why, cx));
-        };
-        let socket = mio::net::TcpStream::connect(*address).map(|stream| {
-            // Requests are written whole: a delay for small writes would gain nothing.
-            let _ = stream.set_nodelay(true);
-            Transport::Tcp(stream)
-        });
-        self.adopt(agent, link, socket, LinkProtocol::stream(), *address, conns);
+        address: &str,
+        until: Instant,
+        now: Instant,
+    ) -> Result<AgentId, String> {
+        let remote = self.remote.clone();
+        let found = Box::new(move |found| drop(remote.mail(AgentCommand::Resolved(link, found))));
+        let lookup = HostAgent::new(address, until, found)?;
+        let id = next_agent();
+        self.run(id, Box::new(lookup), now);
+        Ok(id)
     }
 
-    fn adopt(
-        &mut self,
-        agent: AgentId,
-        link: LinkId,
-        socket: io::Result<Transport>,
-        protocol: LinkProtocol,
-        address: SocketAddr,
-        conns: &mut Conns<'_, AgentApp>,
-    ) {
-        let adopted =
-            socket.and_then(|socket| conns.adopt(socket, Peer::Tcp(address), protocol, (agent, link)));
-        match adopted {
-            Ok(key) => {
-                self.links.insert(link, Link { agent, state: LinkState::Open(key) });
-            }
-            Err(error) => {
-                let why = format!("cannot connect to {address}: {error}");
-                self.with(agent, conns.now(), |agent, cx| agent.on_closed(link, &why, cx));
-            }
+    /// Begins to connect to the addresses. The end is passed to [`App::on_dialed`].
+    fn dial(&mut self, link: LinkId, mut target: DialTarget, conns: &mut Conns<'_, AgentApp>) {
+        let Some(Link { agent, state: LinkState::Connecting { address, attempt, until, .. } }) =
+            self.links.get(&link)
+        else {
+            return;
+        };
+        if let DialTarget::Tcp(addresses) = &mut target {
+            let first = *attempt as usize % addresses.len().max(1);
+            addresses.rotate_left(first);
+        }
+        let id = DialId { owner: link.0, attempt: 0 };
+        let request = DialRequest { id, target, opening: None, until: *until, late: "no connection in time" };
+        if let Err(error) = conns.dial(request) {
+            let (agent, why) = (*agent, cannot_connect(address, &error));
+            self.fail(agent, link, &why, conns);
         }
     }
 
     fn send(&mut self, link: LinkId, bytes: &[u8], conns: &mut Conns<'_, AgentApp>) {
         let is_over = match self.links.get_mut(&link) {
             None => return,
-            Some(Link { state: LinkState::Resolving { waiting, .. }, .. }) => {
+            Some(Link { state: LinkState::Connecting { waiting, .. }, .. }) => {
                 waiting.extend_from_slice(bytes);
                 waiting.len() > WAITING_BYTES_MAX
             }
@@ -229,8 +271,11 @@ impl AgentApp {
             Some(LinkState::Open(key)) => {
                 conns.with(key, |cx| cx.abort(io::ErrorKind::ConnectionAborted));
             }
-            // The lookup's result will find no link.
-            Some(LinkState::Resolving { .. }) | None => {}
+            // A dial goes on until it ends, and finds no link then.
+            Some(LinkState::Connecting { lookup, .. }) => {
+                lookup.into_iter().for_each(|lookup| self.end(lookup, conns));
+            }
+            None => {}
         }
     }
 
@@ -245,31 +290,25 @@ impl AgentApp {
 
     fn on_resolved(
         &mut self,
-        lookup: LookupId,
-        found: io::Result<Vec<SocketAddr>>,
+        link: LinkId,
+        found: Result<Vec<SocketAddr>, String>,
         conns: &mut Conns<'_, AgentApp>,
     ) {
-        self.lookups.end();
-        let is_it = |link: &Link| matches!(&link.state, LinkState::Resolving { lookup: other, .. } if *other == lookup);
-        let Some(link) = self.links.iter().find(|(_, link)| is_it(link)).map(|(link, _)| *link) else {
-            return;
-        };
-        let Some(Link { agent, state: LinkState::Resolving { attempt, waiting, .. } }) =
-            self.links.remove(&link)
+        let Some(Link { agent, state: LinkState::Connecting { lookup, .. } }) = self.links.get_mut(&link)
         else {
             return;
         };
+        *lookup = None;
+        let agent = *agent;
         match found {
-            Ok(addresses) => {
-                self.dial(agent, link, &addresses, attempt, conns);
-                self.send(link, &waiting, conns);
-            }
-            Err(error) => {
-                let why = error.to_string();
-                self.with(agent, conns.now(), |agent, cx| agent.on_closed(link, &why, cx));
-            }
+            Ok(addresses) => self.dial(link, DialTarget::Tcp(addresses), conns),
+            Err(why) => self.fail(agent, link, &why, conns),
         }
     }
+}
+
+fn cannot_connect(address: &dyn fmt::Display, error: &io::Error) -> String {
+    format!("cannot connect to {address}: {error}")
 }
 
 impl App for AgentApp {
@@ -293,10 +332,7 @@ impl App for AgentApp {
 
     fn on_mail(&mut self, conns: &mut Conns<'_, Self>, mail: AgentCommand) {
         match mail {
-            AgentCommand::Run(id, agent) => {
-                self.agents.insert(id, RunningAgent { agent, is_ending: false, done: Vec::new() });
-                self.with(id, conns.now(), |agent, cx| agent.begin(cx));
-            }
+            AgentCommand::Run(id, agent) => self.run(id, agent, conns.now()),
             AgentCommand::End(id, done) => match self.agents.get_mut(&id) {
                 None => done.into_iter().for_each(|done| done()),
                 Some(running) => {
@@ -306,7 +342,36 @@ impl App for AgentApp {
                     }
                 }
             },
-            AgentCommand::Resolved(lookup, found) => self.on_resolved(lookup, found, conns),
+            AgentCommand::Resolved(link, found) => self.on_resolved(link, found, conns),
+            AgentCommand::NameConfig(config) => {
+                for id in self.name_config.on_read(config.clone(), conns.now()) {
+                    self.with(id, conns.now(), |agent, cx| agent.on_name_config(Ok(config.clone()), cx));
+                }
+            }
+        }
+        self.act(conns);
+    }
+
+    fn on_dialed(&mut self, conns: &mut Conns<'_, Self>, id: DialId, result: io::Result<(Transport, Peer)>) {
+        let link = LinkId(id.owner);
+        // One that was given up is closed here.
+        let Some(Link { agent, state: LinkState::Connecting { address, waiting, .. } }) =
+            self.links.get_mut(&link)
+        else {
+            return;
+        };
+        let (agent, waiting) = (*agent, std::mem::take(waiting));
+        let adopted = result
+            .and_then(|(stream, peer)| conns.adopt(stream, peer, LinkProtocol::stream(), (agent, link)));
+        match adopted {
+            Ok(key) => {
+                self.links.insert(link, Link { agent, state: LinkState::Open(key) });
+                self.send(link, &waiting, conns);
+            }
+            Err(error) => {
+                let why = cannot_connect(address, &error);
+                self.fail(agent, link, &why, conns);
+            }
         }
         self.act(conns);
     }

@@ -8,6 +8,10 @@ use std::time::{Duration, Instant};
 use super::http::{BODY_BYTES_MAX, HttpHead, HttpPiece, HttpReader, HttpRequest};
 use super::{AgentCx, LinkId, LinkTarget};
 
+/// The longest time to connect, the lookup of the name included. A request that waits for minutes is to notice a server
+/// that is gone before that.
+const CONNECT_MAX: Duration = Duration::from_secs(5);
+
 /// A whole response.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct HttpResponse {
@@ -122,7 +126,8 @@ impl AgentHttp {
                 // The addresses come in turns, and so do those of a name.
                 let attempt = self.attempt / self.addresses.len() as u32;
                 self.is_reused = false;
-                cx.connect(LinkTarget::Tcp { address: self.address().to_owned(), attempt })
+                let until = exchange.deadline.min(cx.now + CONNECT_MAX);
+                cx.connect(LinkTarget::Tcp { address: self.address().to_owned(), attempt, until })
             }
         };
         self.link = Some(link);

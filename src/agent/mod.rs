@@ -4,15 +4,17 @@
 //! sockets and the clock belong to `app.rs`, which is a role of a reactor. Tests drive an agent by hand.
 
 mod app;
+pub(crate) mod dns;
 mod handle;
 pub(crate) mod http;
 pub(crate) mod http_client;
 mod links;
-mod lookup;
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use self::dns::NameConfig;
 pub(crate) use self::handle::{AgentGuard, AgentHandle};
 use crate::random::Random;
 
@@ -27,12 +29,14 @@ pub(crate) struct LinkId(u64);
 /// What a connection leads to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum LinkTarget {
-    /// A TCP connection to `host:port`. A name is resolved; `attempt` selects one of its addresses, in turns.
+    /// A TCP connection to `host:port`. A name is looked up; all of its addresses are tried.
     Tcp {
         /// The host, by name or number, and the port.
         address: String,
-        /// The number of earlier attempts.
+        /// The number of earlier attempts. It selects the address that is tried first, in turns.
         attempt: u32,
+        /// When the attempt is given up.
+        until: Instant,
     },
     /// A connected UDP socket.
     Udp(SocketAddr),
@@ -47,6 +51,8 @@ pub(crate) enum AgentAction {
     Send(LinkId, Vec<u8>),
     /// Close a connection. Its events end with this.
     Close(LinkId),
+    /// Pass on the system's configuration of names ([`Agent::on_name_config`]).
+    ReadNameConfig,
     /// Remove the agent and close its connections.
     End,
 }
@@ -80,6 +86,11 @@ impl AgentCx<'_> {
         self.actions.push(AgentAction::Close(link));
     }
 
+    /// Asks for the system's configuration of names, which [`Agent::on_name_config`] gets.
+    pub(crate) fn read_name_config(&mut self) {
+        self.actions.push(AgentAction::ReadNameConfig);
+    }
+
     /// Returns a random part of a duration.
     pub(crate) fn jitter(&mut self, most: Duration) -> Duration {
         most.mul_f64((self.random.next_u64() >> 11) as f64 / (1_u64 << 53) as f64)
@@ -107,6 +118,9 @@ pub(crate) trait Agent: Send {
 
     /// Called at the time that [`Agent::next_at`] returned, or later.
     fn on_time(&mut self, cx: &mut AgentCx<'_>);
+
+    /// Handles the system's configuration of names, if the agent has asked for it, or why it cannot be read.
+    fn on_name_config(&mut self, _config: Result<Arc<NameConfig>, String>, _cx: &mut AgentCx<'_>) {}
 
     /// Begins to end the agent, which ends itself ([`AgentCx::end`]) as soon as it can.
     fn on_end(&mut self, cx: &mut AgentCx<'_>) {

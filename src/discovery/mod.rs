@@ -25,12 +25,10 @@ mod registration;
 mod resolver;
 mod target;
 
-pub use crate::policy::fleet::Instance;
-#[cfg(all(feature = "discovery", feature = "client", feature = "bench-internals"))]
+#[cfg(all(feature = "discovery", feature = "bench-internals"))]
 #[doc(hidden)]
-pub use dns::records_of_answer;
-#[cfg(all(feature = "discovery", feature = "client"))]
-pub(crate) use dns::{NameConfig, look_up_host};
+pub use crate::agent::dns::records_of_answer;
+pub use crate::policy::fleet::Instance;
 #[cfg(feature = "client")]
 pub(crate) use fixed::StaticResolver;
 pub use handle::DiscoveryHandle;

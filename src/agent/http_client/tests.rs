@@ -17,7 +17,9 @@ const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 fn start(client: &mut AgentHttp, rig: &mut AgentRig) -> (LinkId, Option<String>) {
     let actions = rig.run(|cx| client.start(get("/a"), TIME, cx));
     let opened = actions.iter().find_map(|action| match action {
-        AgentAction::Connect(_, LinkTarget::Tcp { address, attempt }) => Some(format!("{address}#{attempt}")),
+        AgentAction::Connect(_, LinkTarget::Tcp { address, attempt, .. }) => {
+            Some(format!("{address}#{attempt}"))
+        }
         _ => None,
     });
     let Some(AgentAction::Send(link, bytes)) = actions.last() else { panic!("{actions:?}") };

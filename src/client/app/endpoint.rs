@@ -23,8 +23,6 @@ use crate::client::config::ClientConfig;
 use crate::conn::CloseReason;
 use crate::conn::streams::StreamWindows;
 use crate::context::Peer;
-#[cfg(feature = "discovery")]
-use crate::discovery::NameConfig;
 use crate::message::Outgoing;
 use crate::policy::fleet::EndpointId;
 use crate::reactor::{Conns, DialId, DialRequest};
@@ -367,14 +365,6 @@ impl ClientApp {
                 Ok(addresses) => self.connect(conns, id, DialTarget::Tcp(addresses.clone())),
                 Err(error) => self.on_dial_ended(conns, id, Err(again(error))),
             }
-        }
-    }
-
-    /// Begins the lookups that wait for the system's configuration.
-    #[cfg(feature = "discovery")]
-    pub(super) fn on_name_config(&mut self, conns: &mut Conns<'_, ClientApp>, config: &Arc<NameConfig>) {
-        for (name, error) in self.names.on_config(config, &self.shared, &self.remote) {
-            self.on_resolved(conns, &name, &Err(error));
         }
     }
 

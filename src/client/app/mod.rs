@@ -71,9 +71,6 @@ pub(super) enum ClientCommand {
     CancelGroup { group: u64 },
     /// The addresses of a name (`host:port`).
     Resolved { name: String, result: io::Result<Vec<SocketAddr>> },
-    /// The system's configuration of names was read.
-    #[cfg(feature = "discovery")]
-    NameConfig(Arc<crate::discovery::NameConfig>),
     /// No client and no call uses that endpoint any more.
     Close { line: u64 },
     /// A command of a sink or a stream.
@@ -466,8 +463,6 @@ impl App for ClientApp {
             ClientCommand::Cancel { line, call_slot } => self.on_cancel(conns, line, &call_slot),
             ClientCommand::CancelGroup { group } => self.on_cancel_group(conns, group),
             ClientCommand::Resolved { name, result } => self.on_resolved(conns, &name, &result),
-            #[cfg(feature = "discovery")]
-            ClientCommand::NameConfig(config) => self.on_name_config(conns, &config),
             ClientCommand::Close { line } => self.on_line_closed(conns, line),
             ClientCommand::Stream(command) => self.on_stream_command(conns, command),
             // A panic of the user's is reported by the panic hook.

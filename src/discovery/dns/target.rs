@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use super::system::NameConfig;
+use crate::agent::dns::NameConfig;
 use crate::discovery::parameters::duration;
 use crate::discovery::target::{Target, TargetError};
 use crate::wire::Scheme;

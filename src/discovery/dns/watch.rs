@@ -5,11 +5,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::lookup::{ADDRESSES, LookupEnd, LookupStart, NameLookup, SERVICES};
-use super::message::{DnsAnswer, ServiceRecord};
-use super::system::NameConfig;
 use super::target::DnsTarget;
-use super::usable;
+use crate::agent::dns::{
+    ADDRESSES, DnsAnswer, LookupEnd, LookupStart, NameConfig, NameLookup, SERVICES, ServiceRecord, usable,
+};
 use crate::agent::{Agent, AgentCx, LinkId};
 use crate::discovery::{Instance, Updates};
 use crate::policy::backoff::Backoff;

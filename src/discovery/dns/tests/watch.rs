@@ -2,7 +2,7 @@ use std::sync::Mutex;
 
 use super::*;
 use crate::agent::AgentRig;
-use crate::discovery::dns::testing::{TestRecord, TestServer};
+use crate::agent::dns::testing::{TestRecord, TestServer};
 use crate::discovery::{Target, Update};
 
 /// A watch with its server and what it has passed on.
@@ -40,7 +40,7 @@ impl WatchRig {
         all
     }
 
-    fn serve(&mut self, actions: Vec<crate::discovery::agent::AgentAction>) {
+    fn serve(&mut self, actions: Vec<crate::agent::AgentAction>) {
         let WatchRig { rig, server, watch, .. } = self;
         server.serve(rig, actions, |link, bytes, cx| watch.on_bytes(link, bytes, cx));
     }

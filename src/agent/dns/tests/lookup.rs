@@ -1,6 +1,6 @@
 use super::*;
 use crate::agent::AgentRig;
-use crate::discovery::dns::testing::{TestRecord, TestServer};
+use crate::agent::dns::testing::{TestRecord, TestServer};
 use simple_dns::TYPE;
 
 fn ip(text: &str) -> IpAddr {

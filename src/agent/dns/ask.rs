@@ -118,32 +118,36 @@ impl Ask {
             return Some(Err(format!("{}: server {failed}: {why}", self.question)));
         }
         self.received = None;
-        self.ask(LinkTarget::Udp(self.server()), cx)
+        self.ask(cx)
     }
 
     fn ask_over_tcp(&mut self, cx: &mut AgentCx<'_>) -> Option<AskEnd> {
         cx.close(self.link);
         self.received = Some(Vec::new());
-        self.ask(LinkTarget::Tcp { address: self.server().to_string(), attempt: 0 }, cx)
+        self.ask(cx)
     }
 
     /// Sends the question, with a new id.
-    fn ask(&mut self, target: LinkTarget, cx: &mut AgentCx<'_>) -> Option<AskEnd> {
+    fn ask(&mut self, cx: &mut AgentCx<'_>) -> Option<AskEnd> {
         self.id = cx.random.next_u64() as u16;
         self.others = 0;
         let message = match encode(self.id, &self.question) {
             Ok(message) => message,
             Err(why) => return Some(Err(why)),
         };
-        self.link = cx.connect(target);
-        let message = match self.received {
-            None => message,
-            Some(_) => [&(message.len() as u16).to_be_bytes()[..], &message].concat(),
-        };
-        cx.send(self.link, message);
         let round = self.tries / self.config.servers.len() as u32;
         let wait = self.config.timeout.saturating_mul(1 << round.min(16));
         self.until = cx.now + wait.min(WAIT_MAX);
+        let server = self.server();
+        let (target, message) = match self.received {
+            None => (LinkTarget::Udp(server), message),
+            Some(_) => (
+                LinkTarget::Tcp { address: server.to_string(), attempt: 0, until: self.until },
+                [&(message.len() as u16).to_be_bytes()[..], &message].concat(),
+            ),
+        };
+        self.link = cx.connect(target);
+        cx.send(self.link, message);
         None
     }
 }

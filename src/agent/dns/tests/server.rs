@@ -10,7 +10,7 @@ use crate::agent::{AgentAction, AgentCx, AgentRig, LinkId};
 
 /// The data of a record.
 #[derive(Clone, Debug)]
-pub(super) enum TestRecord {
+pub(crate) enum TestRecord {
     Address(IpAddr),
     Alias(&'static str),
     Service(u16, u16, u16, &'static str),
@@ -18,19 +18,19 @@ pub(super) enum TestRecord {
 
 /// A name server.
 #[derive(Default)]
-pub(super) struct TestServer {
+pub(crate) struct TestServer {
     /// The records of each name, and their TTL.
-    pub(super) records: BTreeMap<&'static str, (u32, Vec<TestRecord>)>,
+    pub(crate) records: BTreeMap<&'static str, (u32, Vec<TestRecord>)>,
     /// Names about which the server fails to answer, and the kind of records if not all.
-    pub(super) failing: Vec<(&'static str, Option<TYPE>)>,
+    pub(crate) failing: Vec<(&'static str, Option<TYPE>)>,
     /// Does not answer.
-    pub(super) is_silent: bool,
+    pub(crate) is_silent: bool,
     /// The questions so far.
-    pub(super) asked: Vec<String>,
+    pub(crate) asked: Vec<String>,
 }
 
 impl TestServer {
-    pub(super) fn set(&mut self, name: &'static str, ttl: u32, records: impl Into<Vec<TestRecord>>) {
+    pub(crate) fn set(&mut self, name: &'static str, ttl: u32, records: impl Into<Vec<TestRecord>>) {
         self.records.insert(name, (ttl, records.into()));
     }
 
@@ -74,7 +74,7 @@ impl TestServer {
     }
 
     /// Answers what was sent, and what is sent because of the answers. Answers to closed connections are lost.
-    pub(super) fn serve(
+    pub(crate) fn serve(
         &mut self,
         rig: &mut AgentRig,
         actions: Vec<AgentAction>,
@@ -89,7 +89,10 @@ impl TestServer {
                     actions.extend(rig.run(|cx| take(link, &answer, cx)));
                 }
                 AgentAction::Close(link) => closed.push(link),
-                AgentAction::Send(..) | AgentAction::Connect(..) | AgentAction::End => {}
+                AgentAction::Send(..)
+                | AgentAction::Connect(..)
+                | AgentAction::ReadNameConfig
+                | AgentAction::End => {}
             }
         }
     }

@@ -113,7 +113,10 @@ fn a_cut_answer_is_fetched_over_tcp_at_every_split() {
         let cut = answer(&message, |packet| packet.set_flags(PacketFlag::TRUNCATION));
         let actions = rig.run(|cx| end = ask.on_bytes(&cut, cx));
         let (target, framed) = sent(&actions);
-        assert_eq!(target, LinkTarget::Tcp { address: "127.0.0.1:53".to_owned(), attempt: 0 });
+        assert_eq!(
+            target,
+            LinkTarget::Tcp { address: "127.0.0.1:53".to_owned(), attempt: 0, until: ask.until() }
+        );
         assert_eq!(usize::from(u16::from_be_bytes([framed[0], framed[1]])), framed.len() - 2);
         let whole = answer(&framed[2..], |_| {});
         let framed = [&(whole.len() as u16).to_be_bytes()[..], &whole].concat();
