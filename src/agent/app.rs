@@ -5,7 +5,6 @@
 //! the reactor connects (`reactor/dials.rs`).
 
 use std::collections::{BTreeMap, VecDeque};
-use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::net::SocketAddr;
@@ -100,8 +99,6 @@ struct Link {
 enum LinkState {
     /// It has no socket yet; what is to be sent waits.
     Connecting {
-        /// `host:port`.
-        address: String,
         attempt: u32,
         until: Instant,
         /// The agent that looks up the name.
@@ -187,7 +184,7 @@ impl AgentApp {
                 });
                 match adopted {
                     Ok(key) => drop(self.links.insert(link, Link { agent, state: LinkState::Open(key) })),
-                    Err(error) => self.fail(agent, link, &cannot_connect(&address, &error), conns),
+                    Err(error) => self.fail(agent, link, &cannot_connect(&error), conns),
                 }
             }
             LinkTarget::Tcp { address, attempt, until } => {
@@ -199,7 +196,7 @@ impl AgentApp {
                         Err(why) => return self.fail(agent, link, &why, conns),
                     },
                 };
-                let state = LinkState::Connecting { address, attempt, until, lookup, waiting: Vec::new() };
+                let state = LinkState::Connecting { attempt, until, lookup, waiting: Vec::new() };
                 self.links.insert(link, Link { agent, state });
                 if let Some(target) = known {
                     self.dial(link, target, conns);
@@ -226,8 +223,7 @@ impl AgentApp {
 
     /// Begins to connect to the addresses. The end is passed to [`App::on_dialed`].
     fn dial(&mut self, link: LinkId, mut target: DialTarget, conns: &mut Conns<'_, AgentApp>) {
-        let Some(Link { agent, state: LinkState::Connecting { address, attempt, until, .. } }) =
-            self.links.get(&link)
+        let Some(Link { agent, state: LinkState::Connecting { attempt, until, .. } }) = self.links.get(&link)
         else {
             return;
         };
@@ -238,7 +234,7 @@ impl AgentApp {
         let id = DialId { owner: link.0, attempt: 0 };
         let request = DialRequest { id, target, opening: None, until: *until, late: "no connection in time" };
         if let Err(error) = conns.dial(request) {
-            let (agent, why) = (*agent, cannot_connect(address, &error));
+            let (agent, why) = (*agent, cannot_connect(&error));
             self.fail(agent, link, &why, conns);
         }
     }
@@ -307,8 +303,8 @@ impl AgentApp {
     }
 }
 
-fn cannot_connect(address: &dyn fmt::Display, error: &io::Error) -> String {
-    format!("cannot connect to {address}: {error}")
+fn cannot_connect(error: &io::Error) -> String {
+    format!("cannot connect: {error}")
 }
 
 impl App for AgentApp {
@@ -355,8 +351,7 @@ impl App for AgentApp {
     fn on_dialed(&mut self, conns: &mut Conns<'_, Self>, id: DialId, result: io::Result<(Transport, Peer)>) {
         let link = LinkId(id.owner);
         // One that was given up is closed here.
-        let Some(Link { agent, state: LinkState::Connecting { address, waiting, .. } }) =
-            self.links.get_mut(&link)
+        let Some(Link { agent, state: LinkState::Connecting { waiting, .. } }) = self.links.get_mut(&link)
         else {
             return;
         };
@@ -369,7 +364,7 @@ impl App for AgentApp {
                 self.send(link, &waiting, conns);
             }
             Err(error) => {
-                let why = cannot_connect(address, &error);
+                let why = cannot_connect(&error);
                 self.fail(agent, link, &why, conns);
             }
         }
@@ -402,10 +397,9 @@ impl App for AgentApp {
     fn on_close(&mut self, closed: ClosedConn<'_, Self>) {
         let (agent, link) = closed.session;
         if self.links.remove(&link).is_some() {
-            let why = match (closed.why, closed.peer) {
-                (CloseReason::Reset(kind), Peer::Tcp(address)) => format!("{address}: {kind}"),
-                (why, Peer::Tcp(address)) => format!("{address}: the connection has ended ({why})"),
-                (why, Peer::Unix | Peer::Memory) => why.to_string(),
+            let why = match closed.why {
+                CloseReason::Reset(kind) => kind.to_string(),
+                why => format!("the connection has ended ({why})"),
             };
             // The time of the turn is not available here.
             self.with(agent, Instant::now(), |agent, cx| agent.on_closed(link, &why, cx));

@@ -53,6 +53,18 @@ impl AgentHandle {
     }
 }
 
+#[cfg(test)]
+impl AgentHandle {
+    /// Creates a handle whose agents look up names with this configuration, for as long as one is used.
+    pub(super) fn with_name_config(roles: RoleHandle, config: super::NameConfig) -> AgentHandle {
+        let remote = app::add_to(&roles).unwrap();
+        assert!(remote.mail(AgentCommand::NameConfig(Arc::new(config))).is_ok());
+        let handle = AgentHandle::new(roles);
+        *handle.app.lock().unwrap() = Some(remote);
+        handle
+    }
+}
+
 /// Ends an agent when it is dropped.
 pub(crate) struct AgentGuard {
     agent: AgentId,

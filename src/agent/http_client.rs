@@ -228,7 +228,10 @@ impl AgentHttp {
                 self.exchange = None;
                 Some(HttpEvent::Response(response))
             }
-            Ok(false) | Err(_) => Some(self.fail(why.to_owned(), cx)),
+            Ok(false) | Err(_) => {
+                let why = format!("{}: {why}", self.address());
+                Some(self.fail(why, cx))
+            }
         }
     }
 

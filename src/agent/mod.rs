@@ -158,19 +158,4 @@ impl AgentRig {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn random_numbers_differ_by_seed_and_by_call() {
-        let mut all: Vec<u64> = (0..10)
-            .flat_map(|seed| {
-                let mut random = Random::new(seed);
-                (0..100).map(move |_| random.next_u64()).collect::<Vec<_>>()
-            })
-            .collect();
-        all.sort_unstable();
-        all.dedup();
-        assert_eq!(all.len(), 1000);
-    }
-}
+mod tests;

@@ -139,7 +139,7 @@ mod tests {
     fn a_url_names_one_service() {
         let of = |text: &str| ConsulAccess::of(&Target::parse(text).unwrap());
         let access = of("consul://127.0.0.1:8500/orders?dc=west%201&tag=a").unwrap();
-        assert_eq!((access.service.as_str(), access.dc.as_str()), ("orders", "dc=west%25201"));
+        assert_eq!((access.service.as_str(), access.dc.as_str()), ("orders", "dc=west%201"));
         for text in ["consul://127.0.0.1:8500", "consul://127.0.0.1:8500/a/b", "consul://127.0.0.1/a"] {
             assert!(of(text).is_err(), "{text}");
         }

@@ -2,8 +2,9 @@
 
 use std::fmt;
 
-/// A parsed URL: `SCHEME://AUTHORITY/PATH?KEY=VALUE&…`; a key without a value has an empty one. `static:a:1,b:2` has no authority; its path is what follows the
-/// colon.
+/// A parsed URL: `SCHEME://AUTHORITY/PATH?KEY=VALUE&…`; a key without a value has an empty one. `static:a:1,b:2` has no
+/// authority; its path is what follows the colon. Keys and values may be percent-encoded (RFC 3986, section 2.1), such as
+/// `%26` for `&`; authority and path are used as they are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
     text: String,
@@ -45,7 +46,7 @@ impl Target {
     ///
     /// # Errors
     ///
-    /// It is not one.
+    /// It is not one, or the encoding of a parameter is not valid.
     pub fn parse(text: &str) -> Result<Target, TargetError> {
         let error = |expected: &str| TargetError { url: text.to_owned(), expected: expected.to_owned() };
         let scheme =
@@ -62,7 +63,13 @@ impl Target {
             if key.is_empty() {
                 return Err(error("parameters as KEY or KEY=VALUE"));
             }
-            parameters.push((key.to_owned(), value.to_owned()));
+            let decoded = |text: &str| {
+                decode(text).ok_or_else(|| {
+                    let expected = "two hexadecimal digits after each % and UTF-8 when decoded";
+                    error(&format!("{expected}, in the parameter {key:?}; found {text:?}"))
+                })
+            };
+            parameters.push((decoded(key)?, decoded(value)?));
         }
         Ok(Target {
             text: text.to_owned(),
@@ -88,12 +95,12 @@ impl Target {
         &self.path
     }
 
-    /// Returns the value of a parameter.
+    /// Returns the value of a parameter, decoded.
     pub fn parameter(&self, key: &str) -> Option<&str> {
         self.parameters.iter().find(|(other, _)| other == key).map(|(_, value)| value.as_str())
     }
 
-    /// Returns all parameters, in their order.
+    /// Returns all parameters, decoded, in their order.
     pub fn parameters(&self) -> impl Iterator<Item = (&str, &str)> {
         self.parameters.iter().map(|(key, value)| (key.as_str(), value.as_str()))
     }
@@ -102,5 +109,50 @@ impl Target {
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)
+    }
+}
+
+/// Decodes a percent-encoded text. A `+` stands for itself.
+fn decode(text: &str) -> Option<String> {
+    let mut pieces = text.split('%');
+    let mut bytes = pieces.next()?.as_bytes().to_vec();
+    for piece in pieces {
+        let (digits, rest) = piece.as_bytes().split_first_chunk::<2>()?;
+        let digit = |byte: u8| char::from(byte).to_digit(16);
+        bytes.push((digit(digits[0])? << 4 | digit(digits[1])?) as u8);
+        bytes.extend_from_slice(rest);
+    }
+    String::from_utf8(bytes).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parameters_are_decoded_once() {
+        let target =
+            Target::parse("consul://a%20b:1/c%20d?dc=west%201&t%61g=%26%3d%25%32%35&x=%C3%A9+&y").unwrap();
+        let found: Vec<(&str, &str)> = target.parameters().collect();
+        assert_eq!(found, [("dc", "west 1"), ("tag", "&=%25"), ("x", "é+"), ("y", "")]);
+        assert_eq!((target.authority(), target.path()), ("a%20b:1", "c%20d"));
+    }
+
+    #[test]
+    fn an_encoding_that_is_not_valid_is_an_error_that_names_the_parameter() {
+        for (query, key, found) in [
+            ("zone=a&dc=%", "dc", "%"),
+            ("dc=a%2", "dc", "a%2"),
+            ("dc=%2x", "dc", "%2x"),
+            ("dc=%+1", "dc", "%+1"),
+            ("dc=%%41", "dc", "%%41"),
+            ("dc=%\u{e9}", "dc", "%\u{e9}"),
+            ("dc=%ff", "dc", "%ff"),
+            ("d%zz=west", "d%zz", "d%zz"),
+        ] {
+            let error = Target::parse(&format!("consul://a:1/b?{query}")).unwrap_err();
+            let expected = "two hexadecimal digits after each % and UTF-8 when decoded";
+            assert_eq!(error.expected, format!("{expected}, in the parameter {key:?}; found {found:?}"));
+        }
     }
 }

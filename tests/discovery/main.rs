@@ -11,6 +11,9 @@ mod consul;
 #[cfg(feature = "discovery")]
 mod dns;
 #[cfg(feature = "discovery")]
+#[path = "../common/dnsmasq.rs"]
+mod dnsmasq;
+#[cfg(feature = "discovery")]
 mod etcd;
 #[cfg(feature = "discovery")]
 mod files;

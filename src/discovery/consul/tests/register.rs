@@ -145,7 +145,7 @@ fn a_failed_request_is_tried_again_soon_and_reported_once() {
     rig.begin();
     for _ in 0..10 {
         let link = rig.link.unwrap();
-        rig.rig.run(|cx| rig.agent.on_closed(link, "127.0.0.1:8500: connection refused", cx));
+        rig.rig.run(|cx| rig.agent.on_closed(link, "connection refused", cx));
         let (path, after) = rig.next();
         assert_eq!(path, REGISTER);
         assert!(after >= PAUSE_MIN && after <= PAUSE_MIN + Duration::from_secs(3), "{after:?}");

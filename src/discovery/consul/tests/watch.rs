@@ -78,7 +78,7 @@ impl Rig {
     fn refuse(&mut self) {
         for _ in 0..2 {
             let link = self.link.unwrap();
-            let why = "127.0.0.1:8500: connection refused";
+            let why = "connection refused";
             let actions = self.rig.run(|cx| self.agent.on_closed(link, why, cx));
             if actions.is_empty() {
                 return;
