@@ -244,6 +244,9 @@ mod readme_tests {
     mod http {}
     #[doc = include_str!("../docs/interceptors.md")]
     mod interceptors {}
+    #[cfg(feature = "admin")]
+    #[doc = include_str!("../docs/observability.md")]
+    mod observability {}
     #[doc = include_str!("../docs/overload.md")]
     mod overload {}
     #[doc = include_str!("../docs/resilience.md")]
