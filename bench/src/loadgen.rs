@@ -31,9 +31,11 @@ pub(crate) mod plots;
 mod preflight;
 pub(crate) mod progress;
 pub(crate) mod run;
+mod scrape;
 mod tally;
 mod target;
 mod text;
+mod trace;
 mod usage;
 pub(crate) mod verdict;
 mod worker;
@@ -52,6 +54,7 @@ use idle::Watched;
 use mix::Call;
 use objective::ObjectiveResult;
 use run::Plan;
+use scrape::Scraper;
 use speech::{AddressProtocol, Speech};
 use streams::StreamCall;
 use streams::counts::StreamFigures;
@@ -117,10 +120,18 @@ pub fn run(options: &Options) -> Result<Ending, String> {
     {
         let stop = Arc::new(AtomicBool::new(false));
         let _signals = watch_signals(&stop)?;
+        if options.trace.is_some() || options.metrics.is_some() {
+            return Err("--trace and --metrics: need the address of one server, not a resolver URL".into());
+        }
         return fleet::run(options, url, &stop);
     }
     if options.idempotent {
         return Err("--idempotent: only a resolver URL's client repeats calls".into());
+    }
+    if options.metrics.is_some() && options.address.is_none() {
+        return Err(
+            "--metrics: the demo server of this process has no admin listener: give an address".into()
+        );
     }
     let (speaks, address) = options.address.as_deref().map(AddressProtocol::split).unzip();
     let speaks = speaks.unwrap_or_default();
@@ -148,7 +159,10 @@ pub fn run(options: &Options) -> Result<Ending, String> {
         }
         None => {
             check_methods(&plan, &entries, &calls, &stop)?;
-            Speech::new(speaks, &calls, &plan.target, &entries)?
+            match options.trace {
+                Some(_) => Speech::with_traces(speaks, &calls, &plan.target, &entries)?,
+                None => Speech::new(speaks, &calls, &plan.target, &entries)?,
+            }
         }
     };
     let load = Load {
@@ -254,7 +268,11 @@ impl Load<'_> {
         // What a stream takes of the server's memory is of interest; that of calls is `idle`'s subject.
         let is_streams = matches!(self.speech, Speech::Streams(_));
         let mut memory = plan.watch.filter(|_| is_streams).map(Watched::begin);
+        let scraper = self.options.metrics.as_deref().map(Scraper::start).transpose()?;
         let measured = self.speech.measure(plan, &self.stop, &mut |live| {
+            if let Some(scraper) = scraper.as_ref().filter(|_| live.connecting.is_none()) {
+                scraper.on_interval(live.elapsed_s - plan.warmup.as_secs_f64());
+            }
             if live.is_measured {
                 memory.iter_mut().for_each(Watched::read);
             }
@@ -267,6 +285,15 @@ impl Load<'_> {
             // An unreadable process is remarked with its CPU time.
             streams.memory = memory.and_then(|watched| watched.growth(u64::from(streams.streams)).ok());
             outcome.streams = Some(streams);
+        }
+        if let Some(one_in) = self.options.trace {
+            let console = self.options.metrics.as_deref();
+            outcome.traces = Some(measured.traces.figures(&self.calls, one_in, measured.from_ns, console));
+        }
+        if let Some(scraper) = scraper {
+            let scraped = scraper.finish()?;
+            outcome.verdict.remarks.extend(scraped.remark());
+            outcome.scraped = Some(scraped);
         }
         outcome.slo = self.options.slo.as_ref().map(|objective| ObjectiveResult::of(objective, &outcome));
         Ok(outcome)

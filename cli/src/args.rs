@@ -34,6 +34,8 @@ pub enum Command {
     List(ListArgs),
     /// Show what a client of a resolver URL knows of each server: connection, health, circuit breaker, load.
     Endpoints(EndpointsArgs),
+    /// Check whether a server is serving, as the health check of a container.
+    Health(HealthArgs),
 }
 
 /// The arguments of `coreloop serve`.
@@ -184,6 +186,24 @@ pub struct EndpointsArgs {
     /// The URL of a resolver: static:a:1,b:2, consul://host:port/service, dns://…, file://…, etcd://….
     #[arg(value_name = "URL")]
     pub url: String,
+}
+
+/// The arguments of `coreloop health`.
+#[derive(Debug, Parser)]
+#[command(
+    after_help = "Prints `serving`. Exit status: 0 it is serving; 1 it is not, it drains, or it cannot be reached.\n\n\
+                  coreloop health 127.0.0.1:6550"
+)]
+pub struct HealthArgs {
+    /// Give up after this time, including connecting.
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "2s")]
+    pub timeout: Duration,
+    /// host:port or unix:PATH, as for `call`.
+    #[arg(value_name = "ADDR", default_value = "127.0.0.1:6550")]
+    pub target: Target,
+    /// Check this service; without it the whole server.
+    #[arg(value_name = "SERVICE")]
+    pub service: Option<String>,
 }
 
 /// The codecs into which the JSON text can be converted.

@@ -1,5 +1,5 @@
 //! The command line of coreloop: `serve` the demo services, `call` a method, `list` what a server has, show the
-//! `endpoints` behind a resolver URL.
+//! `endpoints` behind a resolver URL, check the `health` of a server.
 //!
 //! This file selects the command and ends the process. The arguments are in `args.rs`; each command has its own file.
 //! Standard output carries output for programs, standard error messages for people.
@@ -10,6 +10,7 @@ mod args;
 mod call;
 mod endpoints;
 mod failure;
+mod health;
 mod line;
 mod list;
 mod record;
@@ -40,6 +41,7 @@ fn main() -> ExitCode {
         Some(Command::Call(args)) => call::run(&args),
         Some(Command::List(args)) => list::run(&args),
         Some(Command::Endpoints(args)) => endpoints::run(&args),
+        Some(Command::Health(args)) => health::run(&args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -91,6 +91,7 @@ impl<'a> Ask<'a> {
             spin: self.spin,
             seed: 1,
             watch: self.watch,
+            trace_one_in: 0,
             deadline_steps: 0,
             list: None,
         };

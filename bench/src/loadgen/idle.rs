@@ -225,6 +225,7 @@ impl Options {
             spin: false,
             seed: 1,
             watch: self.watch,
+            trace_one_in: 0,
             deadline_steps: 0,
             list: Some(self.entries()?),
         })

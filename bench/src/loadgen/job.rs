@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::schedule::{Picker, Schedule};
 use super::tally::{Interval, Tally};
 use super::target::Target;
+use super::trace::TraceSampler;
 use super::usage::Marks;
 
 /// Why threads end early. A request to stop and a failure are kept apart, because a run that failed was not stopped.
@@ -51,6 +52,8 @@ pub struct Job<P> {
     pub schedule: Option<Schedule>,
     /// Selects the next method.
     pub picker: Picker,
+    /// Selects the calls that are traced.
+    pub traces: TraceSampler,
     /// Number of methods in the mix.
     pub methods: usize,
     /// Deadlines by request, in ns; empty if no call states one.

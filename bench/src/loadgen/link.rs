@@ -8,6 +8,7 @@ use socket2::Socket;
 use super::protocol::{Decoded, Protocol, Reply};
 use super::tally::Call;
 use super::target::Target;
+use super::trace;
 use crate::epoll::Event;
 
 /// Buffer space for one read.
@@ -202,7 +203,11 @@ impl<P: Protocol> Link<P> {
         slot.busy = true;
         slot.call = call;
         self.in_flight += 1;
+        let at = self.out.len();
         self.protocol.append(call.request as usize, slot.id, &mut self.out);
+        if call.trace != 0 {
+            trace::fill(call.trace, &mut self.out[at..]);
+        }
     }
 
     #[inline]

@@ -14,6 +14,7 @@ use super::schedule::Arrivals;
 use super::speech::AddressProtocol;
 use super::streams::options::StreamOptions;
 use super::target::Target;
+use super::trace;
 use super::units::{self, Promise};
 use crate::frame::BODY_BYTES_MAX;
 use crate::request::from_hex;
@@ -146,6 +147,16 @@ pub struct Options {
     /// Poll instead of sleeping: calls leave on time, and each thread uses a whole core.
     #[arg(long, help_heading = "Generator")]
     pub spin: bool,
+    /// Trace one call of N: send a sampled traceparent with it, and list the slowest of these calls with their trace ids.
+    ///
+    /// Over native:, http: and grpc:, without streams.
+    #[arg(long, value_name = "1/N", value_parser = trace::share, conflicts_with = "streams", help_heading = "Server")]
+    pub trace: Option<u64>,
+    /// Address of the server's admin listener: scrape its metrics during the run.
+    ///
+    /// Reactor lag, run queue and sheds are shown beside the latency, and the traces of --trace link to the console.
+    #[arg(long, value_name = "ADMIN_ADDR", help_heading = "Server")]
+    pub metrics: Option<String>,
     /// Process ID of the server: report its CPU time per call.
     #[arg(long, value_name = "PID", help_heading = "Generator")]
     pub watch: Option<u32>,
@@ -213,13 +224,15 @@ impl Options {
             drain: self.drain,
             deadlines_ns: match self.time_left_us() {
                 0 => Arc::from([]),
-                us => calls.iter().map(|_| u64::from(us) * 1000).collect(),
+                // The requests of traced calls follow the others.
+                us => calls.iter().chain(calls).map(|_| u64::from(us) * 1000).collect(),
             },
             threads: self.threads as usize,
             cores: self.pin.clone(),
             spin: self.spin,
             seed: self.seed,
             watch: self.watch,
+            trace_one_in: self.trace.unwrap_or(0),
             deadline_steps: 0,
             list: None,
         })

@@ -10,9 +10,11 @@ use super::mix::Call;
 use super::objective::ObjectiveResult;
 use super::run::{Measured, Plan, Point, ThreadUse};
 use super::schedule::Arrivals;
+use super::scrape::ScrapeFigures;
 use super::speech::AddressProtocol;
 use super::streams::counts::StreamFigures;
 use super::tally::{Connections, MethodTally};
+use super::trace::TraceFigures;
 use super::verdict::Verdict;
 use crate::histogram::Histogram;
 use crate::machine::Machine;
@@ -236,6 +238,12 @@ pub struct Outcome {
     pub server: Option<ServerCost>,
     /// The intervals of the window.
     pub series: Vec<Point>,
+    /// The traced calls, with `--trace`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub traces: Option<TraceFigures>,
+    /// The server's own numbers, with `--metrics`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scraped: Option<ScrapeFigures>,
     /// The objective of `--slo`, and whether it was met.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub slo: Option<ObjectiveResult>,
@@ -333,6 +341,8 @@ impl Outcome {
             },
             server,
             series: measured.series.clone(),
+            traces: None,
+            scraped: None,
             slo: None,
             verdict,
         }

@@ -561,6 +561,7 @@ impl Options {
             spin: false,
             seed: self.seed,
             watch: self.watch,
+            trace_one_in: 0,
             list: None,
         }
     }

@@ -40,6 +40,12 @@ pub fn render(outcome: &Outcome, objective: Option<&Promise>, probes: &[Probe]) 
     latency_table(&mut page, outcome);
     show(&mut page, "Latency by percentile", plots::percentiles(outcome).map_err(error_text)?);
     show(&mut page, "Latency over time", plots::latency_over_time(outcome).map_err(error_text)?);
+    if let Some(scraped) = &outcome.scraped {
+        let plot = plots::lag_over_time(outcome, scraped).map_err(error_text)?;
+        show(&mut page, "Latency beside the lag of the server's reactors", plot);
+        let plot = plots::queue_over_time(scraped).map_err(error_text)?;
+        show(&mut page, "Run queue and shed calls of the server", plot);
+    }
     let rate = if outcome.streams.is_some() { "Messages" } else { "Calls" };
     let rate_plot = plots::rate_over_time(outcome).map_err(error_text)?;
     show(&mut page, &format!("{rate} per second over time"), rate_plot);
@@ -52,6 +58,7 @@ pub fn render(outcome: &Outcome, objective: Option<&Promise>, probes: &[Probe]) 
     }
     methods(&mut page, outcome);
     errors(&mut page, outcome);
+    traces(&mut page, outcome);
     circumstances(&mut page, outcome);
     page += sheet::FOOT;
     Ok(page)
@@ -135,6 +142,32 @@ fn errors(page: &mut String, outcome: &Outcome) {
     let rows: Vec<Vec<String>> = by_status.iter().map(row).collect();
     *page += "<h2>Errors</h2>\n";
     sheet::grid(page, "worded", &["status", "calls", "first message"].map(String::from), &rows);
+}
+
+/// Lists the slowest traced calls, with links to the console if its address is known.
+fn traces(page: &mut String, outcome: &Outcome) {
+    let Some(traces) = outcome.traces.as_ref().filter(|traces| !traces.slowest.is_empty()) else { return };
+    let (headings, rows) = traces.rows();
+    let _ = write!(
+        page,
+        "<h2>Slowest of {} traced calls</h2>\n<div class=\"wide worded\"><table>\n<tr>",
+        units::count(traces.ended as f64)
+    );
+    let headings = ["trace"].into_iter().chain(headings.into_iter().skip(1));
+    headings.for_each(|heading| drop(write!(page, "<th>{heading}</th>")));
+    *page += "</tr>\n";
+    for (trace, row) in traces.slowest.iter().zip(rows) {
+        *page += "<tr>";
+        for (column, cell) in row.iter().enumerate() {
+            let cell = escaped(cell);
+            let _ = match traces.link(trace).filter(|_| column == 0) {
+                Some(link) => write!(page, "<td><a href=\"{}\">{cell}</a></td>", escaped(&link)),
+                None => write!(page, "<td>{cell}</td>"),
+            };
+        }
+        *page += "</tr>\n";
+    }
+    *page += "</table></div>\n";
 }
 
 fn circumstances(page: &mut String, outcome: &Outcome) {

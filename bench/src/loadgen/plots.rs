@@ -8,6 +8,7 @@ use plotters::prelude::*;
 use super::find_max::Probe;
 use super::outcome::{Distribution, Outcome};
 use super::run::Point;
+use super::scrape::ScrapeFigures;
 use super::text::has_server_times;
 use super::units::Promise;
 use crate::sheet::{GRID, INK, LINES};
@@ -101,6 +102,38 @@ pub fn latency_over_time(outcome: &Outcome) -> Result<Plot> {
         Series { name: "p50", color: LINES[0], points: of(|point| point.p50_ns) },
     ];
     draw(&lines, &seconds, Vertical::Latency)
+}
+
+/// Plots the latency of the callers and the lag of the server's reactors, over time.
+pub fn lag_over_time(outcome: &Outcome, scraped: &ScrapeFigures) -> Result<Plot> {
+    let latency = grouped(&outcome.series).filter_map(|group| {
+        Some((group.last()?.end_s, us(group.iter().filter_map(|point| point.p99_ns).max()?)))
+    });
+    let lag = scraped.series.chunks(scraped.series.len().div_ceil(POINTS_MAX).max(1)).filter_map(|group| {
+        Some((group.last()?.end_s, us(group.iter().filter_map(|point| point.lag_p99_ns).max()?)))
+    });
+    let lines = [
+        Series { name: "p99 of the latency", color: LINES[1], points: latency.collect() },
+        Series { name: "p99 of the reactors' lag (upper bound)", color: LINES[0], points: lag.collect() },
+    ];
+    draw(&lines, &seconds, Vertical::Latency)
+}
+
+/// Plots the length of the server's run queues, and the calls that it shed per second, over time.
+pub fn queue_over_time(scraped: &ScrapeFigures) -> Result<Plot> {
+    let groups = || scraped.series.chunks(scraped.series.len().div_ceil(POINTS_MAX).max(1));
+    let queue = groups()
+        .filter_map(|group| Some((group.last()?.end_s, group.iter().map(|point| point.queue).max()? as f64)));
+    let sheds = groups().filter_map(|group| {
+        let length_s: f64 = group.iter().map(|point| point.length_s).sum();
+        let sheds: u64 = group.iter().map(|point| point.sheds).sum();
+        Some((group.last()?.end_s, sheds as f64 / length_s.max(1e-9)))
+    });
+    let lines = [
+        Series { name: "calls in run queues", color: LINES[0], points: queue.collect() },
+        Series { name: "shed calls per second", color: LINES[3], points: sheds.collect() },
+    ];
+    draw(&lines, &seconds, Vertical::Rate)
 }
 
 /// Plots calls per second over time: due, done, failed.

@@ -104,6 +104,11 @@ impl Native {
     pub fn new(requests: Vec<Request>) -> Native {
         Native { requests: requests.into() }
     }
+
+    /// Adds the requests of another, after the present ones.
+    pub fn followed_by(&self, other: &Native) -> Native {
+        Native { requests: self.requests.iter().chain(&*other.requests).cloned().collect() }
+    }
 }
 
 impl Protocol for Native {

@@ -171,6 +171,7 @@ fn measure_recording(
         spin: false,
         seed: 0,
         watch: options.watch,
+        trace_one_in: 0,
         deadline_steps: 0,
         list: Some(entries(&recording, options.speed, connections)),
     };

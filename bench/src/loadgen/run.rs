@@ -15,6 +15,7 @@ use super::speech::AddressProtocol;
 use super::streams::counts::StreamCounts;
 use super::tally::{Connections, Interval, MethodTally, STATUSES, Timeline};
 use super::target::Target;
+use super::trace::{TraceSampler, TraceTally};
 use super::worker::Worker;
 use crate::histogram::Histogram;
 use crate::machine;
@@ -63,6 +64,8 @@ pub struct Plan {
     pub seed: u64,
     /// A process whose CPU time is also read.
     pub watch: Option<u32>,
+    /// One call in this many is traced; its request has the index of its method, plus the number of methods. 0: none.
+    pub trace_one_in: u64,
     /// The calls of the open loop as a list, in place of arrivals at a rate; their link numbers count over all
     /// connections.
     pub list: Option<Arc<[Entry]>>,
@@ -139,6 +142,10 @@ pub struct Measured {
     pub connections: Connections,
     /// The counts of streams; zero in a run of calls.
     pub streams: StreamCounts,
+    /// The traced calls.
+    pub traces: TraceTally,
+    /// The start of the window, in ns from the beginning of the run.
+    pub from_ns: u64,
     /// The first message of each status.
     pub messages: [Option<String>; STATUSES],
     /// Measured length of the window, in seconds.
@@ -237,6 +244,7 @@ pub fn job<P: Clone>(plan: &Plan, protocol: &P, threads: usize, number: usize, s
         depth: plan.depth,
         schedule,
         picker: Picker::new(&plan.weights, plan.seed.wrapping_add(number as u64)),
+        traces: TraceSampler::new(plan.trace_one_in, number, plan.weights.len()),
         methods: plan.weights.len(),
         deadlines_ns: plan.deadlines_ns.clone(),
         deadline_steps: plan.deadline_steps,
@@ -480,6 +488,8 @@ impl<'a> Gathering<'a> {
             held: 0,
             connections: Connections::default(),
             streams: StreamCounts::default(),
+            traces: TraceTally::default(),
+            from_ns: self.time.from_ns,
             messages: Default::default(),
             window_s,
             answers_in_all: 0,
@@ -504,6 +514,7 @@ impl<'a> Gathering<'a> {
             measured.held += tally.held;
             measured.connections.add(&tally.connections);
             measured.streams.add(&tally.streams);
+            measured.traces.add(&tally.traces);
             for (known, message) in measured.messages.iter_mut().zip(tally.messages) {
                 *known = known.take().or(message);
             }

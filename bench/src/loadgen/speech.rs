@@ -14,6 +14,7 @@ use super::protocol::{Body, Native};
 use super::run::{self, Live, Measured, Plan};
 use super::streams::{self, StreamCall};
 use super::target::Target;
+use super::trace;
 
 /// A protocol, by its prefix in an address.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
@@ -145,6 +146,22 @@ impl Speech {
             AddressProtocol::JsonRpc => Speech::JsonRpc(JsonRpc::new(&bodies)),
             AddressProtocol::Http => Speech::Http(Http::new(&bodies, &target.host(), entries)),
             AddressProtocol::Grpc => Speech::Grpc(Box::new(Grpc::new(&bodies, &target.host(), entries)?)),
+        })
+    }
+
+    /// Encodes calls twice: each with these entries, and after all of them each as a traced call.
+    pub fn with_traces(
+        speaks: AddressProtocol,
+        calls: &[Call],
+        target: &Target,
+        entries: &[headers::Entry],
+    ) -> Result<Speech, String> {
+        let traced = Speech::new(speaks, calls, target, &trace::entries(speaks, entries)?)?;
+        Ok(match (Speech::new(speaks, calls, target, entries)?, traced) {
+            (Speech::Native(calls), Speech::Native(traced)) => Speech::Native(calls.followed_by(&traced)),
+            (Speech::Http(calls), Speech::Http(traced)) => Speech::Http(calls.followed_by(&traced)),
+            (Speech::Grpc(calls), Speech::Grpc(traced)) => Speech::Grpc(Box::new(calls.followed_by(&traced))),
+            _ => return Err(format!("{speaks}: cannot carry --trace")),
         })
     }
 

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use super::protocol::Reply;
 use super::streams::counts::StreamCounts;
+use super::trace::TraceTally;
 use crate::histogram::{Histogram, Sparse};
 
 /// Number of statuses with names; higher ones count as `unknown`.
@@ -53,6 +54,8 @@ pub struct Call {
     pub request: u32,
     /// Whether it was due in the measured window.
     pub counts: bool,
+    /// Its trace, see [`trace`](super::trace); 0: it is not traced.
+    pub trace: u64,
 }
 
 /// The counts of one method, for the calls due in the measured window.
@@ -194,6 +197,8 @@ pub struct Tally {
     pub answered_failed: u64,
     /// The counts of streams; zero in a run of calls.
     pub streams: StreamCounts,
+    /// The traced calls.
+    pub traces: TraceTally,
     open_loop: bool,
     /// Deadlines by request, in ns; empty if no call states one.
     deadlines_ns: Arc<[u64]>,
@@ -214,6 +219,7 @@ impl Tally {
             answered_in_time: 0,
             answered_failed: 0,
             streams: StreamCounts::default(),
+            traces: TraceTally::default(),
             open_loop,
             deadlines_ns,
             in_interval: Histogram::default(),
@@ -255,6 +261,9 @@ impl Tally {
         method.queue.record(queue_ns);
         method.handler.record(handler_ns);
         method.wire.record(total_ns.saturating_sub(queue_ns + handler_ns));
+        if call.trace != 0 {
+            self.traces.on_ended(call, Some(0), latency_ns, (queue_ns, handler_ns));
+        }
     }
 
     #[cold]
@@ -279,6 +288,9 @@ impl Tally {
             if status == RESOURCE_EXHAUSTED {
                 method.refused.record(latency_ns);
             }
+            if call.trace != 0 {
+                self.traces.on_ended(call, Some(status), latency_ns, (0, 0));
+            }
         }
     }
 
@@ -296,7 +308,11 @@ impl Tally {
         if call.counts {
             let method = &mut self.methods[usize::from(call.method)];
             method.unanswered += 1;
-            method.waited.record(now_ns.saturating_sub(call.intended_ns));
+            let waited_ns = now_ns.saturating_sub(call.intended_ns);
+            method.waited.record(waited_ns);
+            if call.trace != 0 {
+                self.traces.on_ended(call, None, waited_ns, (0, 0));
+            }
         }
     }
 
@@ -336,7 +352,8 @@ mod tests {
         Reply { id: 1, status, queue_us: 10, handler_us: 20, body, len: 32 }
     }
 
-    const CALL: Call = Call { intended_ns: 1_000, sent_ns: 41_000, method: 0, request: 0, counts: true };
+    const CALL: Call =
+        Call { intended_ns: 1_000, sent_ns: 41_000, method: 0, request: 0, counts: true, trace: 0 };
 
     #[test]
     fn latency_counts_from_the_intended_time() {

@@ -35,6 +35,15 @@ pub fn render(outcome: &Outcome) -> String {
         text.push('\n');
         text += &errors(outcome);
     }
+    if let Some(traces) = outcome.traces.as_ref().filter(|traces| !traces.slowest.is_empty()) {
+        let (headings, rows) = traces.rows();
+        let mut table = Table::new(&headings);
+        rows.into_iter().for_each(|row| table.row(row.to_vec()));
+        let _ = write!(text, "\n{}", table.render());
+        if let Some(link) = traces.slowest.first().and_then(|slowest| traces.link(slowest)) {
+            let _ = writeln!(text, "the slowest: {link}");
+        }
+    }
     text.push('\n');
     for line in costs(outcome) {
         let _ = writeln!(text, "{line}");
@@ -292,6 +301,9 @@ pub fn costs(outcome: &Outcome) -> Vec<String> {
             percent(server.cpu_share),
             server.source
         ));
+    }
+    if let Some(scraped) = &outcome.scraped {
+        lines.push(format!("metrics:   {} (of {})", scraped.line(), scraped.address));
     }
     lines
 }

@@ -136,7 +136,7 @@ impl<P: Protocol> Load for Worker<P> {
             let Some(due) = self.thread.take_due(now_ns) else { break };
             let Due { intended_ns, counts, is_held } = due;
             let method = self.thread.job.picker.pick() as u16;
-            let mut request = u32::from(method);
+            let (mut request, trace) = self.thread.job.traces.request(method);
             if is_held && self.thread.job.deadline_steps > 0 {
                 let deadline_ns = self.thread.job.deadlines_ns.first().copied().unwrap_or(u64::MAX);
                 let step = deadline_step(now_ns - intended_ns, deadline_ns, self.thread.job.deadline_steps);
@@ -152,7 +152,7 @@ impl<P: Protocol> Load for Worker<P> {
                 request = step;
             }
             self.thread.count_delay(&due, now_ns);
-            link.begin_call(Call { intended_ns, sent_ns: now_ns, method, request, counts });
+            link.begin_call(Call { intended_ns, sent_ns: now_ns, method, request, counts, trace });
             self.thread.tally.on_sent(1);
             self.in_flight += 1;
             sent += 1;
@@ -223,8 +223,8 @@ impl<P: Protocol> Worker<P> {
         {
             let method = self.thread.job.picker.pick() as u16;
             let counts = (self.thread.time.from_ns..self.thread.time.end_ns).contains(&now_ns);
-            let request = u32::from(method);
-            link.begin_call(Call { intended_ns: now_ns, sent_ns: now_ns, method, request, counts });
+            let (request, trace) = self.thread.job.traces.request(method);
+            link.begin_call(Call { intended_ns: now_ns, sent_ns: now_ns, method, request, counts, trace });
             self.thread.tally.on_sent(1);
             self.in_flight += 1;
         }
@@ -283,8 +283,8 @@ impl<P: Protocol> Worker<P> {
         let is_closed_loop = self.thread.job.schedule.is_none();
         let mut has_more = event.is_readable();
         while has_more {
-            let (time, tally, picker) =
-                (&self.thread.time, &mut self.thread.tally, &mut self.thread.job.picker);
+            let (time, tally, job) = (&self.thread.time, &mut self.thread.tally, &mut self.thread.job);
+            let (picker, traces) = (&mut job.picker, &mut job.traces);
             let wants_calls = is_closed_loop && self.thread.wants_more;
             let before = self.links[at].in_flight();
             let mut ended = 0;
@@ -300,8 +300,8 @@ impl<P: Protocol> Worker<P> {
                     }
                     let counts = now_ns >= time.from_ns;
                     let method = picker.pick() as u16;
-                    let request = u32::from(method);
-                    Some(Call { intended_ns: now_ns, sent_ns: now_ns, method, request, counts })
+                    let (request, trace) = traces.request(method);
+                    Some(Call { intended_ns: now_ns, sent_ns: now_ns, method, request, counts, trace })
                 },
             );
             let after = self.links[at].in_flight();

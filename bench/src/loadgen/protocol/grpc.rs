@@ -29,7 +29,7 @@ const HEAD_BYTES_MAX: usize = 64 << 10;
 const STREAM_MAX: u32 = MAX_31_BITS;
 
 /// A request: its header block, and its message with the prefix of five bytes.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Request {
     head: Vec<u8>,
     message: Vec<u8>,
@@ -68,6 +68,11 @@ impl Grpc {
         let requests: Result<Vec<Request>, String> =
             bodies.iter().map(|body| request(body, host, entries)).collect();
         Ok(Grpc::with(requests?.into()))
+    }
+
+    /// Adds the requests of another, after the present ones.
+    pub fn followed_by(&self, other: &Grpc) -> Grpc {
+        Grpc::with(self.requests.iter().chain(&*other.requests).cloned().collect())
     }
 
     fn with(requests: Arc<[Request]>) -> Grpc {

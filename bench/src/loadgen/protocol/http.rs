@@ -41,6 +41,12 @@ impl Http {
         Http { requests, pending: VecDeque::new(), is_drain_reported: false }
     }
 
+    /// Adds the requests of another, after the present ones.
+    pub fn followed_by(mut self, other: &Http) -> Http {
+        self.requests = self.requests.iter().chain(&*other.requests).cloned().collect();
+        self
+    }
+
     fn answer<'a>(&mut self, head: &Head, body: &'a [u8], len: usize) -> Decoded<'a> {
         if head.is_last && !self.is_drain_reported {
             // The drain is reported before the answer, so that no further call is made in its place.

@@ -58,6 +58,7 @@ impl<P: Protocol> Worker<P> {
             method,
             request,
             counts,
+            trace: 0,
         });
         self.thread.tally.on_sent(1);
         self.in_flight += 1;
