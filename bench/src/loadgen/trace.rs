@@ -215,7 +215,7 @@ pub struct SlowTrace {
 impl TraceFigures {
     /// Returns the page of the console that shows a trace.
     pub fn link(&self, trace: &SlowTrace) -> Option<String> {
-        self.console.as_ref().map(|console| format!("{console}/traces?trace={}", trace.trace_id))
+        self.console.as_ref().map(|console| format!("{console}/traces?id={}", trace.trace_id))
     }
 
     /// Returns headings and rows of the slowest traces.
@@ -280,7 +280,7 @@ mod tests {
         assert_eq!(latencies, [100, 90, 50, 9, 8, 7, 6, 5, 4, 3]);
         assert_eq!(figures.ended, 12);
         let link = figures.link(&figures.slowest[0]).expect("the console is known");
-        assert_eq!(link, format!("http://a:1/traces?trace={}", trace_id(100)));
+        assert_eq!(link, format!("http://a:1/traces?id={}", trace_id(100)));
     }
 
     #[test]
