@@ -154,7 +154,9 @@ fn traces(page: &mut String, outcome: &Outcome) {
         units::count(traces.ended as f64)
     );
     let headings = ["trace"].into_iter().chain(headings.into_iter().skip(1));
-    headings.for_each(|heading| drop(write!(page, "<th>{heading}</th>")));
+    for heading in headings {
+        let _ = write!(page, "<th>{heading}</th>");
+    }
     *page += "</tr>\n";
     for (trace, row) in traces.slowest.iter().zip(rows) {
         *page += "<tr>";
