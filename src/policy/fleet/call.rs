@@ -89,6 +89,9 @@ pub struct AttemptEnd {
     pub took: Duration,
     /// The microseconds that a new call would wait at the server, if it said so.
     pub load_us: Option<u32>,
+    /// The time for which a server that refused the call asks for no more (`retry-after-ms`): until then other endpoints
+    /// are preferred.
+    pub retry_after: Option<Duration>,
 }
 
 /// The state of a call over all its attempts. It lives with the call.
@@ -121,7 +124,8 @@ pub struct FailedAttempt {
     /// The status or error is one that another attempt may not meet again (`unavailable`, `resource_exhausted`, a lost or
     /// refused connection).
     pub is_retryable: bool,
-    /// What the server asked for with `retry-after-ms`.
+    /// What the server asked for with `retry-after-ms`. It delays the next attempt only if no other endpoint takes it
+    /// earlier.
     pub retry_after: Option<Duration>,
     /// The time that is left until the call's deadline.
     pub left: Option<Duration>,

@@ -19,6 +19,8 @@ pub(super) struct Endpoint {
     pub is_down: bool,
     /// An attempt may use it, though others are connected, from this time on.
     pub cold_try_ns: u64,
+    /// Its server has asked for no more calls until this time.
+    pub paused_until_ns: u64,
     pub in_flight: u32,
     /// Attempts by outcome.
     pub ended: [u64; 4],
@@ -89,6 +91,12 @@ impl Table {
     }
 
     /// Returns the endpoint with the id, if it is not gone.
+    pub fn get(&self, id: EndpointId) -> Option<&Endpoint> {
+        let slot = (id.0 & ((1 << SLOT_BITS) - 1)) as usize;
+        self.slots.get(slot)?.as_ref().filter(|endpoint| endpoint.id == id)
+    }
+
+    /// Like [`Table::get`].
     #[inline]
     pub fn get_mut(&mut self, id: EndpointId) -> Option<&mut Endpoint> {
         let slot = (id.0 & ((1 << SLOT_BITS) - 1)) as usize;

@@ -119,6 +119,11 @@ impl Health {
         (true, change)
     }
 
+    /// Takes note that the check in flight was not made.
+    pub fn on_check_skipped(&mut self) {
+        self.began_ns = None;
+    }
+
     /// Takes note of the result of a check. Without a check in flight it is that of one that was given up.
     pub fn on_check_end(
         &mut self,

@@ -252,6 +252,10 @@ impl Fleet {
         if let Some(load_us) = end.load_us {
             endpoint.load.on_report(now_ns, load_us);
         }
+        if let (Outcome::Refused, Some(asked)) = (end.outcome, end.retry_after) {
+            endpoint.paused_until_ns = now_ns.saturating_add(self.config.retry.pause_ns(asked));
+            self.selection.on_pause(endpoint.paused_until_ns);
+        }
         let event = match end.outcome {
             Outcome::Success => BreakerEvent::Success,
             Outcome::Failure => BreakerEvent::Failure,
@@ -296,7 +300,17 @@ impl Fleet {
     ) -> AfterAttempt {
         let now_ns = self.clock.ns(now);
         call.failed = call.failed.saturating_add(1);
-        let decided = retry::after_attempt(&self.config.retry, call, failed, self.random.next_u64());
+        let mut failed = *failed;
+        if failed.retry_after.is_some() {
+            if self.selection.is_due(now_ns) {
+                self.refresh(now_ns);
+            }
+            // Another endpoint may take the call earlier.
+            if let Some(pause_ns) = self.selection.shortest_pause_ns(&self.table, now_ns) {
+                failed.retry_after = (pause_ns > 0).then(|| Duration::from_nanos(pause_ns));
+            }
+        }
+        let decided = retry::after_attempt(&self.config.retry, call, &failed, self.random.next_u64());
         if decided == AfterAttempt::End || !self.take_from_budget(now_ns) {
             return AfterAttempt::End;
         }
@@ -411,6 +425,13 @@ impl Fleet {
         }
     }
 
+    /// Takes note that a health check was not made after all: it has no result.
+    pub fn on_check_skipped(&mut self, endpoint: EndpointId) {
+        if let Some(endpoint) = self.table.get_mut(endpoint) {
+            endpoint.health.on_check_skipped();
+        }
+    }
+
     fn next_checks_ns(&self) -> u64 {
         match self.checks_ns {
             u64::MAX => u64::MAX,
@@ -459,6 +480,14 @@ impl Fleet {
             ejected: self.selection.ejected,
             ..self.stats
         }
+    }
+
+    /// Returns whether an endpoint is in the client's zone; true if the client has none.
+    pub fn is_in_zone(&self, endpoint: EndpointId) -> bool {
+        let zone = self.config.zone.as_ref();
+        zone.is_none_or(|zone| {
+            self.table.get(endpoint).is_some_and(|endpoint| endpoint.instance.zone.as_ref() == Some(zone))
+        })
     }
 
     /// Returns the settings.

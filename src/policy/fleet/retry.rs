@@ -17,9 +17,9 @@ pub struct RetryConfig {
     /// 1 s.
     pub backoff: Backoff,
 
-    /// The longest pause that a server may ask for, in milliseconds. Default 10 000. At the limit: the call is not
-    /// attempted again. Too small: calls fail that would have succeeded later. Too large: calls without a deadline wait
-    /// that long.
+    /// The longest pause that a call waits for when every server has asked for one, in milliseconds. Default 10 000. At the
+    /// limit: the call is not attempted again. Too small: calls fail that would have succeeded later. Too large: calls
+    /// without a deadline wait that long. A server that asks for a pause is avoided for no longer than this.
     pub retry_after_max_ms: u64,
 }
 
@@ -30,6 +30,15 @@ impl Default for RetryConfig {
             backoff: Backoff { base_ms: 25, max_ms: 1_000 },
             retry_after_max_ms: 10_000,
         }
+    }
+}
+
+impl RetryConfig {
+    /// Returns how long an endpoint is avoided that asks for a pause, in nanoseconds. A pause that no call waits for stays
+    /// one, and does not exclude the endpoint for long.
+    pub(super) fn pause_ns(&self, asked: Duration) -> u64 {
+        let longest = Duration::from_millis(self.retry_after_max_ms.saturating_add(1));
+        u64::try_from(asked.min(longest).as_nanos()).unwrap_or(u64::MAX)
     }
 }
 

@@ -69,6 +69,8 @@ pub(super) struct Selection {
     suspects: Vec<Suspect>,
     ring_entries: Vec<(u16, u64, u32)>,
     untried: Vec<u16>,
+    /// Until this time, in nanoseconds, there may be endpoints whose servers have asked for a pause.
+    paused_until_ns: u64,
 }
 
 /// What a choice depends on besides the lists.
@@ -84,6 +86,10 @@ impl ChoiceContext<'_> {
     #[inline]
     fn is_untried(&self, slot: u16) -> bool {
         self.call.tried.is_empty() || !self.call.tried.contains(&self.table.at(slot).id)
+    }
+
+    fn is_paused(&self, slot: u16) -> bool {
+        self.table.at(slot).paused_until_ns > self.now_ns
     }
 }
 
@@ -102,6 +108,7 @@ impl Selection {
             suspects: Vec::new(),
             ring_entries: Vec::new(),
             untried: Vec::new(),
+            paused_until_ns: 0,
         }
     }
 
@@ -114,6 +121,25 @@ impl Selection {
     pub fn set_ring_stale(&mut self) {
         self.is_stale = true;
         self.is_ring_stale = true;
+    }
+
+    /// Takes note that an endpoint is to be avoided until this time.
+    pub fn on_pause(&mut self, until_ns: u64) {
+        self.paused_until_ns = self.paused_until_ns.max(until_ns);
+    }
+
+    /// Returns the time until the first of the endpoints that may be used takes calls; 0 if one does now. `None` if none
+    /// may be used.
+    pub fn shortest_pause_ns(&self, table: &Table, now_ns: u64) -> Option<u64> {
+        let mut shortest = None;
+        for slot in self.tiers.iter().flat_map(|tier| tier.list.slots().iter().chain(&tier.cold)) {
+            let pause_ns = table.at(*slot).paused_until_ns.saturating_sub(now_ns);
+            if pause_ns == 0 {
+                return Some(0);
+            }
+            shortest = Some(shortest.unwrap_or(u64::MAX).min(pause_ns));
+        }
+        shortest
     }
 
     /// Returns whether the lists must be rebuilt before a choice.
@@ -297,6 +323,12 @@ impl Selection {
         mut balancer: Option<&mut (dyn Balancer + 'static)>,
         random: &mut Random,
     ) -> Option<u16> {
+        if context.now_ns < self.paused_until_ns {
+            let chosen = self.choose_unpaused(first, context, balancer.as_deref_mut(), random);
+            if chosen.is_some() {
+                return chosen;
+            }
+        }
         for index in [first, 1 - first] {
             let untried = |slot| context.is_untried(slot);
             let chosen = self.choose_in(index, context, balancer.as_deref_mut(), random, &untried);
@@ -308,6 +340,32 @@ impl Selection {
         // The call has tried every one.
         let chosen = self.choose_in(first, context, balancer.as_deref_mut(), random, &|_| true);
         chosen.or_else(|| self.choose_in(1 - first, context, balancer, random, &|_| true))
+    }
+
+    /// Chooses among the endpoints whose servers have not asked for a pause: one that the call has not tried, or one whose
+    /// pause is over. A first attempt does not leave its tier for that.
+    #[cold]
+    fn choose_unpaused(
+        &mut self,
+        first: usize,
+        context: &ChoiceContext<'_>,
+        mut balancer: Option<&mut (dyn Balancer + 'static)>,
+        random: &mut Random,
+    ) -> Option<u16> {
+        let is_first_attempt = context.call.tried.is_empty();
+        for may_be_tried in [false, true] {
+            let is_permitted = |slot| {
+                let is_over = may_be_tried && context.table.at(slot).paused_until_ns > 0;
+                !context.is_paused(slot) && (is_over || context.is_untried(slot))
+            };
+            for index in [first, 1 - first] {
+                let chosen = self.choose_in(index, context, balancer.as_deref_mut(), random, &is_permitted);
+                if chosen.is_some() || is_first_attempt {
+                    return chosen;
+                }
+            }
+        }
+        None
     }
 
     #[inline]

@@ -112,6 +112,7 @@ impl Fleet {
             is_connected: false,
             is_down: false,
             cold_try_ns: 0,
+            paused_until_ns: 0,
             in_flight: 0,
             ended: [0; 4],
             load: Load::new(),

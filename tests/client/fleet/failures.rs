@@ -133,12 +133,28 @@ fn refusal(request: &crate::common::raw_server::ClientFrame, ms: &str) -> Frame 
 }
 
 #[test]
-fn a_refusal_that_asks_for_a_longer_pause_than_is_left_is_final() {
+fn a_refusal_that_asks_for_a_pause_does_not_delay_the_attempt_at_another_server() {
     let servers = [RawServer::start(), RawServer::start()];
-    let client = client_of(&servers.each_ref()).with_idempotent(true).with_timeout(Duration::from_secs(20));
+    // The call itself has less time than the pause.
+    let client = client_of(&servers.each_ref()).with_timeout(Duration::from_secs(20));
     let call = start(&client, "hello");
-    let (first, _) = first_of(&servers);
+    let (first, second) = first_of(&servers);
     let mut side = servers[first].accept();
+    let request = side.request();
+    side.peer.send(&refusal(&request, "9000000"));
+    let mut side = servers[second].accept();
+    let request = side.request();
+    assert_eq!(request.value("attempt").as_deref(), Some("2"));
+    side.peer.send(&request.reply("there"));
+    assert_eq!(end(call).unwrap(), b"there");
+}
+
+#[test]
+fn a_refusal_of_the_only_server_that_asks_for_a_longer_pause_than_is_left_is_final() {
+    let server = RawServer::start();
+    let client = client_of(&[&server]).with_idempotent(true).with_timeout(Duration::from_secs(20));
+    let call = start(&client, "hello");
+    let mut side = server.accept();
     let request = side.request();
     side.peer.send(&refusal(&request, "60000"));
     let error = end(call).unwrap_err();

@@ -394,6 +394,12 @@ impl World {
             outcome: result.outcome(),
             took: Duration::from_nanos(self.now - picked_at),
             load_us,
+            retry_after: match result {
+                AttemptResult::Exhausted { retry_after_ms } => {
+                    Some(Duration::from_millis(retry_after_ms.into()))
+                }
+                _ => None,
+            },
         };
         if let Some(state) = sim.endpoints.get_mut(&picked) {
             state.picked_in_flight -= 1;

@@ -149,7 +149,7 @@ impl ClientApp {
         if let Some(fleet) = self.fleets.get_mut(&promise.endpoint().number)
             && let Some(call) = promise.fleet_call()
         {
-            fleet.end_attempt(now, call, Outcome::Cancelled, None);
+            fleet.end_attempt(now, call, Outcome::Cancelled, None, None);
         }
         self.attempt(conns, promise, None);
     }
@@ -189,7 +189,7 @@ impl ClientApp {
         let (mut promise, outcome, body) = match attempt {
             EndedAttempt::Done { number, mut call, outcome, load_us } => {
                 if let Some(fleet) = self.fleets.get_mut(&number) {
-                    fleet.end_attempt(now, &mut call, outcome, load_us);
+                    fleet.end_attempt(now, &mut call, outcome, load_us, None);
                     fleet.put_call(call);
                 }
                 return;
@@ -204,7 +204,7 @@ impl ClientApp {
         };
         let load_us = load_of(&last.outcome);
         let Some(call) = promise.fleet_call() else { return };
-        let was_attempted = fleet.end_attempt(now, call, failed.outcome, load_us);
+        let was_attempted = fleet.end_attempt(now, call, failed.outcome, load_us, failed.retry_after);
         call.may_have_run |= failed.may_have_run;
         if let Some(number) = call.hedged {
             return self.on_hedged_end(conns, number, promise, failed, last);
@@ -283,10 +283,11 @@ impl FleetState {
         call: &mut FleetCall,
         outcome: Outcome,
         load_us: Option<u32>,
+        retry_after: Option<Duration>,
     ) -> bool {
         let Some(endpoint) = call.endpoint.take() else { return false };
         let took = now.saturating_duration_since(call.since);
-        let end = AttemptEnd { endpoint, method: call.method, outcome, took, load_us };
+        let end = AttemptEnd { endpoint, method: call.method, outcome, took, load_us, retry_after };
         self.policies.on_attempt_end(now, &end);
         true
     }

@@ -63,8 +63,8 @@ pub struct Candidate<'a> {
     pub is_connected: bool,
 }
 
-/// The endpoints that an attempt may use: usable, where calls must stay, connected if any of them is, and not tried
-/// before by the same call if others are left. Their order changes only when the set does.
+/// The endpoints that an attempt may use: usable, where calls must stay, connected if any of them is; not tried
+/// before by the same call, and not with a server that has asked for a pause, if others are left. Their order changes only when the set does.
 #[derive(Clone, Copy)]
 pub struct Candidates<'a> {
     pub(super) slots: &'a [u16],

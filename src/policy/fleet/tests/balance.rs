@@ -145,7 +145,10 @@ fn methods_of_different_length_do_not_make_p2c_uneven() {
         let endpoint = world.fleet.pick(world.now, PickFor { method, ..PickFor::default() }).unwrap();
         world.after(Duration::from_millis(1));
         let outcome = Outcome::Success;
-        world.fleet.on_attempt_end(world.now, &AttemptEnd { endpoint, method, outcome, took, load_us: None });
+        world.fleet.on_attempt_end(
+            world.now,
+            &AttemptEnd { endpoint, method, outcome, took, load_us: None, retry_after: None },
+        );
         picked.push(endpoint);
     }
     let counts = counts(&ids, &picked);
@@ -194,7 +197,10 @@ fn least_loaded_heeds_what_the_server_reports() {
         world.after(Duration::from_millis(1));
         let load_us = Some(if endpoint == ids[0] { 50_000 } else { 0 });
         let (outcome, took) = (Outcome::Success, Duration::from_millis(1));
-        world.fleet.on_attempt_end(world.now, &AttemptEnd { endpoint, method: 1, outcome, took, load_us });
+        world.fleet.on_attempt_end(
+            world.now,
+            &AttemptEnd { endpoint, method: 1, outcome, took, load_us, retry_after: None },
+        );
         picked.push(endpoint);
     }
     let counts = counts(&ids, &picked);

@@ -318,7 +318,9 @@ proptest! {
                         let endpoint = in_flight.swap_remove(usize::from(which) % in_flight.len());
                         let outcome = [Outcome::Success, Outcome::Failure, Outcome::Refused, Outcome::Cancelled][usize::from(outcome)];
                         let took = Duration::from_micros(u64::from(took_us));
-                        world.fleet.on_attempt_end(world.now, &AttemptEnd { endpoint, method: 1, outcome, took, load_us });
+                        let retry_after = load_us.map(|load_us| Duration::from_micros(u64::from(load_us)));
+                        let end = AttemptEnd { endpoint, method: 1, outcome, took, load_us, retry_after };
+                        world.fleet.on_attempt_end(world.now, &end);
                     }
                 }
                 Step::Connection { which, is_connected } => {

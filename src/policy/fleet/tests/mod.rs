@@ -4,6 +4,7 @@ mod balance;
 mod breaker;
 mod budget;
 mod fleet;
+mod pause;
 mod small;
 mod zone;
 
@@ -60,7 +61,7 @@ impl World {
 
     fn end(&mut self, endpoint: EndpointId, outcome: Outcome, took_us: u64) {
         let took = Duration::from_micros(took_us);
-        let end = AttemptEnd { endpoint, method: 1, outcome, took, load_us: None };
+        let end = AttemptEnd { endpoint, method: 1, outcome, took, load_us: None, retry_after: None };
         self.fleet.on_attempt_end(self.now, &end);
     }
 

@@ -181,7 +181,10 @@ fn the_methods_that_are_known_apart_are_bounded() {
     for method in 0..1_000_u32 {
         let endpoint = world.pick();
         let (outcome, took) = (Outcome::Success, Duration::from_millis(1));
-        world.fleet.on_attempt_end(world.now, &AttemptEnd { endpoint, method, outcome, took, load_us: None });
+        world.fleet.on_attempt_end(
+            world.now,
+            &AttemptEnd { endpoint, method, outcome, took, load_us: None, retry_after: None },
+        );
     }
     assert!(format!("{:?}", world.fleet).matches("Method {").count() <= methods::METHODS_MAX + 1);
 }
