@@ -72,7 +72,7 @@ impl FleetShared {
     /// Creates the policies; once, since they take the program's own balancing.
     pub(super) fn policies(&self, scheme: Scheme, seed: u64) -> Fleet {
         let mut config = self.config.clone();
-        if !scheme.can_ping() {
+        if !scheme.can_ping() && !scheme.can_call_health() {
             // There is nothing to check with.
             config.health.interval_ms = 0;
         }

@@ -168,6 +168,19 @@ impl Scheme {
     pub fn can_ping(self) -> bool {
         self == Scheme::Native
     }
+
+    /// Whether the health of a server can be checked by the call of `Health.Check`, with JSON.
+    pub(crate) fn can_call_health(self) -> bool {
+        match self {
+            #[cfg(feature = "http")]
+            Scheme::Http => true,
+            #[cfg(feature = "jsonrpc")]
+            Scheme::JsonRpc => true,
+            Scheme::Native => false,
+            #[cfg(feature = "netrpc")]
+            Scheme::Gob | Scheme::GobHttp => false,
+        }
+    }
 }
 
 /// The protocol of a client's connection.

@@ -2,7 +2,7 @@
 //! with it or is attempted again (`app/fleet/`).
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
@@ -10,9 +10,11 @@ use coreloop_bufpool::Chunk;
 
 use super::{Promise, PromiseKind, guarded};
 use crate::client::CallError;
+use crate::client::endpoint::Endpoint;
 use crate::client::fleet::{OnUnavailable, Unavailable};
 use crate::client::reply::ReplyOutcome;
-use crate::codec::compress;
+use crate::codec::{Codec, compress};
+use crate::message::method_hash;
 use crate::policy::fleet::{CallAttempts, EndpointId, FailedAttempt, Outcome};
 use crate::status::Code;
 
@@ -32,6 +34,8 @@ pub(in crate::client) struct FleetCall {
     pub(in crate::client) may_have_run: bool,
     /// The number of the hedged call that this is an attempt of.
     pub(in crate::client) hedged: Option<u64>,
+    /// It is a health check of the endpoint: no caller waits for it.
+    pub(in crate::client) is_check: bool,
 }
 
 impl FleetCall {
@@ -44,6 +48,7 @@ impl FleetCall {
             since: now,
             may_have_run: false,
             hedged: None,
+            is_check: false,
         }
     }
 
@@ -204,9 +209,8 @@ impl Promise {
             PromiseKind::Reach => outcome_of(&outcome, true),
         };
         let is_final = outcome.is_ok() && matches!(means, Outcome::Success | Outcome::Cancelled);
-        let is_hedged = self.fleet_call.as_ref().is_some_and(|call| call.hedged.is_some());
         if is_final
-            && !is_hedged
+            && !self.is_copy()
             && let Some(call) = self.fleet_call.take()
         {
             let load_us = load_of(&outcome);
@@ -283,12 +287,58 @@ impl Promise {
         }
     }
 
-    /// Returns whether it is a copy of a hedged call.
-    pub(super) fn is_copy(&self) -> bool {
-        self.fleet_call.as_ref().is_some_and(|call| call.hedged.is_some())
+    /// Returns a health check of an endpoint: the call of `Health.Check`.
+    pub(in crate::client) fn check_of(
+        endpoint: &Arc<Endpoint>,
+        id: EndpointId,
+        now: Instant,
+        deadline: Instant,
+    ) -> Promise {
+        const METHOD: &str = "Health.Check";
+        let mut call = Box::new(FleetCall::new(now));
+        (call.endpoint, call.is_check) = (Some(id), true);
+        let call_slot = super::take_slot();
+        let body_bytes = {
+            let mut inside = call_slot.inside();
+            inside.body.extend_from_slice(b"\"\"");
+            inside.method_name.clear();
+            inside.method_name.push_str(METHOD);
+            inside.headers = None;
+            inside.body.len()
+        };
+        Promise {
+            call_slot: Some(call_slot),
+            endpoint: endpoint.clone(),
+            then: None,
+            what: PromiseKind::Call {
+                name: Some(Arc::new(METHOD.to_owned())),
+                method: method_hash(METHOD),
+                schema: 0,
+                codec: Codec::Json,
+                compressed: false,
+                one_way: false,
+                idempotent: true,
+            },
+            deadline: Some(deadline),
+            metadata: None,
+            parent: None,
+            began: None,
+            body_bytes,
+            is_sent: false,
+            tries: 0,
+            left_us: 0,
+            has_headers: false,
+            streams: None,
+            fleet_call: Some(call),
+        }
     }
 
-    /// Drops a copy of a hedged call.
+    /// Returns whether it is a copy of a hedged call, or a health check: its end is not that of a caller's call.
+    pub(super) fn is_copy(&self) -> bool {
+        self.fleet_call.as_ref().is_some_and(|call| call.hedged.is_some() || call.is_check)
+    }
+
+    /// Drops a copy of a hedged call, or a health check.
     pub(in crate::client) fn discard(mut self) {
         debug_assert!(self.is_copy());
         if let Some(call_slot) = self.call_slot.take() {

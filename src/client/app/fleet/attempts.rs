@@ -146,6 +146,10 @@ impl ClientApp {
     /// Makes the attempt of a call again whose server is gone before the call was sent to it.
     pub(super) fn attempt_elsewhere(&mut self, conns: &mut Conns<'_, ClientApp>, mut promise: Promise) {
         let now = conns.now();
+        if promise.fleet_call().is_some_and(|call| call.is_check) {
+            // Another server's health is another check.
+            return promise.discard();
+        }
         if let Some(fleet) = self.fleets.get_mut(&promise.endpoint().number)
             && let Some(call) = promise.fleet_call()
         {
@@ -196,6 +200,9 @@ impl ClientApp {
             }
             EndedAttempt::Open { promise, outcome, body } => (promise, outcome, body),
         };
+        if promise.fleet_call().is_some_and(|call| call.is_check) {
+            return self.on_check_ended(now, promise, &outcome, &body);
+        }
         let failed = promise.failed_attempt(&outcome, now);
         let last = LastEnd { outcome, body };
         let can_repeat = promise.can_repeat();

@@ -12,7 +12,7 @@ mod warm;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::hash::{BuildHasher, RandomState};
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use self::attempts::KeptAttempt;
@@ -42,6 +42,8 @@ const FREE_CALLS_MAX: usize = 256;
 /// The servers of one client, and the calls that no server has.
 pub(super) struct FleetState {
     policies: Fleet,
+    /// The client, for the health checks that are calls.
+    client: Weak<Endpoint>,
     shared: Arc<FleetShared>,
     scheme: Scheme,
     config: Arc<ClientConfig>,
@@ -63,6 +65,8 @@ pub(super) struct FleetState {
     warm_at: Option<Instant>,
     /// Chooses the servers to which they are opened.
     random: RandomState,
+    /// Servers with a health check that is a call and has not ended.
+    checking: BTreeSet<EndpointId>,
     /// Calls among those that were abandoned since they were last searched.
     abandoned: usize,
     /// The last error of the resolver.
@@ -81,10 +85,11 @@ fn reconnecting_soon(config: &Arc<ClientConfig>) -> Arc<ClientConfig> {
 }
 
 impl FleetState {
-    fn new(endpoint: &Endpoint, shared: Arc<FleetShared>) -> FleetState {
+    fn new(endpoint: &Arc<Endpoint>, shared: Arc<FleetShared>) -> FleetState {
         let seed = RandomState::new().hash_one(endpoint.number);
         FleetState {
             policies: shared.policies(endpoint.scheme, seed),
+            client: Arc::downgrade(endpoint),
             shared,
             scheme: endpoint.scheme,
             config: reconnecting_soon(&endpoint.config),
@@ -98,6 +103,7 @@ impl FleetState {
             hedge_times: BTreeSet::new(),
             warm_at: None,
             random: RandomState::new(),
+            checking: BTreeSet::new(),
             abandoned: 0,
             resolve_error: None,
             free: Vec::new(),
@@ -150,7 +156,7 @@ impl FleetState {
 
 impl ClientApp {
     /// Creates the state of a client's fleet, unless it exists: the first message of the client does.
-    fn open_fleet(&mut self, endpoint: &Endpoint) {
+    fn open_fleet(&mut self, endpoint: &Arc<Endpoint>) {
         if let Some(shared) = endpoint.fleet() {
             let state = || FleetState::new(endpoint, shared.clone());
             self.fleets.entry(endpoint.number).or_insert_with(state);
@@ -158,7 +164,7 @@ impl ClientApp {
     }
 
     /// Handles what the resolver has found.
-    pub(super) fn on_found(&mut self, conns: &mut Conns<'_, ClientApp>, endpoint: &Endpoint) {
+    pub(super) fn on_found(&mut self, conns: &mut Conns<'_, ClientApp>, endpoint: &Arc<Endpoint>) {
         self.open_fleet(endpoint);
         let (number, now) = (endpoint.number, conns.now());
         let Some(fleet) = self.fleets.get_mut(&number) else { return };
@@ -201,6 +207,7 @@ impl ClientApp {
         }
         for id in change.removed {
             let Some(fleet) = self.fleets.get_mut(&number) else { return };
+            fleet.checking.remove(&id);
             let Some(line) = fleet.lines.remove(&id) else { continue };
             fleet.leaving.push(line);
             let Some(line) = self.lines.get_mut(&line) else { continue };
@@ -336,7 +343,7 @@ impl ClientApp {
     pub(super) fn on_view(
         &mut self,
         conns: &mut Conns<'_, ClientApp>,
-        endpoint: &Endpoint,
+        endpoint: &Arc<Endpoint>,
         sender: &ViewSender,
     ) {
         self.open_fleet(endpoint);
