@@ -1,5 +1,5 @@
-//! Connections that are opened ahead of the first call: to a bounded number of servers, a few at a time, and not by all
-//! clients at once.
+//! Connections that are opened ahead of the first call: to a bounded number of servers, those of the client's zone before
+//! others, a few at a time, and not by all clients at once.
 
 use std::hash::BuildHasher;
 use std::time::{Duration, Instant};
@@ -38,21 +38,34 @@ impl ClientApp {
         }
         let warm_max = fleet.config.warm_endpoints_max;
         let (mut warm, mut dialing, mut cold) = (0, 0, Vec::new());
-        for number in fleet.lines.values() {
+        // Those that are kept and are not in the client's zone.
+        let mut warm_outside = Vec::new();
+        for (id, number) in &fleet.lines {
+            let is_outside = !fleet.policies.is_in_zone(*id);
             match self.lines.get(number) {
                 Some(line) if line.is_warm => {
                     warm += 1;
                     dialing += usize::from(line.is_dialing());
+                    warm_outside.extend(is_outside.then_some(*number));
                 }
-                Some(_) => cold.push((fleet.random.hash_one(number), *number)),
+                Some(_) => cold.push((is_outside, fleet.random.hash_one(number), *number)),
                 None => {}
             }
         }
         cold.sort_unstable();
+        // Servers of the zone that have come later replace others.
+        let cold_inside = cold.iter().take_while(|(is_outside, ..)| !is_outside).count();
+        let replaced = (warm + cold_inside).saturating_sub(warm_max).min(cold_inside);
+        for number in warm_outside.into_iter().take(replaced) {
+            if let Some(line) = self.lines.get_mut(&number) {
+                line.keep_none();
+                warm -= 1;
+            }
+        }
         let wanted = warm_max.saturating_sub(warm).min(cold.len());
         let now_possible = wanted.min(WARM_DIALS_MAX.saturating_sub(dialing));
         fleet.warm_at = (now_possible < wanted).then(|| now + WARM_EVERY);
-        for (_, number) in cold.into_iter().take(now_possible) {
+        for (.., number) in cold.into_iter().take(now_possible) {
             if let Some(line) = self.lines.get_mut(&number) {
                 line.keep_warm();
                 self.dial_for_waiting(conns, number);
