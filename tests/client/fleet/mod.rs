@@ -2,7 +2,11 @@
 //! resolver finds.
 
 mod failures;
+#[cfg(feature = "http")]
+mod health_http;
+mod repeats;
 mod slow;
+mod spread;
 mod updates;
 
 use std::collections::BTreeMap;
