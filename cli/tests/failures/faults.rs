@@ -14,7 +14,7 @@ use crate::server::Faults;
 const ALL_FAIL: Faults = Faults { delay_us: 0, fail_one_of: 1, code: Code::Internal as u32 };
 
 /// A client, and the events of its fleet.
-fn observed(url: &str, change: impl FnOnce(&mut FleetConfig)) -> (Client, Arc<Mutex<Vec<FleetEvent>>>) {
+pub fn observed(url: &str, change: impl FnOnce(&mut FleetConfig)) -> (Client, Arc<Mutex<Vec<FleetEvent>>>) {
     let events = Arc::new(Mutex::new(Vec::new()));
     let seen = events.clone();
     let client = Client::builder(url)
@@ -25,7 +25,8 @@ fn observed(url: &str, change: impl FnOnce(&mut FleetConfig)) -> (Client, Arc<Mu
     (client, events)
 }
 
-fn opened(events: &Mutex<Vec<FleetEvent>>) -> usize {
+/// Returns how many breakers have opened.
+pub fn opened(events: &Mutex<Vec<FleetEvent>>) -> usize {
     let is_opened = |event: &&FleetEvent| matches!(event, FleetEvent::BreakerOpened(_));
     events.lock().unwrap().iter().filter(is_opened).count()
 }
@@ -89,9 +90,9 @@ fn a_fleet_that_always_fails_gets_hardly_more_attempts_than_calls() {
     }
 }
 
-/// Runs a load on three servers of which one becomes ten times slower; returns the attempts per call, and what became of
-/// the calls.
-fn with_a_slow_server(hedges: bool) -> (f64, Ended, FleetStats) {
+/// Runs a load on three servers of which one becomes ten times slower, and this many calls after that; returns the attempts
+/// per call, and what became of the calls.
+pub fn with_a_slow_server(hedges: bool, calls: u64) -> (f64, Ended, FleetStats) {
     let servers = Servers::start(3);
     let (client, _events) = observed(&servers.fixed(), |config| {
         config.hedge.is_on = hedges;
@@ -101,7 +102,7 @@ fn with_a_slow_server(hedges: bool) -> (f64, Ended, FleetStats) {
         Load::start(&client, Shape { place: 0, price: 6, us: 5_000, every: Duration::from_millis(15) });
     load.wait_for_ok(600);
     servers.all[0].set_faults(Faults { delay_us: 45_000, ..Faults::default() });
-    load.wait_for_ok(600);
+    load.wait_for_ok(calls);
     let ended = load.end();
     let counts = servers.counts();
     (counts.attempts as f64 / ended.calls as f64, ended, client.fleet_stats())
@@ -109,11 +110,11 @@ fn with_a_slow_server(hedges: bool) -> (f64, Ended, FleetStats) {
 
 #[test]
 fn a_server_that_gets_ten_times_slower_is_hedged_within_the_budget() {
-    let (without, ended, stats) = with_a_slow_server(false);
+    let (without, ended, stats) = with_a_slow_server(false, 600);
     eprintln!("without hedging: p99 {} us, {without:.3} attempts per call", ended.within_us(0.99));
     assert_eq!((ended.failed.len(), stats.hedges), (0, 0), "{stats:?}");
     assert!(without < 1.01, "{without}");
-    let (with, ended, stats) = with_a_slow_server(true);
+    let (with, ended, stats) = with_a_slow_server(true, 600);
     eprintln!("with hedging: p99 {} us, {with:.3} attempts per call, {stats:?}", ended.within_us(0.99));
     assert_eq!(ended.failed.len(), 0, "{:?}", ended.failed.first());
     assert!(stats.hedges > 0 && stats.hedge_wins > 0, "{stats:?}");

@@ -12,6 +12,7 @@ mod common;
 mod crashes;
 mod faults;
 mod load;
+mod long;
 mod processes;
 mod registries;
 mod scale;
