@@ -1,28 +1,20 @@
-//! The page `/metrics`.
+//! The page `/metrics`: Prometheus's text format or OpenMetrics, as the client prefers.
 
-use std::fmt::Write;
-
-use crate::metrics::{MetricValue, server_families};
+use crate::metrics::MetricsFormat;
 use crate::server::Inspector;
 use crate::service::route::{RouteRequest, RouteResponse};
 use crate::status::Status;
 
-/// Answers a scrape.
-pub(super) fn page(inspector: &Inspector, _request: &RouteRequest<'_>) -> Result<RouteResponse, Status> {
-    let mut text = String::new();
-    for family in server_families(&inspector.stats()) {
-        let _ = writeln!(
-            text,
-            "# HELP {}_total {}\n# TYPE {}_total counter",
-            family.name, family.help, family.name
-        );
-        for sample in &family.samples {
-            let labels: Vec<String> =
-                sample.labels.iter().map(|(name, value)| format!("{name}={value:?}")).collect();
-            if let MetricValue::Count(count) = sample.value {
-                let _ = writeln!(text, "{}_total{{{}}} {count}", family.name, labels.join(","));
-            }
-        }
-    }
-    Ok(RouteResponse::text(text))
+/// Answers a scrape. It runs on a thread of the admin listener, and only reads the server's counters.
+pub(super) fn page(inspector: &Inspector, request: &RouteRequest<'_>) -> Result<RouteResponse, Status> {
+    // The field may be repeated (RFC 9110, section 5.3).
+    let fields = request.headers().filter(|(name, _)| *name == "accept");
+    let accept: Vec<&str> = fields.filter_map(|(_, value)| std::str::from_utf8(value).ok()).collect();
+    let format = MetricsFormat::negotiate(&accept.join(","));
+    let text = format.write(&inspector.metric_families());
+    let response = RouteResponse::text(text)
+        .header("Content-Type", format.content_type())?
+        .header("Vary", "Accept")?
+        .header("Cache-Control", "no-store")?;
+    Ok(response)
 }

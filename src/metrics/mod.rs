@@ -1,13 +1,30 @@
 //! Metrics: families of samples with names and units by the Prometheus conventions, and where they come from.
 //!
-//! A source returns its families when it is asked; nothing is kept in between. The `/metrics` page writes them as text, the
-//! OTLP export as protobuf.
+//! A source returns its families when it is asked; nothing is kept in between. A [`MetricSet`] merges the families of
+//! several sources, and leaves out what is not valid. The `/metrics` page writes them as text ([`MetricsFormat`]), the OTLP
+//! export as protobuf. The families of a server are made of counters that are always counted (`stats`), so that metrics cost
+//! a call nothing.
 
+mod buckets;
+mod encode;
+mod exemplars;
+mod format;
+mod merge;
+mod number;
+mod process;
+mod recorders;
 mod server;
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
-pub use server::server_families;
+pub use buckets::DURATION_BOUNDS;
+pub use exemplars::add_exemplars;
+pub use format::MetricsFormat;
+pub use merge::{MetricSet, SERIES_MAX};
+pub use process::process_families;
+pub use recorders::{CounterMetric, GaugeMetric, HistogramMetric};
+pub use server::{server_families, trace_families};
 
 /// The kind of a family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -25,7 +42,6 @@ pub enum MetricKind {
 
 /// A recorded trace that belongs to a bucket of a histogram.
 #[derive(Clone, Debug, PartialEq)]
-#[non_exhaustive]
 pub struct Exemplar {
     /// The trace.
     pub trace_id: crate::trace::TraceId,
@@ -50,6 +66,19 @@ pub struct MetricHistogram {
     pub sum: f64,
     /// At most one for each bucket, by its index.
     pub exemplars: Vec<(usize, Exemplar)>,
+}
+
+impl MetricHistogram {
+    /// Creates a histogram without exemplars. `counts` has one count for each bucket, and one more for values above the
+    /// last bound.
+    pub fn new(bounds: impl Into<Cow<'static, [f64]>>, counts: Vec<u64>, sum: f64) -> MetricHistogram {
+        MetricHistogram { bounds: bounds.into(), counts, sum, exemplars: Vec::new() }
+    }
+
+    /// Returns the number of values.
+    pub fn count(&self) -> u64 {
+        self.counts.iter().fold(0, |sum, count| sum.wrapping_add(*count))
+    }
 }
 
 /// The value of a sample.
@@ -90,7 +119,7 @@ pub struct MetricFamily {
     pub name: Cow<'static, str>,
     /// What it counts, in one line.
     pub help: Cow<'static, str>,
-    /// The unit: `seconds`, `bytes`, `ratio`; empty if it has none.
+    /// The unit: `seconds`, `bytes`, `ratio`; empty if it has none. The name ends with it.
     pub unit: &'static str,
     /// The kind.
     pub kind: MetricKind,
@@ -141,4 +170,10 @@ impl MetricFamily {
 pub trait MetricSource: Send + Sync {
     /// Returns the current families. Called from any thread, for each scrape.
     fn families(&self) -> Vec<MetricFamily>;
+}
+
+impl<S: MetricSource + ?Sized> MetricSource for Arc<S> {
+    fn families(&self) -> Vec<MetricFamily> {
+        (**self).families()
+    }
 }

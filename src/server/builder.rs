@@ -495,6 +495,7 @@ pub(super) fn side(
         added,
         site: Box::new(RegistryDirectory::new(registry.clone())),
         entries_dropped: AtomicU64::new(0),
+        connections: Default::default(),
     })
 }
 

@@ -377,6 +377,7 @@ impl ServerShared {
         }
         snapshot.panics += self.async_calls.panics();
         snapshot.async_in_flight = self.async_calls.in_flight();
+        snapshot.protocols = self.side.connections.counts();
         snapshot.response_entries_dropped = self.side.entries_dropped.load(Ordering::Relaxed);
         for (index, method) in self.registry.methods().iter().enumerate() {
             let parts = self.parts.iter().map(|part| &part.app.methods[index]);

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use super::{ServerBuilder, ServerShared};
 use crate::config::ValidConfig;
 #[cfg(feature = "metrics")]
-use crate::metrics::MetricSource;
+use crate::metrics::{
+    MetricFamily, MetricSet, MetricSource, add_exemplars, process_families, server_families, trace_families,
+};
 use crate::stats::Snapshot;
 #[cfg(feature = "trace")]
 use crate::trace::Tracer;
@@ -74,6 +76,24 @@ impl Inspector {
     #[cfg(feature = "metrics")]
     pub fn metric_sources(&self) -> &[Arc<dyn MetricSource>] {
         &self.shared.observation.sources
+    }
+
+    /// Returns all metrics: those of the server with exemplars, of its tracer, of the process, and those that the program has
+    /// added, merged ([`MetricSet`]).
+    #[cfg(feature = "metrics")]
+    pub fn metric_families(&self) -> Vec<MetricFamily> {
+        let mut families = server_families(&self.stats());
+        if let Some(tracer) = self.tracer() {
+            add_exemplars(&mut families, &tracer.recent());
+            families.extend(trace_families(&tracer.stats()));
+        }
+        families.extend(process_families());
+        let mut set = MetricSet::new();
+        set.add(families);
+        for source in self.metric_sources() {
+            set.add_source(&**source);
+        }
+        set.finish()
     }
 
     /// Returns the configuration in force.

@@ -31,6 +31,12 @@ impl Counter {
         self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(n), Ordering::Relaxed);
     }
 
+    /// Subtracts `n`, for gauges. Only the owning thread may call it.
+    #[inline]
+    pub fn subtract(&self, n: u64) {
+        self.add(n.wrapping_neg());
+    }
+
     /// Sets the number, for gauges. Only the owning thread may call it.
     #[inline]
     pub fn set(&self, n: u64) {
@@ -218,6 +224,10 @@ pub struct CallStats {
     pub drain_cancelled: Counter,
     /// Handlers that panicked.
     pub panics: Counter,
+    /// Calls in flight now, without streaming calls.
+    pub in_flight: Counter,
+    /// Streaming calls now.
+    pub streams: Counter,
     /// Requests refused before they were run, by the number of their status code.
     pub refused: [Counter; Code::ALL.len()],
 }

@@ -30,17 +30,30 @@ pub struct Paces {
     methods: Vec<MethodPace>,
     /// Present if times are to be those that the thread has run.
     own: Option<OwnTime>,
+    /// Nanoseconds in which the thread ran calls since they were last taken.
+    ran_ns: u64,
 }
 
 impl Paces {
     /// Creates the table for this many methods; it grows on demand.
     pub fn new(methods: usize) -> Paces {
-        Paces { methods: vec![UNKNOWN; methods], own: None }
+        Paces { methods: vec![UNKNOWN; methods], ..Paces::default() }
     }
 
     /// Creates a table for a thread that may be preempted: [`Paces::own_time`] leaves such time out.
     pub fn of_own_time() -> Paces {
-        Paces { methods: Vec::new(), own: Some(OwnTime::default()) }
+        Paces { own: Some(OwnTime::default()), ..Paces::default() }
+    }
+
+    /// Takes note of the time in which the thread ran calls.
+    #[inline]
+    pub fn note_ran(&mut self, took: Duration) {
+        self.ran_ns += took.as_nanos() as u64;
+    }
+
+    /// Returns the nanoseconds in which the thread ran calls since the last time.
+    pub fn take_ran_ns(&mut self) -> u64 {
+        std::mem::take(&mut self.ran_ns)
     }
 
     /// Returns how much of a measured time this thread has run, if it is much longer than expected and of a thread that

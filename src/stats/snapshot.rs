@@ -1,6 +1,11 @@
 //! The statistics of a server at one moment, summed over its reactors, for pages and tests.
 
-use super::{CLOSE_REASONS, CallStats, HistogramSnapshot, MethodStats, ReactorStats, SHED_REASONS, STAGES};
+use std::time::Duration;
+
+use super::{
+    CLOSE_REASONS, CallStats, HistogramSnapshot, MethodStats, ReactorStats, SAMPLE_TURNS, SHED_REASONS,
+    STAGES,
+};
 use crate::status::Code;
 
 /// The statistics of a server at one moment.
@@ -29,6 +34,13 @@ pub struct Snapshot {
     pub drain_cancelled: u64,
     /// Handlers that panicked.
     pub panics: u64,
+    /// Calls without streams that were accepted and whose work has not ended. Inline calls are never among them: they are
+    /// answered as soon as they are read.
+    pub in_flight: u64,
+    /// Streaming calls whose work has not ended.
+    pub streams: u64,
+    /// Connections by protocol: its name, and how many were recognized and how many of these have closed.
+    pub protocols: Vec<(&'static str, u64, u64)>,
     /// Futures of async methods that have not been dropped, of calls in flight and of calls that were answered.
     pub async_in_flight: usize,
     /// Response headers, trailers and details of a status that were not sent, because the protocol of the caller has no
@@ -70,6 +82,11 @@ pub struct ReactorSnapshot {
     pub naps: u64,
     /// Mean microseconds of a turn in each stage: name and time.
     pub stages_us: Vec<(&'static str, f64)>,
+    /// Turns whose stages were measured.
+    pub sampled_turns: u64,
+    /// The time in each stage so far, by name: that of the sampled turns, as often as one turn is sampled in. It is an
+    /// estimate, and never falls.
+    pub stages: Vec<(&'static str, Duration)>,
     /// Microseconds in which a turn kept the loop from polling its sockets.
     pub lag_us: HistogramSnapshot,
     /// The buffer pool.
@@ -121,6 +138,10 @@ pub struct WorkersSnapshot {
     pub blocking_threads_peak: usize,
     /// Requests queued now, for either pool.
     pub queued: usize,
+    /// The time in which the threads for CPU work ran calls. A call counts when it ends.
+    pub cpu_busy: Duration,
+    /// The time in which the threads for blocking methods ran calls. A call counts when it ends.
+    pub blocking_busy: Duration,
 }
 
 fn by_name<'a>(
@@ -137,6 +158,9 @@ impl ReactorSnapshot {
         stats.lag_us.add_to(&mut lag_us);
         let sampled = stats.sampled_turns.value().max(1) as f64;
         let stage = |(name, ns): (&&'static str, &super::Counter)| (*name, ns.value() as f64 / 1e3 / sampled);
+        let estimate = |(name, ns): (&'static str, &super::Counter)| {
+            (name, Duration::from_nanos(ns.value().saturating_mul(SAMPLE_TURNS)))
+        };
         ReactorSnapshot {
             connections: stats.connections.value(),
             accepted: stats.accepted.value(),
@@ -153,6 +177,8 @@ impl ReactorSnapshot {
             pauses: stats.pauses.value(),
             naps: stats.naps.value(),
             stages_us: STAGES.iter().zip(&stats.stage_ns).map(stage).collect(),
+            sampled_turns: stats.sampled_turns.value(),
+            stages: STAGES.into_iter().zip(&stats.stage_ns).map(estimate).collect(),
             lag_us,
             pool: PoolSnapshot {
                 hits: stats.pool.hits.value(),
@@ -161,6 +187,11 @@ impl ReactorSnapshot {
                 retained_bytes: stats.pool.retained_bytes.value(),
             },
         }
+    }
+
+    /// Returns the time in all stages except the wait, estimated as [`ReactorSnapshot::stages`] is.
+    pub fn busy(&self) -> Duration {
+        self.stages.iter().filter(|(stage, _)| *stage != STAGES[0]).map(|(_, time)| *time).sum()
     }
 }
 
@@ -211,6 +242,8 @@ impl Snapshot {
         self.cancelled += calls.cancelled.value();
         self.drain_cancelled += calls.drain_cancelled.value();
         self.panics += calls.panics.value();
+        self.in_flight += calls.in_flight.value();
+        self.streams += calls.streams.value();
         for (code, counter) in Code::ALL.iter().zip(&calls.refused) {
             match self.refused.iter_mut().find(|(name, _)| *name == code.name()) {
                 Some((_, count)) => *count += counter.value(),

@@ -6,10 +6,10 @@
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::StreamSupport;
 use super::added::AddedProtocols;
 #[cfg(feature = "http")]
 use super::routes::RoutesAt;
+use super::{ProtocolId, StreamSupport};
 use crate::config::Limits;
 #[cfg(any(feature = "jsonrpc", feature = "netrpc"))]
 use crate::method_name::MethodName;
@@ -76,6 +76,43 @@ pub struct ServerContext {
     /// Response headers, trailers and details that a protocol had no place for. Rare, and so counted by all reactors
     /// together.
     pub entries_dropped: AtomicU64,
+    /// Connections by protocol.
+    #[doc(hidden)]
+    pub connections: ProtocolConnections,
+}
+
+/// The number of protocols, those that are not served included.
+const PROTOCOLS: usize = ProtocolId::Added as usize + 1;
+
+/// Counts connections by protocol. All reactors count together: a connection is rare beside its calls.
+#[derive(Debug, Default)]
+pub struct ProtocolConnections {
+    begun: [AtomicU64; PROTOCOLS],
+    ended: [AtomicU64; PROTOCOLS],
+}
+
+impl ProtocolConnections {
+    /// Counts a connection whose protocol was recognized.
+    pub(in crate::wire) fn begin(&self, protocol: ProtocolId) {
+        self.begun[protocol as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts a connection with this protocol that has closed.
+    pub fn end(&self, protocol: ProtocolId) {
+        self.ended[protocol as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Returns for each protocol its name, and how many connections were recognized and how many of these have closed; no
+    /// zeros.
+    pub fn counts(&self) -> Vec<(&'static str, u64, u64)> {
+        let all = ProtocolId::ALL.iter().chain(&[ProtocolId::Added]);
+        let counts = all.map(|protocol| {
+            // First the ends, so that there are never more of them than beginnings.
+            let ended = self.ended[*protocol as usize].load(Ordering::Acquire);
+            (protocol.name(), self.begun[*protocol as usize].load(Ordering::Relaxed), ended)
+        });
+        counts.filter(|(_, begun, _)| *begun > 0).collect()
+    }
 }
 
 impl fmt::Debug for ServerContext {
@@ -111,6 +148,7 @@ impl ServerContext {
             added: AddedProtocols::default(),
             site: Box::new(EmptyDirectory),
             entries_dropped: AtomicU64::new(0),
+            connections: ProtocolConnections::default(),
         }
     }
 

@@ -174,6 +174,7 @@ impl ServerProtocol {
                 FoundAdded::None => {}
                 FoundAdded::NeedMore => return Received::NeedMore { bytes_min: input.len() + 1 },
                 FoundAdded::Is(added) => {
+                    side.connections.begin(ProtocolId::Added);
                     *self = ServerProtocol::Added(added.make(side));
                     return Received::Skip { consumed: 0 };
                 }
@@ -198,6 +199,7 @@ impl ServerProtocol {
         let Some(decided) = ServerProtocol::make(protocol, side, *allowed) else {
             return Received::Broken(Broken::NotSpoken(protocol.name()));
         };
+        side.connections.begin(protocol);
         *self = decided;
         Received::Skip { consumed: 0 }
     }
@@ -208,7 +210,10 @@ impl ServerProtocol {
     #[inline(never)]
     fn become_go_rpc(&mut self) {
         if let ServerProtocol::Http(http) = self {
-            *self = ServerProtocol::NetRpc(Box::new(NetRpc::server(http.side().clone())));
+            let side = http.side().clone();
+            side.connections.end(ProtocolId::Http);
+            side.connections.begin(ProtocolId::NetRpc);
+            *self = ServerProtocol::NetRpc(Box::new(NetRpc::server(side)));
         }
     }
 

@@ -285,6 +285,7 @@ impl WorkBatch {
             *ended = now;
             let count = (done.len() - done_before) as u32;
             let took = now.duration_since(began);
+            paces.note_ran(took);
             let mean = took / count;
             let Job { method, cost, .. } = shared.requests.jobs[claim.first];
             let expected_ns = u64::from(cost.charge.estimate_ns) * u64::from(count);

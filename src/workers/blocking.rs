@@ -3,7 +3,7 @@
 //!
 //! The thread that takes work grows the pool, never a reactor: starting a thread takes tens of microseconds.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -35,6 +35,8 @@ struct BlockingShared {
     threads_peak: AtomicUsize,
     /// The number of threads that wait for work.
     waiting: AtomicUsize,
+    /// Nanoseconds in which the threads ran calls.
+    busy_ns: AtomicU64,
     /// Given to each thread; removed when the pool stops, so that the end of the threads can be observed.
     alive: Mutex<Option<ThreadAlive>>,
 }
@@ -61,6 +63,7 @@ impl BlockingPool {
             threads_max: threads_max.max(1),
             threads: AtomicUsize::new(0),
             threads_peak: AtomicUsize::new(0),
+            busy_ns: AtomicU64::new(0),
             waiting: AtomicUsize::new(0),
             alive: Mutex::new(Some(alive)),
         });
@@ -98,6 +101,11 @@ impl BlockingPool {
 
     pub(super) fn threads_peak(&self) -> usize {
         self.shared.threads_peak.load(Ordering::Relaxed)
+    }
+
+    /// Returns the time in which its threads ran calls.
+    pub(super) fn busy(&self) -> Duration {
+        Duration::from_nanos(self.shared.busy_ns.load(Ordering::Relaxed))
     }
 
     pub(super) fn stop(&self, patience: Duration) {
@@ -176,6 +184,8 @@ impl BlockingShared {
     fn run_batch(&self, mut batch: Box<WorkBatch>, paces: &mut Paces) {
         batch.lay_out(false);
         batch.run(&*self.run, paces, |_| false);
+        // A call that may block takes long: that all of its threads write this is nothing beside it.
+        self.busy_ns.fetch_add(paces.take_ran_ns(), Ordering::Relaxed);
         batch.drop_arguments();
         batch.send_back();
     }

@@ -12,7 +12,7 @@ use crossbeam_channel::{Receiver, Sender, TryRecvError, TrySendError};
 use super::parking::Parking;
 use super::requests::SharedRequests;
 use super::{PoolsEnded, RunMethod, ThreadAlive, WorkBatch};
-use crate::stats::Paces;
+use crate::stats::{Counter, Paces};
 use crate::threads::{self, ThreadRole};
 
 /// The run time of a batch from which its finished results are returned early, so that quick calls do not wait for
@@ -55,6 +55,8 @@ pub struct CpuPool {
     /// By worker; empty if there is only one, since it has no other to help.
     benches: Arc<[Mutex<WorkerStatus>]>,
     threads: usize,
+    /// By worker: the nanoseconds in which it ran calls.
+    busy_ns: Arc<[Counter]>,
     ended: PoolsEnded,
 }
 
@@ -67,6 +69,7 @@ pub(super) struct Worker {
     benches: Arc<[Mutex<WorkerStatus>]>,
     spin: coreloop_poller::SpinBudget,
     paces: Paces,
+    busy_ns: Arc<[Counter]>,
 }
 
 impl CpuPool {
@@ -102,6 +105,7 @@ impl CpuPool {
         let benches: Arc<[Mutex<WorkerStatus>]> = (0..with_others).map(|_| Mutex::default()).collect();
         let cores = coreloop_poller::os::allowed_cores().len();
         let (alive, ended) = super::life();
+        let busy_ns: Arc<[Counter]> = (0..workers).map(|_| Counter::default()).collect();
         let all = (0..workers).map(|index| Worker {
             index,
             queue: receiver.clone(),
@@ -111,9 +115,10 @@ impl CpuPool {
             benches: benches.clone(),
             spin: coreloop_poller::SpinBudget::new(spin, cores),
             paces: Paces::of_own_time(),
+            busy_ns: busy_ns.clone(),
         });
         let all = all.collect();
-        (alive, CpuPool { queue: sender, parking, benches, threads: workers, ended }, all)
+        (alive, CpuPool { queue: sender, parking, benches, threads: workers, busy_ns, ended }, all)
     }
 
     /// Queues a batch without waking a worker: [`CpuPool::wake`] does. Returns the batch if the queue is full.
@@ -190,6 +195,11 @@ impl CpuPool {
     /// Returns the number of workers.
     pub fn threads(&self) -> usize {
         self.threads
+    }
+
+    /// Returns the time in which the workers ran calls.
+    pub(super) fn busy(&self) -> Duration {
+        Duration::from_nanos(self.busy_ns.iter().map(Counter::value).sum())
     }
 
     pub(super) fn stop(&self, patience: Duration) {
@@ -295,6 +305,7 @@ impl Worker {
             self.invite(batch);
             began = Instant::now();
         }
+        self.busy_ns[self.index].add(self.paces.take_ran_ns());
     }
 
     /// Invites an idle worker to help with a slow batch.

@@ -120,6 +120,8 @@ impl Pools {
             blocking_threads: self.blocking.threads(),
             blocking_threads_peak: self.blocking.threads_peak(),
             queued: self.loads.iter().map(|load| load.queued.value() as usize).sum(),
+            cpu_busy: self.cpu.busy(),
+            blocking_busy: self.blocking.busy(),
         }
     }
 

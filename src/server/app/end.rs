@@ -263,6 +263,20 @@ impl CallEnds {
         stats.handler_us.record(handler_us);
     }
 
+    /// Counts a call that is not answered at once.
+    #[inline]
+    pub(super) fn note_begun(&self, is_streaming: bool) {
+        let calls = &self.stats.calls;
+        if is_streaming { &calls.streams } else { &calls.in_flight }.add(1);
+    }
+
+    /// Counts the end of the work of such a call.
+    #[inline]
+    pub(super) fn note_over(&self, is_streaming: bool) {
+        let calls = &self.stats.calls;
+        if is_streaming { &calls.streams } else { &calls.in_flight }.subtract(1);
+    }
+
     /// Counts what happened to the work of a call, whether or not the call had ended before.
     #[inline]
     pub(super) fn count_work(&self, note: CallNote) {
@@ -354,6 +368,7 @@ impl Dispatcher {
             debug_assert!(false, "the work of a call ends once");
             return;
         };
+        self.ends.note_over(call.is_streaming());
         if call.is_streaming() {
             cx.end_stream();
             let status = Status::new(ended.code, "the call has ended");

@@ -49,6 +49,7 @@ impl Dispatcher {
     /// Takes note of the end of the work of a call that was answered while it waited.
     fn end_waiting(&mut self, cx: &mut Cx<'_>, call: &ConnCall, slot: u32) {
         cx.session.calls.end(slot, &mut self.free_list);
+        self.ends.note_over(call.is_streaming());
         if call.is_streaming() {
             cx.end_stream();
             self.sink.forget(cx.key(), slot);

@@ -405,6 +405,7 @@ impl Dispatcher {
         if method.is_intercepted() {
             call.extensions = self.attached.of(method);
         }
+        self.ends.note_begun(method.shape() != CallShape::Unary);
         if method.shape() != CallShape::Unary {
             let slot = cx.session.calls.begin(call.streaming(), &mut self.free_list);
             cx.begin_stream();

@@ -529,10 +529,14 @@ impl App for RpcApp {
 
     fn on_close(&mut self, closed: ClosedConn<'_, RpcApp>) {
         let ClosedConn { key, peer, protocol, mut session, .. } = closed;
+        if let Some(protocol) = protocol.id() {
+            self.dispatcher.side.connections.end(protocol);
+        }
         for call in session.calls.iter() {
             if !call.is_answered() {
                 self.dispatcher.ends.end_dropped((key, peer, protocol.id()), call);
             }
+            self.dispatcher.ends.note_over(call.is_streaming());
             self.dispatcher.cancel_work(call);
         }
         self.dispatcher.leave_sources(session.sources);

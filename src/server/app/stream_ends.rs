@@ -51,6 +51,7 @@ impl Dispatcher {
         self.apply_all(cx, commands);
         if let Some(answer) = state.answer {
             if cx.session.calls.end(answer.slot, &mut self.free_list).is_some() {
+                self.ends.note_over(true);
                 cx.end_stream();
             }
             self.complete(answer.batch, 1);
