@@ -181,7 +181,7 @@ impl Client {
         self.fleet_view().stats
     }
 
-    fn fleet_view(&self) -> FleetView {
+    pub(super) fn fleet_view(&self) -> FleetView {
         let endpoint = self.endpoint();
         if endpoint.is_driven_here() {
             return FleetView::default();

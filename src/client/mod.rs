@@ -22,6 +22,8 @@ mod endpoint;
 mod error;
 mod fleet;
 mod interceptor;
+#[cfg(feature = "metrics")]
+mod metrics;
 mod nested;
 mod options;
 mod pending;
@@ -52,6 +54,8 @@ pub use dynamic::DescriptionError;
 pub use error::{CallError, WrongProtocol};
 pub use fleet::Unavailable;
 pub use interceptor::{ClientInterceptor, EndedClientCall, NewCall};
+#[cfg(feature = "metrics")]
+pub use metrics::ClientMetrics;
 pub use options::CallOptions;
 pub use reply::Response;
 pub use shared::Client;

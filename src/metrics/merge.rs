@@ -149,8 +149,6 @@ impl MetricSet {
             rejected = rejected.sample([("reason", reason.to_owned())], MetricValue::Count(count));
         }
         let mut families = self.families;
-        // A family without samples says nothing.
-        families.retain(|family| !family.samples.is_empty());
         if !self.names.contains(&*rejected.name) {
             families.push(rejected);
         }
@@ -256,6 +254,8 @@ mod tests {
             _ => panic!("not a count"),
         });
         let rejected = rejected.collect();
+        // A family without samples is written, too: it says that there is such a metric.
+        families.retain(|family| !family.samples.is_empty());
         (families.iter().map(|family| (family.name.to_string(), family.samples.len())).collect(), rejected)
     }
 

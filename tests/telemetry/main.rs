@@ -1,0 +1,9 @@
+//! Tests of what shows a program at work: spans, their export, metrics.
+
+#![allow(missing_docs)]
+
+#[cfg(all(feature = "admin", feature = "demo"))]
+#[path = "../common/mod.rs"]
+mod common;
+#[cfg(all(feature = "admin", feature = "demo"))]
+mod metrics;
