@@ -46,7 +46,8 @@ fn ten_thousand_names_of_peers_make_no_series() {
     // Names as text, in JSON-RPC.
     let json = Peer::connect(address);
     for at in 0..1000 {
-        let request = format!("{{\"jsonrpc\":\"2.0\",\"id\":{at},\"method\":\"Peer{at}\\\"\\n.Do\",\"params\":[]}}\n");
+        let request =
+            format!("{{\"jsonrpc\":\"2.0\",\"id\":{at},\"method\":\"Peer{at}\\\"\\n.Do\",\"params\":[]}}\n");
         json.tcp().write_all(request.as_bytes()).unwrap();
         let mut byte = [0];
         let mut seen = Vec::new();
@@ -82,7 +83,10 @@ fn ten_thousand_names_of_peers_make_no_series() {
     eventually("every call is counted", || ended(&scrape(&server, TEXT)) >= sent);
     let text = scrape(&server, TEXT);
     assert_eq!(ended(&text), sent, "{text}");
-    assert_eq!(sum(&text, "coreloop_server_calls_refused_total", "code=\"unimplemented\""), NAMES as u64 + 1000);
+    assert_eq!(
+        sum(&text, "coreloop_server_calls_refused_total", "code=\"unimplemented\""),
+        NAMES as u64 + 1000
+    );
     assert_eq!(sum(&text, "coreloop_server_handler_seconds_count", "Arith.Divide"), 1000);
     assert_eq!(sum(&text, "coreloop_server_calls_total", "method=\"Echo.Fail\""), codes);
     let snapshot = server.stats();
@@ -105,17 +109,22 @@ fn the_bound_of_series_is_that_of_its_parts() {
     assert_eq!(series_max(1, 0) - series_max(0, 0), of_method);
     let mut snapshot = coreloop::stats::Snapshot::default();
     let count = |snapshot: &coreloop::stats::Snapshot| -> usize {
-        server_families(snapshot).iter().flat_map(|family| &family.samples).map(|sample| match &sample.value {
-            coreloop::metrics::MetricValue::Histogram(histogram) => histogram.counts.len() + 2,
-            _ => 1,
-        }).sum()
+        server_families(snapshot)
+            .iter()
+            .flat_map(|family| &family.samples)
+            .map(|sample| match &sample.value {
+                coreloop::metrics::MetricValue::Histogram(histogram) => histogram.counts.len() + 2,
+                _ => 1,
+            })
+            .sum()
     };
     let without = count(&snapshot);
     let server = builder().start().unwrap();
     snapshot.reactors.push(server.stats().reactors[0].clone());
     assert_eq!(count(&snapshot) - without, series_max(0, 1) - series_max(0, 0));
     // Once: without codes of refusals, reasons of closing, and protocols that an empty snapshot has not.
-    let (closes, protocols) = (coreloop::stats::CLOSE_REASONS.len(), coreloop::wire::ProtocolId::ALL.len() + 2);
+    let (closes, protocols) =
+        (coreloop::stats::CLOSE_REASONS.len(), coreloop::wire::ProtocolId::ALL.len() + 2);
     let traces = trace_families(&Default::default()).len();
     // The process has 8, what is left out 5.
     let once = without + codes + closes + 2 * protocols + traces + 8 + 5;

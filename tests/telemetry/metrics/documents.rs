@@ -16,7 +16,9 @@ fn documented() -> BTreeMap<String, Row> {
     let page = include_str!("../../../docs/observability.md");
     let section = page.split("\n## Metrics\n").nth(1).expect("the section").split("\n## ").next().unwrap();
     let mut rows = BTreeMap::new();
-    for line in section.lines().filter(|line| line.starts_with("| `coreloop_") || line.starts_with("| `process_")) {
+    for line in
+        section.lines().filter(|line| line.starts_with("| `coreloop_") || line.starts_with("| `process_"))
+    {
         let cells: Vec<&str> = line.trim_matches('|').split('|').map(str::trim).collect();
         let [name, kind, unit, labels, meaning] = cells[..] else { panic!("five cells: {line}") };
         assert!(meaning.len() > 5, "{line}");

@@ -18,7 +18,8 @@ use serde_json::Value;
 use crate::common::PATIENCE;
 
 /// What Prometheus sends.
-const OPEN_METRICS: &str = "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5,*/*;q=0.1";
+const OPEN_METRICS: &str =
+    "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5,*/*;q=0.1";
 const TEXT: &str = "text/plain;version=0.0.4";
 
 /// Returns a server of the demo services with an admin listener.

@@ -1,8 +1,10 @@
 //! The page: formats, methods, and a server that drains.
 
+use coreloop::codec::Codec;
+
 use super::{OPEN_METRICS, TEXT, builder, check_with_promtool, parse_strictly, request, scrape, sum};
 use crate::common::rig::rig;
-use crate::common::{Frame, Peer, eventually};
+use crate::common::{Frame, Peer, eventually, kind};
 
 #[test]
 fn the_format_is_what_the_client_asks_for() {
@@ -48,11 +50,12 @@ fn both_formats_pass_the_checks_of_prometheus() {
     let _turn = crate::common::shared();
     let server = builder().configure(|config| config.trace.enabled = true).start().unwrap();
     let mut peer = Peer::connect(&server.addresses()[0]);
-    peer.ask(&Frame::request(1, "Arith.Add", coreloop::codec::Codec::Json, r#"{"A":1,"B":2}"#));
-    peer.ask(&Frame::request(2, "Arith.Divide", coreloop::codec::Codec::Json, r#"{"A":1,"B":0}"#));
+    peer.ask(&Frame::request(1, "Arith.Add", Codec::Json, r#"{"A":1,"B":2}"#));
+    peer.ask(&Frame::request(2, "Arith.Divide", Codec::Json, r#"{"A":1,"B":0}"#));
     check_with_promtool(&scrape(&server, TEXT));
     if let Some(samples) = parse_strictly(&scrape(&server, OPEN_METRICS)) {
-        let build = samples.iter().find(|sample| sample["name"] == "coreloop_build_info").expect("build info");
+        let build =
+            samples.iter().find(|sample| sample["name"] == "coreloop_build_info").expect("build info");
         assert_eq!(build["labels"]["version"], env!("CARGO_PKG_VERSION"));
         let divided = samples.iter().find(|sample| sample["labels"]["code"] == "invalid_argument").unwrap();
         assert_eq!((&divided["labels"]["method"], &divided["value"]), (&"Arith.Divide".into(), &1.0.into()));
@@ -72,7 +75,7 @@ fn metrics_are_served_while_the_server_drains() {
     let ended = std::thread::spawn(move || server.wait());
     stopper.stop();
     // The notice of the drain.
-    assert_eq!(peer.answer().kind, crate::common::kind::DRAIN);
+    assert_eq!(peer.answer().kind, kind::DRAIN);
     let text = request(&admin, "GET", "").1;
     assert_eq!(sum(&text, "coreloop_server_calls_in_flight", ""), 1, "{text}");
     assert_eq!(sum(&text, "coreloop_server_connections", "native"), 1, "{text}");
@@ -83,4 +86,44 @@ fn metrics_are_served_while_the_server_drains() {
     assert_eq!((stats.in_flight, stats.streams), (0, 0));
     assert_eq!(stats.protocols, [("native", 1, 1)]);
     eventually("the admin listener has closed", || std::net::TcpStream::connect(admin.to_string()).is_err());
+}
+
+#[test]
+fn calls_in_flight_are_counted_until_their_work_ends() {
+    let _turn = crate::common::shared();
+    let rig = rig(|_| ());
+    let mut peer = rig.peer();
+    let calls: Vec<Frame> = (1..=5).map(|id| Frame::call(id, "Pooled.Gate", 7)).collect();
+    peer.send_all(&calls);
+    // Two workers run two of them; the others wait.
+    rig.gate.wait_for(2);
+    eventually("five calls are in flight", || rig.stats().in_flight == 5);
+    peer.send(&Frame::of_kind(kind::CANCEL, 5));
+    assert_eq!(peer.answer().id, 5);
+    eventually("a waiting call was cancelled", || rig.stats().in_flight == 4);
+    rig.gate.admit(1);
+    peer.answer();
+    eventually("a call was answered", || rig.stats().in_flight == 3);
+    drop(peer);
+    eventually("their connection has closed", || rig.stats().in_flight == 0);
+    rig.gate.open();
+    assert_eq!((rig.stats().in_flight, rig.stats().streams), (0, 0));
+}
+
+#[test]
+fn streams_in_flight_are_counted_until_they_end() {
+    let _turn = crate::common::shared();
+    let server = builder().start().unwrap();
+    let mut peer = Peer::connect(&server.addresses()[0]);
+    let watch = |id, n: u32| Frame::request(id, "Users.Watch", Codec::Json, n.to_string());
+    // Without credit for more than a window, it does not end.
+    peer.send(&watch(1, 1_000_000_000));
+    eventually("a stream is open", || server.stats().streams == 1);
+    assert_eq!(sum(&scrape(&server, TEXT), "coreloop_server_streams_in_flight", ""), 1);
+    peer.send(&watch(2, 0));
+    eventually("a short one has ended", || server.stats().method("Users.Watch").unwrap().calls == 1);
+    assert_eq!((server.stats().streams, server.stats().in_flight), (1, 0));
+    drop(peer);
+    eventually("the connection has closed", || server.stats().streams == 0);
+    server.shutdown();
 }

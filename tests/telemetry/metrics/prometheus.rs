@@ -75,7 +75,8 @@ impl Prometheus {
     fn wait_for_value(&mut self, query: &str, expected: f64) {
         self.wait(&format!("query?query={}", encoded(query)), |data| {
             let values = data["result"].as_array()?.iter();
-            let sum: f64 = values.map(|value| value["value"][1].as_str().unwrap().parse::<f64>().unwrap()).sum();
+            let sum: f64 =
+                values.map(|value| value["value"][1].as_str().unwrap().parse::<f64>().unwrap()).sum();
             (sum == expected).then_some(())
         });
     }
@@ -125,7 +126,8 @@ fn prometheus_scrapes_what_was_counted() {
     prometheus.wait_for_value("coreloop_server_calls_total{method=\"Arith.Multiply\",code=\"ok\"}", 100.0);
     prometheus.wait_for_value("coreloop_server_calls_total{method=\"Echo.Fail\",code=\"not_found\"}", 7.0);
     prometheus.wait_for_value("sum(coreloop_server_handler_seconds_count)", 107.0);
-    prometheus.wait_for_value("coreloop_server_handler_seconds_bucket{method=\"Echo.Fail\",le=\"+Inf\"}", 7.0);
+    prometheus
+        .wait_for_value("coreloop_server_handler_seconds_bucket{method=\"Echo.Fail\",le=\"+Inf\"}", 7.0);
     prometheus.wait_for_value("sum(coreloop_server_connections{protocol=\"native\"})", 1.0);
     prometheus.wait_for_value("coreloop_build_info", 1.0);
     prometheus.wait_for_value("up", 1.0);
@@ -142,9 +144,8 @@ fn prometheus_scrapes_what_was_counted() {
         seconds - 60,
         seconds + 600
     );
-    let trace = prometheus.wait(&query, |data| {
-        Some(data[0]["exemplars"][0]["labels"]["trace_id"].as_str()?.to_owned())
-    });
+    let trace = prometheus
+        .wait(&query, |data| Some(data[0]["exemplars"][0]["labels"]["trace_id"].as_str()?.to_owned()));
     assert_eq!(trace, format!("{:032x}", 0xabc));
     drop(prometheus);
     server.shutdown();

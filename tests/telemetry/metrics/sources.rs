@@ -6,7 +6,9 @@ use coreloop::Server;
 use coreloop::client::{Client, ClientMetrics};
 use coreloop::codec::Codec;
 use coreloop::config::TraceConfig;
-use coreloop::metrics::{CounterMetric, GaugeMetric, HistogramMetric, MetricFamily, MetricKind, MetricSource, MetricValue};
+use coreloop::metrics::{
+    CounterMetric, GaugeMetric, HistogramMetric, MetricFamily, MetricKind, MetricSource, MetricValue,
+};
 use coreloop::trace::{FinishedSpan, SpanId, SpanKind, TraceContext, TraceId, Tracer};
 
 use super::{OPEN_METRICS, TEXT, builder, check_with_promtool, parse_strictly, scrape, sum};
@@ -27,7 +29,8 @@ fn odd_label_values_arrive_as_they_are() {
     ];
     let mut builder = builder();
     for value in values {
-        builder = builder.metrics(CounterMetric::new("shop_orders", "Odd \"labels\"\nand \\ help.").label("kind", value));
+        builder = builder
+            .metrics(CounterMetric::new("shop_orders", "Odd \"labels\"\nand \\ help.").label("kind", value));
     }
     let server = builder.start().unwrap();
     let text = scrape(&server, TEXT);
@@ -51,7 +54,9 @@ impl MetricSource for BadFamilies {
             MetricFamily::new("bad name", "", MetricKind::Gauge, "").sample([], one()),
             MetricFamily::new("coreloop_server_calls", "", MetricKind::Gauge, "").sample([], one()),
             MetricFamily::new("coreloop_build_info", "", MetricKind::Gauge, "").sample([], one()),
-            MetricFamily::new("shop_stock", "", MetricKind::Gauge, "Items.").sample([], one()).sample([], one()),
+            MetricFamily::new("shop_stock", "", MetricKind::Gauge, "Items.")
+                .sample([], one())
+                .sample([], one()),
         ]
     }
 }
@@ -61,12 +66,17 @@ fn families_that_would_break_the_page_are_left_out_and_counted() {
     let _turn = crate::common::shared();
     let stock = Arc::new(GaugeMetric::new("shop_weight_bytes", "bytes", "Weight."));
     let times = Arc::new(HistogramMetric::durations("shop_packing_seconds", "Time to pack."));
-    let server = builder().metrics(BadFamilies).metrics(stock.clone()).metrics(times.clone()).start().unwrap();
+    let server =
+        builder().metrics(BadFamilies).metrics(stock.clone()).metrics(times.clone()).start().unwrap();
     stock.set(-1.5);
     times.record(0.001);
     let text = scrape(&server, TEXT);
     let rejected = |reason: &str| sum(&text, "coreloop_metrics_rejected", &format!("reason=\"{reason}\""));
-    assert_eq!((rejected("invalid_name"), rejected("clash"), rejected("invalid_sample")), (1, 2, 1), "{text}");
+    assert_eq!(
+        (rejected("invalid_name"), rejected("clash"), rejected("invalid_sample")),
+        (1, 2, 1),
+        "{text}"
+    );
     assert_eq!((rejected("too_many"), rejected("panicked")), (0, 0));
     assert!(text.contains("\nshop_stock 1\n") && text.contains("\nshop_weight_bytes -1.5\n"), "{text}");
     assert!(text.contains("\nshop_packing_seconds_bucket{le=\"0.001024\"} 1\n"), "{text}");

@@ -40,7 +40,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         times.sort_unstable();
         let (all, read) = times[SCRAPES / 2];
         let most = times[SCRAPES - 1].0;
-        println!("{format:?}: {METHODS} methods, {bytes} bytes: {all:?} of CPU (reading {read:?}), at most {most:?}");
+        println!(
+            "{format:?}: {METHODS} methods, {bytes} bytes: {all:?} of CPU (reading {read:?}), at most {most:?}"
+        );
     }
     Ok(())
 }
