@@ -58,7 +58,9 @@ impl ClientMetrics {
         family: MetricFamily,
         value: impl Fn(&EndpointView) -> MetricValue,
     ) -> MetricFamily {
-        endpoints.iter().fold(family, |family, endpoint| family.sample(self.labels(endpoint), value(endpoint)))
+        endpoints
+            .iter()
+            .fold(family, |family, endpoint| family.sample(self.labels(endpoint), value(endpoint)))
     }
 
     fn labels(&self, endpoint: &EndpointView) -> [(&'static str, String); 2] {
@@ -91,15 +93,18 @@ impl ClientMetrics {
                 attempts = attempts.sample(labels, MetricValue::Count(count));
             }
         }
-        let connected = gauge("coreloop_client_endpoint_connected", "Whether a connection to an endpoint exists.");
+        let connected =
+            gauge("coreloop_client_endpoint_connected", "Whether a connection to an endpoint exists.");
         let healthy = gauge("coreloop_client_endpoint_healthy", "Whether the last health checks succeeded.");
         let ejected = gauge(
             "coreloop_client_endpoint_ejected",
             "Whether an endpoint gets no calls but probes, because of its breaker or its health.",
         );
         let in_flight = gauge("coreloop_client_endpoint_in_flight", "Attempts in flight at an endpoint.");
-        let latency =
-            seconds("coreloop_client_endpoint_latency_seconds", "The estimated latency of an attempt (peak EWMA).");
+        let latency = seconds(
+            "coreloop_client_endpoint_latency_seconds",
+            "The estimated latency of an attempt (peak EWMA).",
+        );
         let load = seconds(
             "coreloop_client_endpoint_load_seconds",
             "How long a new call would wait at the server, as it reported last.",
@@ -110,7 +115,9 @@ impl ClientMetrics {
             self.of_endpoints(endpoints, connected, |endpoint| flag(endpoint.is_connected)),
             self.of_endpoints(endpoints, healthy, |endpoint| flag(endpoint.is_healthy)),
             self.of_endpoints(endpoints, ejected, |endpoint| flag(endpoint.is_ejected)),
-            self.of_endpoints(endpoints, in_flight, |endpoint| MetricValue::Count(u64::from(endpoint.in_flight))),
+            self.of_endpoints(endpoints, in_flight, |endpoint| {
+                MetricValue::Count(u64::from(endpoint.in_flight))
+            }),
             self.of_endpoints(endpoints, latency, |endpoint| time(endpoint.latency_us)),
             self.of_endpoints(endpoints, load, |endpoint| time(u64::from(endpoint.load_us))),
         ]
@@ -122,38 +129,95 @@ impl MetricSource for ClientMetrics {
         let mut view = self.client.fleet_view();
         let (stats, fleet) = (self.client.stats(), view.stats);
         view.endpoints.truncate(ENDPOINTS_MAX);
-        let endpoints = MetricFamily::new("coreloop_client_endpoints", "", MetricKind::Gauge, "Servers that a client has now.")
-            .sample([("client", self.name.to_string())], MetricValue::Count(u64::from(fleet.endpoints)));
-        let in_flight =
-            MetricFamily::new("coreloop_client_in_flight", "", MetricKind::Gauge, "Calls started and not ended.")
-                .sample([("client", self.name.to_string())], MetricValue::Count(self.client.in_flight() as u64));
+        let endpoints = MetricFamily::new(
+            "coreloop_client_endpoints",
+            "",
+            MetricKind::Gauge,
+            "Servers that a client has now.",
+        )
+        .sample([("client", self.name.to_string())], MetricValue::Count(u64::from(fleet.endpoints)));
+        let in_flight = MetricFamily::new(
+            "coreloop_client_in_flight",
+            "",
+            MetricKind::Gauge,
+            "Calls started and not ended.",
+        )
+        .sample([("client", self.name.to_string())], MetricValue::Count(self.client.in_flight() as u64));
         let mut families = vec![
             // Of the thread that drives the client.
             self.counter("coreloop_client_sent", "Calls and attempts that were written.", stats.sent),
-            self.counter("coreloop_client_answered", "Calls and attempts that were answered, with any status.", stats.answered),
+            self.counter(
+                "coreloop_client_answered",
+                "Calls and attempts that were answered, with any status.",
+                stats.answered,
+            ),
             self.counter("coreloop_client_cancelled", "Calls that their callers gave up.", stats.cancelled),
             self.counter("coreloop_client_late", "Calls whose deadline passed on this side.", stats.late),
-            self.counter("coreloop_client_late_replies", "Replies to calls that were over.", stats.late_replies),
-            self.counter("coreloop_client_unknown_replies", "Replies to calls that never existed.", stats.unknown_replies),
+            self.counter(
+                "coreloop_client_late_replies",
+                "Replies to calls that were over.",
+                stats.late_replies,
+            ),
+            self.counter(
+                "coreloop_client_unknown_replies",
+                "Replies to calls that never existed.",
+                stats.unknown_replies,
+            ),
             self.counter("coreloop_client_connects", "Connections that were made.", stats.connects),
-            self.counter("coreloop_client_connect_failures", "Attempts to connect that failed.", stats.connect_failures),
-            self.counter("coreloop_client_connections_lost", "Connections that ended with calls in flight.", stats.lost),
+            self.counter(
+                "coreloop_client_connect_failures",
+                "Attempts to connect that failed.",
+                stats.connect_failures,
+            ),
+            self.counter(
+                "coreloop_client_connections_lost",
+                "Connections that ended with calls in flight.",
+                stats.lost,
+            ),
             self.counter("coreloop_client_drain_notices", "Notices of servers that drain.", stats.drains),
             in_flight,
             // Of a client with several servers; 0 for others.
-            self.counter("coreloop_client_calls", "Calls that began, of a client with several servers.", fleet.calls),
-            self.counter("coreloop_client_attempts", "Attempts for which a server was picked.", fleet.attempts),
-            self.counter("coreloop_client_retries", "Calls that were attempted again after a failure.", fleet.retries),
-            self.counter("coreloop_client_hedges", "Second attempts because the first one was slow.", fleet.hedges),
+            self.counter(
+                "coreloop_client_calls",
+                "Calls that began, of a client with several servers.",
+                fleet.calls,
+            ),
+            self.counter(
+                "coreloop_client_attempts",
+                "Attempts for which a server was picked.",
+                fleet.attempts,
+            ),
+            self.counter(
+                "coreloop_client_retries",
+                "Calls that were attempted again after a failure.",
+                fleet.retries,
+            ),
+            self.counter(
+                "coreloop_client_hedges",
+                "Second attempts because the first one was slow.",
+                fleet.hedges,
+            ),
             self.counter("coreloop_client_hedge_wins", "Hedges that were answered first.", fleet.hedge_wins),
             self.counter(
                 "coreloop_client_budget_refusals",
                 "Retries and hedges that were not made, since the budget was empty.",
                 fleet.budget_refusals,
             ),
-            self.counter("coreloop_client_probes", "Attempts that probed a server with a half-open breaker.", fleet.probes),
-            self.counter("coreloop_client_outside_zone", "Attempts outside the client's zone.", fleet.outside_zone),
-            self.counter("coreloop_client_no_endpoint", "Attempts for which there was no server.", fleet.no_endpoint),
+            self.counter(
+                "coreloop_client_probes",
+                "Attempts that probed a server with a half-open breaker.",
+                fleet.probes,
+            ),
+            self.counter(
+                "coreloop_client_outside_zone",
+                "Attempts outside the client's zone.",
+                fleet.outside_zone,
+            ),
+            self.counter(
+                "coreloop_client_no_endpoint",
+                "Attempts for which there was no server.",
+                fleet.no_endpoint,
+            ),
             endpoints,
         ];
         families.extend(self.endpoint_families(&view.endpoints));
