@@ -1,5 +1,6 @@
 //! CPU profiles: where the threads of the process spend their CPU time.
 
+use std::collections::HashMap;
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::pprof::{Pprof, Unit};
@@ -16,6 +17,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 #[derive(Debug)]
 pub struct CpuProfile {
     counts: StackCounts,
+    /// The names of the threads, also of those that have ended.
+    names: HashMap<u32, String>,
     lost: u64,
     samples_per_second: u32,
     began: SystemTime,
@@ -43,10 +46,13 @@ impl CpuProfile {
         }
         let mut sampler = Sampler::take()?;
         let (began, start) = (SystemTime::now(), Instant::now());
-        let mut counts = StackCounts::default();
+        let (mut counts, mut names) = (StackCounts::default(), HashMap::new());
         loop {
             sampler.watch_threads(samples_per_second).map_err(ProfileError::Io)?;
-            sampler.drain(|sample| counts.add(sample.thread, sample.frames()));
+            sampler.drain(|sample| {
+                counts.add(sample.thread, sample.frames());
+                names.entry(sample.thread).or_insert_with(|| name_of(sample.thread));
+            });
             let left = time.saturating_sub(start.elapsed());
             if left.is_zero() || is_over() {
                 break;
@@ -54,7 +60,7 @@ impl CpuProfile {
             std::thread::sleep(left.min(LOOK_EVERY));
         }
         let lost = sampler.lost() + counts.left_out;
-        Ok(CpuProfile { counts, lost, samples_per_second, began, took: start.elapsed() })
+        Ok(CpuProfile { counts, names, lost, samples_per_second, began, took: start.elapsed() })
     }
 
     /// Returns the number of samples.
@@ -67,6 +73,10 @@ impl CpuProfile {
         self.lost
     }
 
+    fn name_of(&self, thread: u32) -> &str {
+        self.names.get(&thread).map_or("", |name| name)
+    }
+
     /// Returns the profile for `go tool pprof` (profile.proto, compressed by gzip). Each sample has the label `thread`.
     pub fn to_pprof(&self) -> Vec<u8> {
         let period = 1_000_000_000 / u64::from(self.samples_per_second);
@@ -77,7 +87,7 @@ impl CpuProfile {
             pprof.comment(&format!("{} samples were lost", self.lost));
         }
         for (thread, stack, count) in self.counts.iter() {
-            pprof.sample(stack, &[count, count * period], &[("thread", &name_of(thread))]);
+            pprof.sample(stack, &[count, count * period], &[("thread", self.name_of(thread))]);
         }
         pprof.finish()
     }
@@ -86,7 +96,7 @@ impl CpuProfile {
     pub fn tree(&self) -> CallTree {
         let mut tree = TreeBuilder::default();
         for (thread, stack, count) in self.counts.iter() {
-            tree.add(&name_of(thread), stack, count);
+            tree.add(self.name_of(thread), stack, count);
         }
         tree.finish()
     }
