@@ -4,6 +4,8 @@
 //! it shows. Pages are routes; they read what an [`Inspector`] returns, and write nothing.
 
 mod metrics;
+#[cfg(feature = "profile")]
+mod profiles;
 
 use crate::config::Config;
 use crate::server::{Error, Inspector, Server};
@@ -24,5 +26,7 @@ pub(crate) fn start(listen: &str, inspector: Inspector) -> Result<AdminServer, E
         let inspector = inspector.clone();
         move |_cx, request| metrics::page(&inspector, &request)
     });
+    #[cfg(feature = "profile")]
+    let builder = profiles::routes(builder);
     Ok(Box::new(builder.start()?))
 }
