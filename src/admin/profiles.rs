@@ -24,7 +24,9 @@ pub(super) fn routes(builder: ServerBuilder) -> ServerBuilder {
     builder
         .route_of_kind(HttpMethod::Get, "/debug/pprof/profile", Kind::Blocking, cpu)
         .route_of_kind(HttpMethod::Get, "/debug/pprof/heap", Kind::Blocking, |_, request| heap(&request))
-        .route_of_kind(HttpMethod::Get, "/debug/pprof/threads", Kind::Blocking, |_, request| threads(&request))
+        .route_of_kind(HttpMethod::Get, "/debug/pprof/threads", Kind::Blocking, |_, request| {
+            threads(&request)
+        })
 }
 
 fn cpu(cx: &Context<'_>, request: RouteRequest<'_>) -> Result<RouteResponse, Status> {
@@ -66,7 +68,9 @@ fn number(request: &RouteRequest<'_>, name: &str, default: u64) -> Result<u64, S
         Some(text) if text.bytes().all(|byte| byte.is_ascii_digit()) && !text.is_empty() => {
             Ok(text.parse().unwrap_or(u64::MAX))
         }
-        Some(text) => Err(Status::invalid_argument(format!("{name}: expected a whole number; found {text:?}"))),
+        Some(text) => {
+            Err(Status::invalid_argument(format!("{name}: expected a whole number; found {text:?}")))
+        }
     }
 }
 
