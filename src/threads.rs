@@ -23,6 +23,37 @@ thread_local! {
     static ROLE: Cell<ThreadRole> = const { Cell::new(ThreadRole::Free) };
     /// The call whose future this thread polls; 0 if it polls none.
     static POLLED: Cell<usize> = const { Cell::new(0) };
+    /// Its address is the mark of the thread.
+    static MARK: u8 = const { 0 };
+}
+
+/// Returns a number that no other running thread has; neither 0 nor the highest.
+#[cfg(feature = "client")]
+#[inline]
+pub(crate) fn mark() -> usize {
+    MARK.with(|mark| std::ptr::from_ref(mark).addr())
+}
+
+/// Returns whether the current thread may run a reactor's turns while it waits: it is no reactor's, and not inside the
+/// future of a call.
+#[cfg(feature = "client")]
+#[inline]
+pub(crate) fn may_drive() -> bool {
+    ROLE.get() != ThreadRole::Reactor && POLLED.get() == 0
+}
+
+/// Runs turns of a reactor on the current thread, which counts as a reactor's meanwhile.
+#[cfg(feature = "client")]
+pub(crate) fn while_driving<R>(turns: impl FnOnce() -> R) -> R {
+    /// Restores the role, also after a panic.
+    struct Restore(ThreadRole);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            ROLE.set(self.0);
+        }
+    }
+    let _restore = Restore(ROLE.replace(ThreadRole::Reactor));
+    turns()
 }
 
 struct Unpark(Thread);

@@ -4,11 +4,13 @@
 //! the source may still be ready. The poller never reads a socket and keeps no list of sources. The wake-up protocol
 //! is in `wake.rs`, the tests with real sockets in `tests/readiness.rs`.
 
-use std::{fmt, io, sync::Arc, time::Duration};
+use std::sync::{Arc, OnceLock};
+use std::thread::Thread;
+use std::{fmt, io, time::Duration};
 
 use mio::{Events, Poll, Token, Waker, event::Source};
 
-use crate::{Doorbell, Key};
+use crate::{Doorbell, Key, Wake};
 
 /// The kinds of readiness to report for a source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,7 +110,7 @@ pub struct Poller {
     events: Events,
     /// The events of the last wait without those of the bell. mio's own list cannot be indexed.
     ready: Vec<(Key, Ready)>,
-    door: Arc<Doorbell<Waker>>,
+    door: Arc<Doorbell<PollerWaker>>,
 }
 
 impl Poller {
@@ -130,7 +132,7 @@ impl Poller {
             // One more for the bell.
             events: Events::with_capacity(events_max + 1),
             ready: Vec::with_capacity(events_max + 1),
-            door: Arc::new(Doorbell::new(waker)),
+            door: Arc::new(Doorbell::new(PollerWaker { waker, standby: OnceLock::new() })),
         })
     }
 
@@ -262,7 +264,7 @@ impl fmt::Debug for Poller {
 /// fence and a load: no system call, no write to a shared cache line.
 #[derive(Clone)]
 pub struct Bell {
-    door: Arc<Doorbell<mio::Waker>>,
+    door: Arc<Doorbell<PollerWaker>>,
 }
 
 impl Bell {
@@ -271,6 +273,35 @@ impl Bell {
     #[inline]
     pub fn ring(&self) -> bool {
         self.door.ring()
+    }
+
+    /// Sets the thread that a wake-up also unparks, for a poller that several threads use in turn: the thread that
+    /// waits on it when no other does. The first call counts; returns whether this was it.
+    pub fn set_standby(&self, thread: Thread) -> bool {
+        self.door.waker().standby.set(thread).is_ok()
+    }
+
+    /// Marks the poller as one on which no thread waits: the next ring unparks the standby thread
+    /// ([`Bell::set_standby`]). Check for messages afterwards: a ring before this call sent no wake-up.
+    #[inline]
+    pub fn mark_unattended(&self) {
+        self.door.mark_asleep();
+    }
+}
+
+/// Ends a wait on the poller, and unparks the thread that would wait on it next.
+struct PollerWaker {
+    waker: Waker,
+    standby: OnceLock<Thread>,
+}
+
+impl Wake for PollerWaker {
+    fn wake(&self) -> bool {
+        // Which of the two sleeps is not known here: the poller may change hands at this moment.
+        if let Some(thread) = self.standby.get() {
+            thread.unpark();
+        }
+        Wake::wake(&self.waker)
     }
 }
 

@@ -71,6 +71,11 @@ impl<W: Wake> Doorbell<W> {
         Doorbell { asleep: AtomicBool::new(false), waker }
     }
 
+    /// Returns the waker.
+    pub(crate) fn waker(&self) -> &W {
+        &self.waker
+    }
+
     /// Wakes the sleeper if it sleeps or is about to, and no other thread has done so. Call it after the mail has
     /// been pushed. Returns whether a wake-up was sent.
     #[inline]
@@ -95,6 +100,15 @@ impl<W: Wake> Doorbell<W> {
             self.asleep.swap(true, Ordering::Relaxed);
         }
         woken
+    }
+
+    /// Marks the sleeper asleep without a sleep: the next ring sends a wake-up. For work that no thread has taken on,
+    /// whose waker wakes one that will. Check for mail afterwards, as [`Doorbell::sleep`] does.
+    #[inline]
+    pub fn mark_asleep(&self) {
+        self.asleep.swap(true, Ordering::Relaxed);
+        // Pairs with the fence in `ring`: the flag must be visible before the queue is found empty.
+        fence(Ordering::SeqCst);
     }
 
     /// Marks the thread asleep, checks for mail once more, and calls `sleep` with whether it may block. `sleep` is

@@ -8,7 +8,7 @@ mod attempt;
 mod cell;
 mod ended;
 mod response;
-mod sync;
+pub(super) mod sync;
 
 use std::cell::RefCell;
 use std::future::Future;
@@ -25,6 +25,7 @@ use coreloop_bufpool::Chunk;
 pub(super) use self::attempt::{EndedAttempt, EndedAttempts, FleetCall, ReplyBody, load_of, outcome_of};
 use self::cell::{AbandonedCall, CallCell};
 use self::sync::ContentsGuard;
+use super::driving::AwaitedBy;
 use super::endpoint::Endpoint;
 use super::reply::{ReplyOutcome, completed};
 use super::{CallError, Times};
@@ -72,6 +73,24 @@ impl CallSlot {
     /// Locks the contents, for the side that owns them in the current phase. Never waits.
     fn inside(&self) -> ContentsGuard<'_, SlotContents> {
         self.cell.contents()
+    }
+
+    /// Takes note of a call that is awaited otherwise than by driving its reactor.
+    fn begin_wait(&self, endpoint: &Endpoint, awaited_by: AwaitedBy) {
+        if self.cell.begin_wait(awaited_by as u8) {
+            endpoint.driver_shared().begin_wait();
+        }
+    }
+
+    /// Ends the wait, if the call is awaited.
+    #[inline]
+    fn end_wait(&self, endpoint: &Endpoint) {
+        let awaited_by = match self.cell.end_wait() {
+            0 => return,
+            by if by == AwaitedBy::Caller as u8 => AwaitedBy::Caller,
+            _ => AwaitedBy::Other,
+        };
+        endpoint.driver_shared().end_wait(awaited_by);
     }
 
     /// Takes note that the caller gives up the call. Returns whether it has not ended yet.
@@ -181,6 +200,8 @@ pub(super) struct Promise {
     pub(super) has_headers: bool,
     /// The streams of a streaming call.
     streams: Option<Box<CallStreams>>,
+    /// A callback or streams wait for it, and the driver counts that.
+    is_awaited: bool,
     /// The attempts of the call, if it is one of a fleet and the reactor has it.
     fleet_call: Option<Box<FleetCall>>,
 }
@@ -223,8 +244,12 @@ impl Promise {
     }
 
     /// Marks the call as passed to the reactor.
-    pub(super) fn mark_sent(&self) {
+    pub(super) fn mark_sent(&mut self) {
         self.call_slot().cell.mark_sent();
+        if self.then.is_some() || self.streams.is_some() {
+            self.is_awaited = true;
+            self.endpoint.driver_shared().begin_wait();
+        }
     }
 
     /// Takes the argument to write it; [`Promise::put_body`] returns it.
@@ -279,6 +304,9 @@ impl Promise {
         chunk: Option<Chunk>,
     ) -> Option<Waker> {
         let call_slot = self.call_slot.take()?;
+        if std::mem::take(&mut self.is_awaited) {
+            self.endpoint.driver_shared().end_wait(AwaitedBy::Other);
+        }
         match self.streams.take() {
             None => self.endpoint.leave(),
             Some(streams) => {
@@ -303,14 +331,16 @@ impl Promise {
             guarded(|| then(outcome.map(|answer| (answer, body))));
             return None;
         }
-        call_slot.cell.complete(|inside| {
+        let waker = call_slot.cell.complete(|inside| {
             if let Some(bytes) = bytes {
                 inside.body.clear();
                 inside.body.extend_from_slice(bytes);
             }
             inside.shared = chunk;
             inside.outcome = Some(outcome);
-        })
+        });
+        call_slot.end_wait(&self.endpoint);
+        waker
     }
 }
 
@@ -399,6 +429,7 @@ impl CallDraft {
             left_us: 0,
             has_headers: false,
             streams: None,
+            is_awaited: false,
             fleet_call: None,
         }
     }
@@ -516,17 +547,25 @@ impl<T> InFlight<T> {
             if call_slot.cell.is_unsent() {
                 return Some(Err(CallError::NotSent));
             }
-            if self.endpoint.as_ref().is_some_and(|endpoint| endpoint.is_driven_here()) {
+            let endpoint = self.endpoint.as_ref().expect("a call that was started has one");
+            if endpoint.is_driven_here() {
                 return Some(Err(CallError::OnReactor));
+            }
+            if until.is_none() && endpoint.driver_shared().drive_until(|| call_slot.cell.is_done()) {
+                continue;
             }
             if threads::with_unparker(|waker| call_slot.cell.register(waker)) {
                 continue;
             }
+            // A wait with a limit is not driven: the limit may be finer than the poller's clock.
+            let awaited_by = if until.is_none() { AwaitedBy::Caller } else { AwaitedBy::Other };
+            call_slot.begin_wait(endpoint, awaited_by);
             match until {
                 None => std::thread::park(),
                 Some(until) => {
                     let left = until.saturating_duration_since(Instant::now());
                     if left.is_zero() {
+                        call_slot.end_wait(endpoint);
                         return None;
                     }
                     std::thread::park_timeout(left);
@@ -540,6 +579,10 @@ impl<T> InFlight<T> {
             return Err(error);
         }
         let call_slot = self.call_slot.take().expect("the answer was taken before");
+        if let Some(endpoint) = &self.endpoint {
+            // The wait may have begun just after the reactor had completed the call.
+            call_slot.end_wait(endpoint);
+        }
         let (outcome, body, shared, headers) = {
             let mut inside = call_slot.inside();
             let body = std::mem::take(&mut inside.body);
@@ -568,6 +611,9 @@ impl<T> Future for InFlight<T> {
         if !self.is_done() {
             let call_slot = self.call_slot.as_ref().expect("polled after it was ready");
             if !call_slot.cell.register(cx.waker()) {
+                if let Some(endpoint) = &self.endpoint {
+                    call_slot.begin_wait(endpoint, AwaitedBy::Other);
+                }
                 return Poll::Pending;
             }
         }
@@ -579,7 +625,12 @@ impl<T> Drop for InFlight<T> {
     fn drop(&mut self) {
         let Some(call_slot) = self.call_slot.take() else { return };
         match call_slot.cell.abandon() {
-            AbandonedCall::Done => put_back(call_slot),
+            AbandonedCall::Done => {
+                if let Some(endpoint) = &self.endpoint {
+                    call_slot.end_wait(endpoint);
+                }
+                put_back(call_slot);
+            }
             AbandonedCall::InFlight => {
                 if let Some(endpoint) = &self.endpoint {
                     endpoint.cancel(call_slot);

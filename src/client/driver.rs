@@ -2,18 +2,19 @@
 
 use std::fmt;
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::thread::ThreadId;
 use std::time::Duration;
 
 use super::app::{ClientApp, ClientCommand};
 use super::call_slot::EndedAttempts;
+use super::driving::{AwaitedBy, DrivenReactor, Handover};
 use super::port::{ClientPort, LocalCommands};
 use crate::config::Limits;
 use crate::discovery::DiscoveryHandle;
 use crate::reactor::{Reactor, ReactorConfig, Remote, RoleHandle};
 use crate::stats::Counter;
+use crate::threads;
 
 /// Ten years, in effect forever; adding it to any time does not overflow.
 const FOR_EVER_MS: u64 = 1_000 * 86_400 * 3_650;
@@ -75,7 +76,14 @@ struct DriverInner {
 /// The state that the driver's thread and its handles share.
 #[derive(Default)]
 pub(super) struct DriverShared {
-    pub(super) thread: OnceLock<ThreadId>,
+    /// The mark of the thread, if it is that of a server's reactor; 0 before it runs.
+    pub(super) thread: AtomicUsize,
+    /// The reactor, if the driver has one of its own.
+    pub(super) handover: Option<Handover<DrivenReactor>>,
+    /// Waits of threads that have ended; the reactor writes it.
+    pub(super) waits_of_callers: Counter,
+    /// Waits of all other kinds that have ended; the reactor writes it.
+    pub(super) waits_of_others: Counter,
     pub(super) stats: DriverCounters,
     /// What sinks and streams post on the driver's thread.
     pub(super) local: LocalCommands,
@@ -91,7 +99,33 @@ impl DriverShared {
     }
 
     pub(super) fn is_this_thread(&self) -> bool {
-        self.thread.get().is_some_and(|thread| *thread == std::thread::current().id())
+        match &self.handover {
+            Some(handover) => handover.is_with(threads::mark()),
+            None => self.thread.load(Ordering::Relaxed) == threads::mark(),
+        }
+    }
+
+    /// Takes note of the thread that runs the app, which has no reactor of its own.
+    pub(super) fn set_thread(&self) {
+        self.thread.store(threads::mark(), Ordering::Relaxed);
+    }
+
+    /// Takes note that a call is awaited otherwise than by driving the reactor. [`DriverShared::end_wait`] ends it.
+    pub(super) fn begin_wait(&self) {
+        if let Some(handover) = &self.handover {
+            handover.begin_wait();
+        }
+    }
+
+    /// Takes note of the end of a wait.
+    pub(super) fn end_wait(&self, awaited_by: AwaitedBy) {
+        if let Some(handover) = &self.handover {
+            match awaited_by {
+                AwaitedBy::Caller => self.waits_of_callers.add(1),
+                AwaitedBy::Other => self.waits_of_others.add(1),
+            }
+            handover.end_wait();
+        }
     }
 }
 
@@ -152,15 +186,22 @@ impl Driver {
     ///
     /// A time is out of range, or the system provides no thread or no event queue.
     pub fn spawn_with(config: &DriverConfig) -> io::Result<Driver> {
-        let shared = Arc::new(DriverShared::default());
+        let handover = Some(Handover::new());
+        let shared = Arc::new(DriverShared { handover, ..DriverShared::default() });
         let of_app = shared.clone();
-        let mut reactor =
-            Reactor::with_app(reactor_config(config)?, |remote| ClientApp::new(remote, of_app))?;
-        let driver = Driver::new(reactor.remote(), shared);
-        crate::threads::detached("coreloop-client", move || {
-            // A reactor that ends with an error drops its promises: every call fails.
-            let _ = reactor.run();
-        })?;
+        let reactor = Reactor::with_app(reactor_config(config)?, |remote| ClientApp::new(remote, of_app))?;
+        let driver = Driver::new(reactor.remote(), shared.clone());
+        // A driver that polls without sleeping, or has a core to itself, is meant to be a thread.
+        let callers_drive = config.busy_poll_us == 0 && config.core.is_none();
+        let of_thread = shared.clone();
+        if let Some(handover) = &shared.handover {
+            handover.set(DrivenReactor::new(reactor));
+        }
+        let started = threads::detached("coreloop-client", move || of_thread.run_driver(callers_drive));
+        if let (Err(_), Some(handover)) = (&started, &shared.handover) {
+            handover.discard();
+        }
+        started?;
         Ok(driver)
     }
 
@@ -211,6 +252,11 @@ impl Driver {
     /// Passes a command to the reactor. If that has ended, the command is dropped, which fails its calls.
     pub(super) fn mail(&self, command: ClientCommand) {
         drop(self.remote().mail(command));
+    }
+
+    /// Passes a call to the reactor. If that has ended, the call fails.
+    pub(super) fn send(&self, command: ClientCommand) {
+        self.shared().send(self.remote(), command);
     }
 
     pub(super) fn remote(&self) -> &Remote<ClientCommand> {

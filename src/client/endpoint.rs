@@ -155,16 +155,16 @@ impl Endpoint {
     }
 
     /// Passes a call to the reactor.
-    pub(super) fn start(&self, promise: Promise) {
+    pub(super) fn start(&self, mut promise: Promise) {
         promise.mark_sent();
         // If the reactor has ended, the promise is returned, and dropping it fails the call.
-        self.driver.mail(ClientCommand::Start(promise));
+        self.driver.send(ClientCommand::Start(promise));
     }
 
     /// Passes many calls to the reactor at once: they are sent in one write.
-    pub(super) fn start_all(&self, promises: Vec<Promise>) {
-        promises.iter().for_each(Promise::mark_sent);
-        self.driver.mail(ClientCommand::StartAll(promises));
+    pub(super) fn start_all(&self, mut promises: Vec<Promise>) {
+        promises.iter_mut().for_each(Promise::mark_sent);
+        self.driver.send(ClientCommand::StartAll(promises));
     }
 
     /// Cancels a call whose handle was dropped.

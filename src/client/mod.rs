@@ -16,6 +16,7 @@ mod call_slot;
 mod config;
 mod direct;
 mod driver;
+mod driving;
 #[cfg(feature = "json")]
 mod dynamic;
 mod endpoint;

@@ -51,6 +51,13 @@ impl<M> ReactorSender<M> {
         Ok(())
     }
 
+    /// Sends a message without waking the reactor, for a sender that then runs the reactor itself, or rings the bell.
+    /// Returns the message if the reactor has ended.
+    #[cfg(feature = "client")]
+    pub fn send_silently(&self, message: M) -> Result<(), M> {
+        self.queue.send(message)
+    }
+
     /// Returns the bell that wakes the reactor's thread.
     pub fn bell(&self) -> &Bell {
         &self.bell

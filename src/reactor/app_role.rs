@@ -51,6 +51,21 @@ pub(super) enum ReactorCommand<M> {
     Stop,
 }
 
+impl<M> ReactorCommand<M> {
+    /// Returns the message to the app that this command is.
+    fn into_mail(self) -> M {
+        match self {
+            ReactorCommand::App(mail) => mail,
+            ReactorCommand::Adopt(..)
+            | ReactorCommand::Ready(..)
+            | ReactorCommand::Add(_)
+            | ReactorCommand::Drain
+            | ReactorCommand::Abort
+            | ReactorCommand::Stop => unreachable!("the message that was sent"),
+        }
+    }
+}
+
 /// A handle on a reactor, usable from any thread.
 pub struct Remote<M> {
     pub(super) sender: ReactorSender<ReactorCommand<M>>,
@@ -65,17 +80,20 @@ impl<M> Clone for Remote<M> {
 impl<M> Remote<M> {
     /// Sends a message to the app. Returns the message if the reactor has ended.
     pub fn mail(&self, mail: M) -> Result<(), M> {
-        self.sender.send(ReactorCommand::App(mail)).map_err(|command| match command {
-            ReactorCommand::App(mail) => mail,
-            ReactorCommand::Adopt(..)
-            | ReactorCommand::Ready(..)
-            | ReactorCommand::Add(_)
-            | ReactorCommand::Drain
-            | ReactorCommand::Abort
-            | ReactorCommand::Stop => {
-                unreachable!("the message that was sent")
-            }
-        })
+        self.sender.send(ReactorCommand::App(mail)).map_err(ReactorCommand::into_mail)
+    }
+
+    /// Sends a message to the app without waking the reactor: the sender then runs the reactor itself, or rings its
+    /// bell. Returns the message if the reactor has ended.
+    #[cfg(feature = "client")]
+    pub(crate) fn mail_silently(&self, mail: M) -> Result<(), M> {
+        self.sender.send_silently(ReactorCommand::App(mail)).map_err(ReactorCommand::into_mail)
+    }
+
+    /// Returns the bell that wakes the reactor.
+    #[cfg(feature = "client")]
+    pub(crate) fn bell(&self) -> &Bell {
+        self.sender.bell()
     }
 
     /// Gives the reactor a connection; the app receives `listener` as the listener index. A client's connection

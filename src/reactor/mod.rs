@@ -17,6 +17,8 @@ pub(crate) mod core;
 mod dials;
 mod loads;
 mod roles;
+#[cfg(feature = "client")]
+mod shared_turns;
 mod silent;
 mod time;
 
@@ -218,6 +220,15 @@ impl<A: App> Reactor<A> {
     ///
     /// The thread cannot be bound to its core, or the wait itself fails. No peer can cause either.
     pub fn run(&mut self) -> io::Result<()> {
+        self.begin()?;
+        while !self.main.has_ended() {
+            self.turn()?;
+        }
+        self.finish()
+    }
+
+    /// Prepares the current thread for the turns, before the first one.
+    pub(crate) fn begin(&mut self) -> io::Result<()> {
         if let Some(core) = self.pinned {
             os::pin_current_thread(core)?;
         }
@@ -227,9 +238,11 @@ impl<A: App> Reactor<A> {
         os::precise_sleep();
         // Roles that were added earlier run here from the first call on.
         self.read_mail();
-        while !self.main.has_ended() {
-            self.turn()?;
-        }
+        Ok(())
+    }
+
+    /// Closes what is left after the last turn.
+    pub(crate) fn finish(&mut self) -> io::Result<()> {
         self.main.close_all(&mut self.poller);
         if self.main.state == RoleState::Drained && !self.roles.is_empty() {
             self.drain_roles()?;

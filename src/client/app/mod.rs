@@ -20,6 +20,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
@@ -372,6 +373,8 @@ fn least_busy(conns: &mut Conns<'_, ClientApp>, connections: &[Key]) -> usize {
 impl Drop for ClientApp {
     /// Ends the calls whose last attempt has ended with the reactor.
     fn drop(&mut self) {
+        // Another thread may have the mark of this one later.
+        self.shared.thread.store(0, Ordering::Relaxed);
         let mut ended = Vec::new();
         while self.shared.ended.has_any() {
             self.shared.ended.swap(&mut ended);
@@ -386,7 +389,7 @@ impl App for ClientApp {
     type Mail = ClientCommand;
 
     fn begin_thread(&mut self) {
-        self.shared.thread.get_or_init(|| std::thread::current().id());
+        self.shared.set_thread();
     }
 
     /// Never called for a socket of the client: a client's reactor has no listener. A connection that arrives here

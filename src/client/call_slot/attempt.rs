@@ -283,6 +283,7 @@ impl Promise {
             left_us: 0,
             has_headers: false,
             streams: None,
+            is_awaited: false,
             fleet_call: Some(call),
         }
     }

@@ -32,6 +32,8 @@ pub(crate) struct CallCell<C> {
     phase: AtomicU8,
     /// The call was cancelled by its sink or its stream: there may be a handle that waits for the result.
     is_cancelled: AtomicBool,
+    /// How the call is awaited, as the handle says; 0 if it is not. Whoever sets it to 0 ends the wait.
+    awaited: AtomicU8,
     waker: AtomicWaker,
     contents: Contents<C>,
 }
@@ -41,6 +43,7 @@ impl<C: Default> CallCell<C> {
         CallCell {
             phase: AtomicU8::new(UNSENT),
             is_cancelled: AtomicBool::new(false),
+            awaited: AtomicU8::new(0),
             waker: AtomicWaker::new(),
             contents: Contents::new(C::default()),
         }
@@ -50,6 +53,7 @@ impl<C: Default> CallCell<C> {
     pub(crate) fn reset(&mut self) -> &mut C {
         self.phase = AtomicU8::new(UNSENT);
         self.is_cancelled = AtomicBool::new(false);
+        self.awaited = AtomicU8::new(0);
         self.contents.get_mut()
     }
 
@@ -108,6 +112,19 @@ impl<C: Default> CallCell<C> {
         self.waker.register(waker);
         // The result may have come before the waker was registered.
         self.is_done()
+    }
+
+    /// Takes note that the caller awaits the call, in a way that is not 0. Returns whether it did not before.
+    #[inline]
+    pub(crate) fn begin_wait(&self, how: u8) -> bool {
+        self.awaited.load(Ordering::Relaxed) == 0 && self.awaited.swap(how, Ordering::AcqRel) == 0
+    }
+
+    /// Ends the wait, on either side: the reactor after it has completed the call, the caller when it stops to wait.
+    /// Returns how the call was awaited, once; 0 if it was not.
+    #[inline]
+    pub(crate) fn end_wait(&self) -> u8 {
+        if self.awaited.load(Ordering::Acquire) == 0 { 0 } else { self.awaited.swap(0, Ordering::AcqRel) }
     }
 
     /// Takes note that the handle is dropped (the caller's side). Returns what has become of the call.

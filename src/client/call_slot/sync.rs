@@ -1,12 +1,12 @@
-//! The types that the cell of a call shares between threads. Under `cfg(loom)` each has a variant that loom can
+//! The types that the cell of a call, and the reactor that threads hand over, share between threads. Under `cfg(loom)` each has a variant that loom can
 //! interleave (`tests/loom`).
 
 #[cfg(not(loom))]
 pub(crate) use atomic_waker::AtomicWaker;
 #[cfg(loom)]
-pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering, fence};
 #[cfg(not(loom))]
-pub(crate) use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+pub(crate) use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering, fence};
 
 pub(crate) use self::contents::{Contents, ContentsGuard};
 #[cfg(loom)]
