@@ -9,6 +9,7 @@ mod bad_days;
 mod bad_input;
 mod bounds;
 mod calls;
+mod driving;
 mod dynamic;
 mod fleet;
 mod futures;

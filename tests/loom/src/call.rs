@@ -49,13 +49,13 @@ fn reactor(cell: &Arc<CallCell<Contents>>) -> thread::JoinHandle<()> {
 
 /// A thread that parks. Loom's own would also return from a `join` when it is unparked.
 #[derive(Default)]
-struct Parking {
+pub(crate) struct Parking {
     is_unparked: Mutex<bool>,
     unparked: Condvar,
 }
 
 impl Parking {
-    fn park(&self) {
+    pub(crate) fn park(&self) {
         let mut is_unparked = self.is_unparked.lock().unwrap();
         while !std::mem::take(&mut *is_unparked) {
             is_unparked = self.unparked.wait(is_unparked).unwrap();

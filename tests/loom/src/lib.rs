@@ -8,6 +8,7 @@
 #![allow(dead_code, reason = "the included files have functions that the tests do not need")]
 
 mod call;
+mod handover;
 mod mailbox;
 mod stream;
 
