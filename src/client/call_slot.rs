@@ -6,6 +6,7 @@
 
 mod attempt;
 mod cell;
+mod draft;
 mod ended;
 mod response;
 pub(super) mod sync;
@@ -24,6 +25,7 @@ use coreloop_bufpool::Chunk;
 
 pub(super) use self::attempt::{EndedAttempt, EndedAttempts, FleetCall, ReplyBody, load_of, outcome_of};
 use self::cell::{AbandonedCall, CallCell};
+pub(super) use self::draft::{CallDraft, CallParts};
 use self::sync::ContentsGuard;
 use super::driving::AwaitedBy;
 use super::endpoint::Endpoint;
@@ -364,97 +366,6 @@ impl Drop for Promise {
 /// Runs a user's function on the reactor's thread and contains its panic, which the panic hook has reported.
 pub(super) fn guarded(function: impl FnOnce()) {
     let _ = catch_unwind(AssertUnwindSafe(function));
-}
-
-/// The parts of a call besides its argument.
-pub(super) struct CallParts {
-    pub(super) endpoint: Arc<Endpoint>,
-    pub(super) what: PromiseKind,
-    pub(super) deadline: Option<Instant>,
-    pub(super) metadata: Option<Arc<MetadataBuf>>,
-    pub(super) parent: Option<Arc<ParentCall>>,
-    pub(super) extensions: Option<Box<CallExtensions>>,
-    /// The hash of the call's key.
-    pub(super) key: Option<u64>,
-}
-
-/// A call under construction: its argument is encoded into its slot.
-pub(super) struct CallDraft(Arc<CallSlot>);
-
-impl CallDraft {
-    pub(super) fn new() -> CallDraft {
-        CallDraft(take_slot())
-    }
-
-    /// Lets `f` write the body and returns its length.
-    pub(super) fn fill<E>(&mut self, f: impl FnOnce(&mut Vec<u8>) -> Result<(), E>) -> Result<usize, E> {
-        let mut body = std::mem::take(&mut self.0.inside().body);
-        // Outside the lock: `f` runs the user's code.
-        let filled = f(&mut body);
-        let len = body.len();
-        self.0.inside().body = body;
-        filled.map(|()| len)
-    }
-
-    /// Returns the bytes of the argument.
-    pub(super) fn body_bytes(&self) -> usize {
-        self.0.inside().body.len()
-    }
-
-    /// Returns the promise for the reactor.
-    pub(super) fn promise(&self, method_name: &str, parts: CallParts) -> Promise {
-        let CallParts { endpoint, what, deadline, metadata, parent, extensions, key } = parts;
-        let body_bytes = {
-            let mut inside = self.0.inside();
-            inside.method_name.clear();
-            inside.method_name.push_str(method_name);
-            inside.extensions = extensions;
-            if endpoint.fleet().is_some() {
-                inside.key = key;
-            }
-            inside.body.len()
-        };
-        Promise {
-            call_slot: Some(self.0.clone()),
-            began: (!endpoint.interceptors().is_empty()).then(Instant::now),
-            endpoint,
-            then: None,
-            what,
-            deadline,
-            metadata,
-            parent,
-            body_bytes,
-            is_sent: false,
-            tries: 0,
-            left_us: 0,
-            has_headers: false,
-            streams: None,
-            is_awaited: false,
-            fleet_call: None,
-        }
-    }
-
-    /// Returns the handle for the caller.
-    pub(super) fn handle<T>(self, endpoint: Arc<Endpoint>, decode: DecodeReply<T>) -> InFlight<T> {
-        InFlight {
-            call_slot: Some(self.0),
-            endpoint: Some(endpoint),
-            early: None,
-            decode,
-            times: Times::default(),
-            response: None,
-        }
-    }
-
-    /// Returns the slot, which identifies the call.
-    pub(super) fn slot(&self) -> Arc<CallSlot> {
-        self.0.clone()
-    }
-
-    /// Discards the draft and keeps its slot for the next call.
-    pub(super) fn discard(self) {
-        put_back(self.0);
-    }
 }
 
 /// Decodes a reply's bytes.

@@ -1,4 +1,5 @@
-//! The thread that drives a client's connections: one of its own, or that of a server's reactor.
+//! The thread that drives a client's connections: one of its own, or that of a server's reactor. `driving.rs` decides
+//! when a caller drives instead.
 
 use std::fmt;
 use std::io;
@@ -25,9 +26,9 @@ const FOR_EVER_MS: u64 = 1_000 * 86_400 * 3_650;
 #[non_exhaustive]
 pub struct DriverConfig {
     /// Microseconds for which the thread polls without sleeping when it is idle. Default 0. More: a reply is seen at
-    /// once, at the cost of a core.
+    /// once, at the cost of a core, and callers never drive the client themselves.
     pub busy_poll_us: u64,
-    /// The core that the thread runs on. Default: any.
+    /// The core that the thread runs on. Default: any. If it is set, callers never drive the client themselves.
     pub core: Option<usize>,
     /// Time for a whole reply, from its first byte. Default 30 000, at least 1. At the limit: the connection is
     /// closed and its calls fail. Too small: large replies over slow links never arrive. Too large: a server that

@@ -23,7 +23,7 @@ use super::driver::DriverShared;
 use crate::reactor::{Reactor, Remote};
 use crate::threads;
 
-/// Callers drive while their waits follow each other within this time; and for how long nobody drives, at most twice
+/// Callers drive while their waits follow each other within this time; and for how long no thread drives, at most twice
 /// this, when the callers have stopped: then the driver's thread takes the reactor. Nothing that is awaited waits for
 /// that.
 const ABSENCE_MAX: Duration = Duration::from_millis(1);
@@ -58,7 +58,7 @@ pub(super) enum AwaitedBy {
 }
 
 impl DriverShared {
-    /// Runs turns on this thread until the call is done, if nobody drives and nobody else needs the reactor. Returns
+    /// Runs turns on this thread until the call is done, if no thread drives and none but this one needs the reactor. Returns
     /// false if it ran none: then the driver's thread drives.
     pub(super) fn drive_until(&self, is_done: impl Fn() -> bool) -> bool {
         let Some(handover) = &self.handover else { return false };
@@ -87,7 +87,7 @@ impl DriverShared {
         true
     }
 
-    /// Passes a call to the reactor, and sends it on this thread if nobody drives.
+    /// Passes a call to the reactor, and sends it on this thread if no thread drives.
     pub(super) fn send(&self, remote: &Remote<ClientCommand>, command: ClientCommand) {
         let Some(handover) = &self.handover else { return drop(remote.mail(command)) };
         if !handover.is_free() || handover.is_wanted() || !threads::may_drive() {

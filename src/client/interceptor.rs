@@ -64,7 +64,7 @@ pub trait ClientInterceptor: Send + Sync + 'static {
     }
 
     /// Called when the call has ended, exactly once after each `before_send`, before the caller receives the result:
-    /// usually on the thread that drives the client, so it must not wait. Also for calls that were not sent, and for
+    /// usually on the thread that drives the client, which may be one that waits for a call, so it must not wait. Also for calls that were not sent, and for
     /// one-way calls, which end when they are written.
     fn on_end(&self, end: &EndedClientCall<'_>) {
         let _ = end;

@@ -140,7 +140,7 @@ fn a_handle_that_is_only_asked_completes() {
     for number in 0..20_i64 {
         drive(&client, &ends);
         let mut call = client.start_bytes("Inline.Double", Codec::Json, number.to_string().as_bytes());
-        eventually("the reply is read though nobody waits", || call.is_done());
+        eventually("the reply is read though no thread waits", || call.is_done());
         assert_eq!(call.try_take().unwrap().unwrap(), (number * 2).to_string().as_bytes());
     }
 }

@@ -32,7 +32,7 @@ pub(crate) struct CallCell<C> {
     phase: AtomicU8,
     /// The call was cancelled by its sink or its stream: there may be a handle that waits for the result.
     is_cancelled: AtomicBool,
-    /// How the call is awaited, as the handle says; 0 if it is not. Whoever sets it to 0 ends the wait.
+    /// How the call is awaited, as the handle says; 0 if it is not. The side that sets it to 0 ends the wait.
     awaited: AtomicU8,
     waker: AtomicWaker,
     contents: Contents<C>,

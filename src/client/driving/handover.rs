@@ -1,16 +1,16 @@
 //! [`Handover`]: the reactor that several threads drive, one at a time, and the rule for passing it on.
 //!
 //! The driver's thread has it at first, and whenever more than one call is awaited. It releases the reactor to callers;
-//! then a caller that waits takes it, runs turns until its call is done, and releases it. Between two such waits nobody
-//! has it. A call that is awaited by a thread without the reactor, or by a future, is counted; and while a call is
+//! then a caller that waits takes it, runs turns until its call is done, and releases it. Between two such waits no
+//! thread has it. A call that is awaited by a thread without the reactor, or by a future, is counted; and while a call is
 //! counted, or the driver's thread has claimed the reactor, no caller takes it, and each release wakes the driver's
 //! thread. So a counted call never waits for a caller to come back.
 //!
 //! ```text
 //!   waiting thread                   release
-//!   count the call                   nobody has the reactor
+//!   count the call                   no thread has the reactor
 //!   fence                            fence
-//!   nobody has the reactor?          a call is counted, or the reactor is claimed?
+//!   no thread has the reactor?       a call is counted, or the reactor is claimed?
 //!     → wake the driver's thread       → wake the driver's thread
 //!   park
 //! ```
@@ -23,7 +23,7 @@ use std::task::Waker;
 use super::sync::{AtomicBool, AtomicUsize, Contents, ContentsGuard, Ordering, fence};
 
 /// No thread has the reactor.
-const NOBODY: usize = 0;
+const NO_THREAD: usize = 0;
 /// The driver's thread will have it, once it runs.
 const RESERVED: usize = usize::MAX;
 
@@ -74,21 +74,21 @@ impl<R> Handover<R> {
         TakenReactor::new(self)
     }
 
-    /// Takes the reactor for the driver's thread, if nobody has it. A claim ends with that.
+    /// Takes the reactor for the driver's thread, if no thread has it. A claim ends with that.
     pub(crate) fn take(&self, mark: usize) -> Option<TakenReactor<'_, R>> {
         let taken = self.try_take(mark)?;
         self.is_claimed.store(false, Ordering::Relaxed);
         Some(taken)
     }
 
-    /// Takes the reactor for a caller, if nobody has it and nobody else needs it.
+    /// Takes the reactor for a caller, if no thread has it and none but the caller needs it.
     #[inline]
     pub(crate) fn take_for_caller(&self, mark: usize) -> Option<TakenReactor<'_, R>> {
         if self.is_wanted() { None } else { self.try_take(mark) }
     }
 
     fn try_take(&self, mark: usize) -> Option<TakenReactor<'_, R>> {
-        self.thread.compare_exchange(NOBODY, mark, Ordering::Acquire, Ordering::Relaxed).ok()?;
+        self.thread.compare_exchange(NO_THREAD, mark, Ordering::Acquire, Ordering::Relaxed).ok()?;
         Some(TakenReactor::new(self))
     }
 
@@ -98,10 +98,10 @@ impl<R> Handover<R> {
         self.thread.load(Ordering::Relaxed) == mark
     }
 
-    /// Returns whether nobody has the reactor.
+    /// Returns whether no thread has the reactor.
     #[inline]
     pub(crate) fn is_free(&self) -> bool {
-        self.thread.load(Ordering::Relaxed) == NOBODY
+        self.thread.load(Ordering::Relaxed) == NO_THREAD
     }
 
     /// Returns whether the thread that has the reactor is to pass it on: it is claimed, or others wait for calls.
@@ -182,7 +182,7 @@ impl<R> Drop for TakenReactor<'_, R> {
         let handover = self.handover;
         handover.releases.fetch_add(1, Ordering::Relaxed);
         self.reactor = None;
-        handover.thread.store(NOBODY, Ordering::Release);
+        handover.thread.store(NO_THREAD, Ordering::Release);
         fence(Ordering::SeqCst);
         if self.needs_driver || handover.is_wanted() {
             handover.wake_driver();

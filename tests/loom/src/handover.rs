@@ -66,7 +66,7 @@ fn one_thread_at_a_time_has_the_reactor() {
         let turns: u32 = callers.map(|caller| caller.join().unwrap()).iter().sum();
         let mut taken = handover.take(DRIVER).unwrap();
         assert_eq!(taken.reactor().copied(), Some(turns));
-        assert!(turns >= 2, "whoever comes when nobody has it gets it");
+        assert!(turns >= 2, "a caller that comes when no thread has it gets it");
     });
 }
 
