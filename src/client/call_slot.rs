@@ -63,6 +63,8 @@ pub(super) struct SlotContents {
     method_name: String,
     /// What interceptors have attached to the call.
     extensions: Option<Box<CallExtensions>>,
+    /// When the call began, if there are interceptors.
+    began: Option<Instant>,
     /// The hash of the call's key. Only the calls of fleets set it.
     key: Option<u64>,
 }
@@ -190,7 +192,6 @@ pub(super) struct Promise {
     pub(super) deadline: Option<Instant>,
     pub(super) metadata: Option<Arc<MetadataBuf>>,
     pub(super) parent: Option<Arc<ParentCall>>,
-    began: Option<Instant>,
     pub(super) body_bytes: usize,
     /// The call was put into a connection's write queue: the server may run it.
     pub(super) is_sent: bool,

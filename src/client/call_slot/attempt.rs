@@ -276,7 +276,6 @@ impl Promise {
             deadline: self.deadline,
             metadata: self.metadata.clone(),
             parent: self.parent.clone(),
-            began: None,
             body_bytes: self.body_bytes,
             is_sent: false,
             tries: 0,

@@ -56,6 +56,9 @@ impl CallDraft {
             inside.method_name.clear();
             inside.method_name.push_str(method_name);
             inside.extensions = extensions;
+            if !endpoint.interceptors().is_empty() {
+                inside.began = Some(Instant::now());
+            }
             if endpoint.fleet().is_some() {
                 inside.key = key;
             }
@@ -63,7 +66,6 @@ impl CallDraft {
         };
         Promise {
             call_slot: Some(self.0.clone()),
-            began: (!endpoint.interceptors().is_empty()).then(Instant::now),
             endpoint,
             then: None,
             what,

@@ -14,9 +14,9 @@ impl Promise {
         outcome: &Result<ReplyOutcome, CallError>,
         reply_bytes: usize,
     ) {
-        let (method_name, extensions) = {
+        let (method_name, extensions, began) = {
             let mut inside = call_slot.inside();
-            (std::mem::take(&mut inside.method_name), inside.extensions.take())
+            (std::mem::take(&mut inside.method_name), inside.extensions.take(), inside.began.take())
         };
         // Outside the lock: it runs the user's code.
         let end = EndedClientCall {
@@ -24,7 +24,7 @@ impl Promise {
             address: &self.endpoint.address,
             code: outcome.as_ref().map_or_else(|error| error.code(), ReplyOutcome::code),
             error: outcome.as_ref().err(),
-            took: self.began.map(|began| began.elapsed()).unwrap_or_default(),
+            took: began.map(|began| began.elapsed()).unwrap_or_default(),
             request_bytes: self.body_bytes,
             reply_bytes,
             extensions: Extensions::of(extensions.as_deref()),
