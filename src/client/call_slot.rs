@@ -27,7 +27,7 @@ pub(super) use self::attempt::{EndedAttempt, EndedAttempts, FleetCall, ReplyBody
 use self::cell::{AbandonedCall, CallCell};
 pub(super) use self::draft::{CallDraft, CallParts};
 use self::sync::ContentsGuard;
-use super::driving::AwaitedBy;
+use super::driving::OTHER_WAIT;
 use super::endpoint::Endpoint;
 use super::reply::{ReplyOutcome, completed};
 use super::{CallError, Times};
@@ -80,8 +80,8 @@ impl CallSlot {
     }
 
     /// Takes note of a call that is awaited otherwise than by driving its reactor.
-    fn begin_wait(&self, endpoint: &Endpoint, awaited_by: AwaitedBy) {
-        if self.cell.begin_wait(awaited_by as u8) {
+    fn begin_wait(&self, endpoint: &Endpoint, awaited_by: usize) {
+        if self.cell.begin_wait(awaited_by) {
             endpoint.driver_shared().begin_wait();
         }
     }
@@ -89,12 +89,10 @@ impl CallSlot {
     /// Ends the wait, if the call is awaited.
     #[inline]
     fn end_wait(&self, endpoint: &Endpoint) {
-        let awaited_by = match self.cell.end_wait() {
-            0 => return,
-            by if by == AwaitedBy::Caller as u8 => AwaitedBy::Caller,
-            _ => AwaitedBy::Other,
-        };
-        endpoint.driver_shared().end_wait(awaited_by);
+        let awaited_by = self.cell.end_wait();
+        if awaited_by != 0 {
+            endpoint.driver_shared().end_wait(awaited_by);
+        }
     }
 
     /// Takes note that the caller gives up the call. Returns whether it has not ended yet.
@@ -308,7 +306,7 @@ impl Promise {
     ) -> Option<Waker> {
         let call_slot = self.call_slot.take()?;
         if std::mem::take(&mut self.is_awaited) {
-            self.endpoint.driver_shared().end_wait(AwaitedBy::Other);
+            self.endpoint.driver_shared().end_wait(OTHER_WAIT);
         }
         match self.streams.take() {
             None => self.endpoint.leave(),
@@ -470,7 +468,7 @@ impl<T> InFlight<T> {
                 continue;
             }
             // A wait with a limit is not driven: the limit may be finer than the poller's clock.
-            let awaited_by = if until.is_none() { AwaitedBy::Caller } else { AwaitedBy::Other };
+            let awaited_by = if until.is_none() { threads::mark() } else { OTHER_WAIT };
             call_slot.begin_wait(endpoint, awaited_by);
             match until {
                 None => std::thread::park(),
@@ -524,7 +522,7 @@ impl<T> Future for InFlight<T> {
             let call_slot = self.call_slot.as_ref().expect("polled after it was ready");
             if !call_slot.cell.register(cx.waker()) {
                 if let Some(endpoint) = &self.endpoint {
-                    call_slot.begin_wait(endpoint, AwaitedBy::Other);
+                    call_slot.begin_wait(endpoint, OTHER_WAIT);
                 }
                 return Poll::Pending;
             }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::app::{ClientApp, ClientCommand};
 use super::call_slot::EndedAttempts;
-use super::driving::{AwaitedBy, DrivenReactor, Handover};
+use super::driving::{DrivenReactor, Handover};
 use super::port::{ClientPort, LocalCommands};
 use crate::config::Limits;
 use crate::discovery::DiscoveryHandle;
@@ -81,10 +81,10 @@ pub(super) struct DriverShared {
     pub(super) thread: AtomicUsize,
     /// The reactor, if the driver has one of its own.
     pub(super) handover: Option<Handover<DrivenReactor>>,
-    /// Waits of threads that have ended; the reactor writes it.
-    pub(super) waits_of_callers: Counter,
-    /// Waits of all other kinds that have ended; the reactor writes it.
-    pub(super) waits_of_others: Counter,
+    /// Waits that have ended; the reactor writes it.
+    pub(super) waits: Counter,
+    /// The wait that has ended last, as [`DriverShared::end_wait`] says; the reactor writes it.
+    pub(super) last_wait: AtomicUsize,
     pub(super) stats: DriverCounters,
     /// What sinks and streams post on the driver's thread.
     pub(super) local: LocalCommands,
@@ -118,13 +118,12 @@ impl DriverShared {
         }
     }
 
-    /// Takes note of the end of a wait.
-    pub(super) fn end_wait(&self, awaited_by: AwaitedBy) {
+    /// Takes note of the end of a wait: of a thread, given by its mark, that could have driven the reactor, or
+    /// [`OTHER_WAIT`](super::driving::OTHER_WAIT).
+    pub(super) fn end_wait(&self, awaited_by: usize) {
         if let Some(handover) = &self.handover {
-            match awaited_by {
-                AwaitedBy::Caller => self.waits_of_callers.add(1),
-                AwaitedBy::Other => self.waits_of_others.add(1),
-            }
+            self.waits.add(1);
+            self.last_wait.store(awaited_by, Ordering::Relaxed);
             handover.end_wait();
         }
     }

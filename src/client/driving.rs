@@ -10,6 +10,7 @@ mod handover;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
@@ -27,11 +28,16 @@ use crate::threads;
 /// this, when the callers have stopped: then the driver's thread takes the reactor. Nothing that is awaited waits for
 /// that.
 const ABSENCE_MAX: Duration = Duration::from_millis(1);
-/// Waits of a single thread in a row before callers drive.
-const WAITS_MIN: u32 = 4;
+/// Waits of one thread in a row before callers drive. Fewer: where several threads call, the reactor changes hands
+/// although it is about to be needed by another.
+const WAITS_MIN: u32 = 16;
 /// Sends of callers, with no wait in between, that they write themselves; then the driver's thread takes over, which
 /// gathers what is sent at the same time in one write.
 const SENDS_MAX: u32 = 1;
+
+/// A call that is awaited by a future, a callback, a stream, or a wait with a time limit, in place of the mark of a
+/// thread that could drive.
+pub(super) const OTHER_WAIT: usize = 1;
 
 /// The reactor of a client, with what the threads that drive it must know.
 pub(super) struct DrivenReactor {
@@ -46,15 +52,6 @@ impl DrivenReactor {
         let bell = reactor.remote().bell().clone();
         DrivenReactor { reactor, bell, sends: 0 }
     }
-}
-
-/// The end of a wait for a call, as the driver's thread sees it.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum AwaitedBy {
-    /// A thread that could have driven the reactor.
-    Caller = 1,
-    /// A future, a callback, a stream, or a wait with a time limit.
-    Other = 2,
 }
 
 impl DriverShared {
@@ -206,12 +203,13 @@ fn stand_by<'a>(
     }
 }
 
-/// Counts the waits of a single thread that follow each other, and nothing else in between.
+/// Counts the waits of one thread that follow each other, and no other in between.
 struct LoneWaits {
-    /// The counters at the end of the last turn.
-    of_callers: u64,
-    of_others: u64,
-    /// The waits in a row.
+    /// The waits at the end of the last turn.
+    waits: u64,
+    /// The mark of the thread.
+    thread: usize,
+    /// Its waits in a row.
     count: u32,
     /// The end of the last one.
     last: Instant,
@@ -219,27 +217,22 @@ struct LoneWaits {
 
 impl LoneWaits {
     fn new(shared: &DriverShared, reactor: &Reactor<ClientApp>) -> LoneWaits {
-        LoneWaits {
-            of_callers: shared.waits_of_callers.value(),
-            of_others: shared.waits_of_others.value(),
-            count: 0,
-            last: reactor.turn_began(),
-        }
+        LoneWaits { waits: shared.waits.value(), thread: 0, count: 0, last: reactor.turn_began() }
     }
 
     /// Takes note of the waits that ended in a turn. Returns whether callers may drive.
     fn on_turn(&mut self, shared: &DriverShared, reactor: &Reactor<ClientApp>) -> bool {
-        let (of_callers, of_others) = (shared.waits_of_callers.value(), shared.waits_of_others.value());
-        let ended = of_callers.wrapping_sub(self.of_callers);
-        let is_lone = ended == 1 && of_others == self.of_others;
-        if ended == 0 && of_others == self.of_others {
+        let waits = shared.waits.value();
+        let ended = waits.wrapping_sub(std::mem::replace(&mut self.waits, waits));
+        if ended == 0 {
             return false;
         }
-        (self.of_callers, self.of_others) = (of_callers, of_others);
+        let thread = shared.last_wait.load(Ordering::Relaxed);
         let now = reactor.turn_began();
         let is_soon = now.saturating_duration_since(self.last) <= ABSENCE_MAX;
-        self.count = if is_lone && is_soon { self.count + 1 } else { 0 };
-        self.last = now;
+        let is_next = ended == 1 && is_soon && thread == self.thread && thread != OTHER_WAIT;
+        self.count = if is_next { self.count + 1 } else { 0 };
+        (self.thread, self.last) = (thread, now);
         self.count >= WAITS_MIN
     }
 }

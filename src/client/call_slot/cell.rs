@@ -6,7 +6,7 @@
 
 use std::task::Waker;
 
-use super::sync::{AtomicBool, AtomicU8, AtomicWaker, Contents, ContentsGuard, Ordering};
+use super::sync::{AtomicBool, AtomicU8, AtomicUsize, AtomicWaker, Contents, ContentsGuard, Ordering};
 
 /// Not passed to the reactor yet: the call waits in a batch.
 const UNSENT: u8 = 0;
@@ -33,7 +33,7 @@ pub(crate) struct CallCell<C> {
     /// The call was cancelled by its sink or its stream: there may be a handle that waits for the result.
     is_cancelled: AtomicBool,
     /// How the call is awaited, as the handle says; 0 if it is not. The side that sets it to 0 ends the wait.
-    awaited: AtomicU8,
+    awaited: AtomicUsize,
     waker: AtomicWaker,
     contents: Contents<C>,
 }
@@ -43,7 +43,7 @@ impl<C: Default> CallCell<C> {
         CallCell {
             phase: AtomicU8::new(UNSENT),
             is_cancelled: AtomicBool::new(false),
-            awaited: AtomicU8::new(0),
+            awaited: AtomicUsize::new(0),
             waker: AtomicWaker::new(),
             contents: Contents::new(C::default()),
         }
@@ -53,7 +53,7 @@ impl<C: Default> CallCell<C> {
     pub(crate) fn reset(&mut self) -> &mut C {
         self.phase = AtomicU8::new(UNSENT);
         self.is_cancelled = AtomicBool::new(false);
-        self.awaited = AtomicU8::new(0);
+        self.awaited = AtomicUsize::new(0);
         self.contents.get_mut()
     }
 
@@ -116,14 +116,14 @@ impl<C: Default> CallCell<C> {
 
     /// Takes note that the caller awaits the call, in a way that is not 0. Returns whether it did not before.
     #[inline]
-    pub(crate) fn begin_wait(&self, how: u8) -> bool {
+    pub(crate) fn begin_wait(&self, how: usize) -> bool {
         self.awaited.load(Ordering::Relaxed) == 0 && self.awaited.swap(how, Ordering::AcqRel) == 0
     }
 
     /// Ends the wait, on either side: the reactor after it has completed the call, the caller when it stops to wait.
     /// Returns how the call was awaited, once; 0 if it was not.
     #[inline]
-    pub(crate) fn end_wait(&self) -> u8 {
+    pub(crate) fn end_wait(&self) -> usize {
         if self.awaited.load(Ordering::Acquire) == 0 { 0 } else { self.awaited.swap(0, Ordering::AcqRel) }
     }
 
