@@ -24,10 +24,11 @@ use super::driver::DriverShared;
 use crate::reactor::{Reactor, Remote};
 use crate::threads;
 
-/// Callers drive while their waits follow each other within this time; and for how long no thread drives, at most twice
-/// this, when the callers have stopped: then the driver's thread takes the reactor. Nothing that is awaited waits for
-/// that.
+/// For how long no thread drives, at most twice this, when the callers have stopped: then the driver's thread takes the
+/// reactor. Nothing that is awaited waits for that.
 const ABSENCE_MAX: Duration = Duration::from_millis(1);
+/// Waits that end further apart are not in a row: the driver's thread would take the reactor back each time.
+const GAP_MAX: Duration = Duration::from_millis(10);
 /// Waits of one thread in a row before callers drive. Fewer: where several threads call, the reactor changes hands
 /// although it is about to be needed by another.
 const WAITS_MIN: u32 = 16;
@@ -229,7 +230,7 @@ impl LoneWaits {
         }
         let thread = shared.last_wait.load(Ordering::Relaxed);
         let now = reactor.turn_began();
-        let is_soon = now.saturating_duration_since(self.last) <= ABSENCE_MAX;
+        let is_soon = now.saturating_duration_since(self.last) <= GAP_MAX;
         let is_next = ended == 1 && is_soon && thread == self.thread && thread != OTHER_WAIT;
         self.count = if is_next { self.count + 1 } else { 0 };
         (self.thread, self.last) = (thread, now);
