@@ -6,6 +6,7 @@
 #[path = "../../../src/client/call_slot/cell.rs"]
 mod cell;
 #[path = "../../../src/client/call_slot/sync.rs"]
+#[allow(unused_imports, reason = "the cell needs a part of it")]
 mod sync;
 
 use std::task::{Wake, Waker};

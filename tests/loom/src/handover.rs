@@ -6,6 +6,7 @@
 #[path = "../../../src/client/driving/handover.rs"]
 mod handover;
 #[path = "../../../src/client/call_slot/sync.rs"]
+#[allow(unused_imports, reason = "the handover needs a part of it")]
 mod sync;
 
 use std::task::Waker;
@@ -57,7 +58,7 @@ fn take_for_driver(handover: &Handover<Turns>, parking: &Parking) -> Turns {
 
 #[test]
 fn one_thread_at_a_time_has_the_reactor() {
-    loom::model(|| {
+    model(3, || {
         let (handover, _) = released();
         let callers = [2, 3].map(|mark| {
             let handover = handover.clone();
@@ -101,7 +102,9 @@ fn a_claim_gets_the_reactor_at_its_release() {
             thread::spawn(move || turn_of_caller(&handover, mark))
         });
         take_for_driver(&handover, &parking);
-        callers.map(|caller| caller.join().unwrap());
+        for caller in callers {
+            caller.join().unwrap();
+        }
         let mut taken: TakenReactor<'_, Turns> = handover.take(DRIVER).unwrap();
         assert!(taken.end().is_some_and(|turns| turns <= 2));
     });
