@@ -7,6 +7,7 @@ mod support;
 use std::collections::BTreeSet;
 use std::net::TcpListener;
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use coreloop::interceptor::{Admit, AdmitCall, Hooks, Interceptor};
 use coreloop::{Server, demo};
@@ -136,7 +137,9 @@ fn an_admin_listener_that_goes_away_is_a_remark() {
     let address = other.addresses()[0].to_string();
     let run = spawn(&address, &format!("--connections 1 --warmup 0 --duration 1 --metrics {admin}"));
     // The first scrape was answered once the load has begun.
+    let until = Instant::now() + Duration::from_secs(30);
     while other.stats().reactors.iter().map(|reactor| reactor.accepted).sum::<u64>() < 2 {
+        assert!(Instant::now() < until, "the load has not begun");
         std::thread::yield_now();
     }
     server.shutdown();
