@@ -201,7 +201,7 @@ pub struct HealthArgs {
     /// host:port or unix:PATH, as for `call`.
     #[arg(value_name = "ADDR", default_value = "127.0.0.1:6550")]
     pub target: Target,
-    /// Check this service; without it the whole server.
+    /// Check this service; without it the whole server, which serves until it drains.
     #[arg(value_name = "SERVICE")]
     pub service: Option<String>,
 }
