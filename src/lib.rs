@@ -146,6 +146,8 @@ pub mod method_name;
 mod method_name;
 #[cfg(feature = "metrics")]
 pub mod metrics;
+#[cfg(feature = "otlp")]
+pub mod otlp;
 #[cfg(feature = "bench-internals")]
 #[doc(hidden)]
 pub mod policy;

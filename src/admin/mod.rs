@@ -22,7 +22,7 @@ pub(crate) fn start(listen: &str, inspector: Inspector) -> Result<AdminServer, E
     config.http.openapi = false;
     // Long pages and event streams must not wait for each other.
     config.blocking_threads = 16;
-    let builder = Server::builder().config(config).route(HttpMethod::Get, "/metrics", {
+    let builder = Server::builder().config(config).not_exported().route(HttpMethod::Get, "/metrics", {
         let inspector = inspector.clone();
         move |_cx, request| metrics::page(&inspector, &request)
     });

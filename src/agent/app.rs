@@ -21,8 +21,8 @@ use crate::config::Limits;
 use crate::context::Peer;
 use crate::random::Random;
 use crate::reactor::{
-    App, CloseReason, ClosedConn, ConnCx, Conns, DialId, DialRequest, ReactorConfig, Remote, RoleHandle,
-    Transport,
+    App, CloseReason, ClosedConn, ConnCx, Conns, DialId, DialRequest, Reactor, ReactorConfig, Remote,
+    RoleHandle, Transport,
 };
 use crate::transport::{Address, Datagrams, DialTarget};
 
@@ -56,6 +56,15 @@ pub(super) fn next_agent() -> AgentId {
 
 /// Adds an app to a reactor.
 pub(super) fn add_to(roles: &RoleHandle) -> io::Result<Remote<AgentCommand>> {
+    roles.add(config(), AgentApp::new)
+}
+
+/// Creates a reactor that runs agents only.
+pub(super) fn reactor() -> io::Result<Reactor<AgentApp>> {
+    Reactor::with_app(config(), AgentApp::new)
+}
+
+fn config() -> ReactorConfig {
     let limits = Limits {
         first_bytes_ms: FOR_EVER_MS,
         idle_ms: FOR_EVER_MS,
@@ -66,7 +75,7 @@ pub(super) fn add_to(roles: &RoleHandle) -> io::Result<Remote<AgentCommand>> {
         connections_max: LINKS_MAX,
         ..Limits::default()
     };
-    roles.add(ReactorConfig { limits, ..ReactorConfig::default() }, AgentApp::new)
+    ReactorConfig { limits, ..ReactorConfig::default() }
 }
 
 /// The app.

@@ -26,6 +26,12 @@ impl AgentHandle {
         AgentHandle { roles, app: Arc::default(), agents: Arc::default() }
     }
 
+    /// Creates a handle for a reactor whose main app runs agents.
+    pub(super) fn of_app(app: Remote<AgentCommand>) -> AgentHandle {
+        let roles = app.roles();
+        AgentHandle { roles, app: Arc::new(Mutex::new(Some(app))), agents: Arc::default() }
+    }
+
     /// Runs an agent on the reactor. It ends when the guard is dropped, at the latest with the reactor.
     ///
     /// # Errors

@@ -9,6 +9,7 @@ mod handle;
 pub(crate) mod http;
 pub(crate) mod http_client;
 mod links;
+mod thread;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use self::dns::NameConfig;
 pub(crate) use self::handle::{AgentGuard, AgentHandle};
+pub(crate) use self::thread::AgentThread;
 use crate::random::Random;
 
 /// Identifies an agent of an app. It is not used again.

@@ -299,6 +299,8 @@ impl ServerBuilder {
             self.config.listen = std::mem::take(&mut self.listens);
         }
         let config = std::mem::take(&mut self.config).validate(quota::usable_cores())?;
+        #[cfg(feature = "otlp")]
+        self.observation.plan_export(&config)?;
         let rule = Some(config.missing_fields);
         let methods = std::mem::take(&mut self.methods).into_iter();
         let methods: Vec<Method> = methods.map(|method| method.missing_fields_or(rule)).collect();
@@ -323,6 +325,8 @@ impl ServerBuilder {
     /// Those of [`ServerBuilder::start`], and the error of a reactor that ended by itself.
     pub fn run(mut self) -> Result<(), Error> {
         self.registrations.print_unless_reported();
+        #[cfg(feature = "otlp")]
+        self.observation.export.print_unless_reported();
         let server = self.start()?;
         for warning in server.warnings() {
             eprintln!("warning: {warning}");
@@ -456,7 +460,11 @@ fn start(
         running: reactors,
         #[cfg(feature = "admin")]
         admin: None,
+        #[cfg(feature = "otlp")]
+        exporter: None,
     };
+    #[cfg(feature = "otlp")]
+    server.start_export()?;
     #[cfg(feature = "admin")]
     if !config.admin.listen.is_empty() {
         server.admin = Some(crate::admin::start(&config.admin.listen, server.inspector())?);

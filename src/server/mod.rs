@@ -9,6 +9,8 @@ mod builder;
 mod detached;
 mod directory;
 mod executor;
+#[cfg(feature = "otlp")]
+mod export;
 mod observe;
 #[cfg(feature = "http")]
 mod pages;
@@ -70,6 +72,9 @@ pub enum Error {
     },
     /// The server cannot register itself: a URL, or the address that it would register, is not valid.
     Discovery(DiscoveryError),
+    /// The export of spans and metrics cannot be set up: the URL of the collector is not valid.
+    #[cfg(feature = "otlp")]
+    Export(crate::otlp::ExportError),
     /// A reactor's thread panicked: a bug in coreloop, or in an inline handler's destructor.
     ReactorPanicked {
         /// The index of the reactor.
@@ -86,6 +91,8 @@ impl fmt::Display for Error {
             Error::Config(error) => error.fmt(f),
             Error::Io(error) => error.fmt(f),
             Error::Discovery(error) => error.fmt(f),
+            #[cfg(feature = "otlp")]
+            Error::Export(error) => error.fmt(f),
             Error::NoExecutor { method } => write!(
                 f,
                 "{method} is async, and the server has no executor: call ServerBuilder::executor with a function \
@@ -104,6 +111,8 @@ impl std::error::Error for Error {
             Error::Config(error) => error.source(),
             Error::Io(error) => error.source(),
             Error::Discovery(error) => error.source(),
+            #[cfg(feature = "otlp")]
+            Error::Export(error) => error.source(),
             Error::NoExecutor { .. } | Error::ReactorPanicked { .. } => None,
         }
     }
@@ -189,6 +198,9 @@ pub struct Server {
     /// The admin listener.
     #[cfg(feature = "admin")]
     admin: Option<crate::admin::AdminServer>,
+    /// The export of spans and metrics.
+    #[cfg(feature = "otlp")]
+    exporter: Option<crate::otlp::Exporter>,
 }
 
 /// A handle on a server for any thread: requests a stop, reads the numbers.
@@ -243,9 +255,13 @@ impl Server {
     }
 
     /// Returns one line for each method with a type that is not described, and is therefore incomplete in some codecs
-    /// ([`Method::warning`](crate::service::Method::warning)). [`ServerBuilder::run`] prints them.
+    /// ([`Method::warning`](crate::service::Method::warning)), and for each environment variable of the export that has no
+    /// effect. [`ServerBuilder::run`] prints them.
     pub fn warnings(&self) -> Vec<String> {
-        self.shared.registry.methods().iter().filter_map(|method| method.warning()).collect()
+        let methods = self.shared.registry.methods().iter().filter_map(|method| method.warning());
+        #[cfg(feature = "otlp")]
+        let methods = methods.chain(self.shared.observation.export.warnings());
+        methods.collect()
     }
 
     /// Returns the current numbers: by method, by reactor, of the workers.
@@ -298,7 +314,7 @@ impl Server {
 
     /// Drains the server and ends it. It reports that it no longer serves, deregisters itself
     /// ([`ServerBuilder::register`]) and, after `drain_grace_ms`, stops accepting, sends drain notices to the peers, lets calls in flight finish within `drain_ms`, answers the rest
-    /// with `unavailable` and counts them, and ends. Returns the final numbers.
+    /// with `unavailable` and counts them, exports the last spans within 2 s, and ends. Returns the final numbers.
     pub fn shutdown(mut self) -> Snapshot {
         self.end()
     }
@@ -318,6 +334,11 @@ impl Server {
         }
         self.shared.pools.stop(Duration::from_secs(1));
         self.shared.interceptors.finish();
+        // Last, since until now calls have ended.
+        #[cfg(feature = "otlp")]
+        if let Some(exporter) = self.exporter.take() {
+            exporter.shutdown();
+        }
         self.shared.snapshot()
     }
 

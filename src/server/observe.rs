@@ -21,6 +21,8 @@ pub(super) struct Observation {
     pub(super) tracer: Option<Tracer>,
     #[cfg(feature = "metrics")]
     pub(super) sources: Vec<Arc<dyn MetricSource>>,
+    #[cfg(feature = "otlp")]
+    pub(super) export: super::export::PlannedExport,
     /// The configuration in force; set at the start.
     pub(super) config: Option<Arc<ValidConfig>>,
 }

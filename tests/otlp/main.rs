@@ -1,0 +1,54 @@
+//! The export by OTLP: to a real OpenTelemetry Collector, and to peers that fail.
+
+#![allow(missing_docs)]
+#![cfg(all(feature = "otlp", feature = "demo"))]
+
+mod bad_days;
+mod collector;
+mod peer;
+mod scripted;
+
+use std::time::{Duration, Instant};
+
+use coreloop::config::{OtlpConfig, TraceConfig};
+use coreloop::trace::{FinishedSpan, SpanId, SpanKind, SpanWriter, TraceContext, TraceId, Tracer};
+
+/// Longer than anything here takes; a wait of this length has failed.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Waits until the condition holds.
+#[track_caller]
+fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let until = Instant::now() + PATIENCE;
+    while !holds() {
+        assert!(Instant::now() < until, "never came true: {what}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// Returns a tracer whose queues have room for this number of spans, and a writer of it.
+fn tracer(spans_max: usize) -> (Tracer, SpanWriter) {
+    let mut config = TraceConfig::default();
+    config.ring_spans_max = spans_max;
+    let tracer = Tracer::new(&config);
+    let writer = tracer.writer();
+    (tracer, writer)
+}
+
+/// Returns the settings of an export to that URL, without metrics.
+fn config(endpoint: &str) -> OtlpConfig {
+    let mut config = OtlpConfig::default();
+    config.endpoint = endpoint.to_owned();
+    config.interval_ms = 10;
+    config.metrics_interval_ms = 0;
+    config
+}
+
+/// Returns a span with that number as its id.
+fn span(number: u64) -> FinishedSpan {
+    let context = TraceContext::new(TraceId::new(0xfeed).unwrap(), SpanId::new(number).unwrap(), true);
+    let mut span = FinishedSpan::new(context, SpanKind::Server, "Shop.Price");
+    span.start_unix_ns = 1_700_000_000_000_000_000 + number;
+    span.duration = Duration::from_micros(250);
+    span
+}
