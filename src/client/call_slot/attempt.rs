@@ -322,13 +322,13 @@ impl Promise {
             deadline: Some(deadline),
             metadata: None,
             parent: None,
-            began: None,
             body_bytes,
             is_sent: false,
             tries: 0,
             left_us: 0,
             has_headers: false,
             streams: None,
+            is_awaited: false,
             fleet_call: Some(call),
         }
     }
