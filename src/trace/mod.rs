@@ -4,12 +4,15 @@
 //! sampled call did is a [`FinishedSpan`], made when the call ends. A [`Tracer`] keeps finished spans in bounded queues,
 //! one for each thread that makes them, until the export or the console takes them. Nothing here does I/O.
 
+mod propagation;
 mod span;
 mod tracer;
 
 use std::fmt;
 use std::num::{NonZeroU64, NonZeroU128};
 use std::sync::Arc;
+
+use crate::message::{Metadata, MetadataBuf};
 
 pub use span::{AttributeValue, FinishedSpan, SpanEvent, SpanKind};
 pub use tracer::{SpanWriter, TraceStats, Tracer};
@@ -81,6 +84,8 @@ pub struct TraceContext {
     pub span_id: SpanId,
     /// Whether the span is recorded; the calls that it makes are then recorded too.
     pub is_sampled: bool,
+    /// The trace id is random (the flag of W3C Trace Context level 2): passed on as the caller has set it.
+    pub is_random: bool,
     /// The caller's `tracestate`, which is passed on unchanged (W3C Trace Context section 3.3).
     pub state: Option<Arc<str>>,
 }
@@ -88,6 +93,26 @@ pub struct TraceContext {
 impl TraceContext {
     /// Creates a context without `tracestate`.
     pub fn new(trace_id: TraceId, span_id: SpanId, is_sampled: bool) -> TraceContext {
-        TraceContext { trace_id, span_id, is_sampled, state: None }
+        TraceContext { trace_id, span_id, is_sampled, is_random: false, state: None }
+    }
+
+    /// Reads the context of a caller from the metadata of its call: `traceparent` and `tracestate`, else `b3`, else
+    /// `X-B3-*`. A broken header counts as absent. `None` if there is no context.
+    pub fn extract(metadata: Metadata<'_>) -> Option<TraceContext> {
+        propagation::receive(metadata).parent
+    }
+
+    /// Sets `traceparent` and `tracestate` in the metadata of a call, and `b3` if `sends_b3`, in place of others. If they
+    /// do not fit beside the other entries, they are left out.
+    pub fn inject(&self, metadata: &mut MetadataBuf, sends_b3: bool) {
+        propagation::send(self, sends_b3, metadata);
+    }
+}
+
+/// Writes the value of a `traceparent` (version 00).
+impl fmt::Display for TraceContext {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let flags = u8::from(self.is_sampled) | u8::from(self.is_random) << 1;
+        write!(f, "00-{}-{}-{flags:02x}", self.trace_id, self.span_id)
     }
 }
