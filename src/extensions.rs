@@ -51,6 +51,14 @@ impl CallExtensions {
         CallExtensions { values, later: OnceLock::new() }
     }
 
+    /// Attaches a value to a call that only its reactor knows so far.
+    #[cfg(all(feature = "server", feature = "trace"))]
+    pub(crate) fn attach<T: Any + Send + Sync>(call: &mut Option<Arc<CallExtensions>>, value: T) {
+        if let Some(call) = Arc::get_mut(call.get_or_insert_default()) {
+            call.values.insert(value);
+        }
+    }
+
     /// Adds the values that were attached on a worker, once.
     pub(crate) fn set_later(&self, values: ExtensionValues) {
         // A call is admitted once.

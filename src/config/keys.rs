@@ -76,6 +76,7 @@ table! {
     trace.slow_ms: Number(0, MILLIS_MAX), zero "no call", "Calls that take at least this long are kept although they were not sampled.";
     trace.kept_per_second_max: Number(0, 1 << 20), zero "none", "Slow and failed calls kept in each second, per reactor: further ones are not.";
     trace.always_keep_unsampled: Switch, "Keep slow and failed calls although their caller has decided against it.";
+    trace.send_b3: Switch, "Send a `b3` header besides `traceparent`.";
     trace.ring_spans_max: Number(1, 1 << 20), "Finished spans held for the export, and as many for the console, per reactor: the next is dropped and counted.";
     otlp.endpoint: Line(URL_CHARS_MAX), "URL of the OpenTelemetry collector, as `http://127.0.0.1:4318`; empty: that of `OTEL_EXPORTER_OTLP_ENDPOINT`, or no export.";
     otlp.service_name: Line(LINE_CHARS_MAX), "Name of the service in exported data; empty: that of `OTEL_SERVICE_NAME`, or `unknown_service:PROGRAM`.";

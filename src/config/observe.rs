@@ -24,6 +24,10 @@ pub struct TraceConfig {
     /// false.
     pub always_keep_unsampled: bool,
 
+    /// Whether nested calls of traced calls, and calls of clients with a tracer, send a `b3` header besides `traceparent`.
+    /// Default: false.
+    pub send_b3: bool,
+
     /// Finished spans that each reactor holds for the export, and the latest ones that it holds for the console.
     /// Default 2,048 of each. At the limit: the next span is dropped and counted. A span has at most 4 KiB.
     pub ring_spans_max: usize,
@@ -37,6 +41,7 @@ impl Default for TraceConfig {
             slow_ms: 0,
             kept_per_second_max: 10,
             always_keep_unsampled: false,
+            send_b3: false,
             ring_spans_max: 2048,
         }
     }

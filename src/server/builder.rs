@@ -310,6 +310,8 @@ impl ServerBuilder {
             methods.into_iter().chain(pages).collect()
         };
         let registry = Registry::new(methods, &config.limits)?.intercepted_by(&self.interceptors)?;
+        #[cfg(feature = "trace")]
+        let registry = if self.observation.is_traced(&config) { registry.traced() } else { registry };
         if self.executor.is_none() {
             refuse_async(&registry)?;
         }
@@ -533,6 +535,7 @@ pub(super) fn build(
         async_limits: async_limits.clone(),
         fair_by: config.fair_by,
         level_min: config.priority_highest as u8,
+        tracing: make.observation.call_tracing(),
     };
     let mut limits = config.limits.clone();
     limits.connections_max = limits.connections_max.min(descriptors_for(config.cores));

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use super::app::CallTracing;
 use super::{ServerBuilder, ServerShared};
 use crate::config::ValidConfig;
 #[cfg(feature = "metrics")]
@@ -28,6 +29,20 @@ pub(super) struct Observation {
 }
 
 impl Observation {
+    /// Returns whether calls are traced.
+    #[cfg(feature = "trace")]
+    pub(super) fn is_traced(&self, config: &ValidConfig) -> bool {
+        config.trace.enabled || self.tracer.is_some()
+    }
+
+    /// Returns what one reactor needs for the traces of its calls.
+    pub(super) fn call_tracing(&self) -> CallTracing {
+        #[cfg(feature = "trace")]
+        return CallTracing::new(self.tracer.as_ref());
+        #[cfg(not(feature = "trace"))]
+        CallTracing
+    }
+
     /// Completes it at the start of the server.
     pub(super) fn in_force(mut self, config: &ValidConfig) -> Observation {
         #[cfg(feature = "trace")]

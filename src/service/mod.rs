@@ -152,6 +152,8 @@ pub struct Method {
     runs_slow: bool,
     /// It has interceptors.
     is_intercepted: bool,
+    /// It has interceptors, or its calls are traced.
+    is_observed: bool,
     interceptors: Arc<InterceptorChain>,
     handler: Handler,
     /// The requests that it serves, if it is a route.
@@ -225,6 +227,7 @@ impl Method {
             missing_fields: None,
             runs_slow: false,
             is_intercepted: false,
+            is_observed: false,
             interceptors: Arc::default(),
             handler,
             #[cfg(all(feature = "http", feature = "server"))]
@@ -249,6 +252,7 @@ impl Method {
     pub(crate) fn intercepted_by(&mut self, registered: &[ScopedInterceptor]) {
         self.interceptors = Arc::new(InterceptorChain::of(Some(&self.name), registered));
         self.is_intercepted = !self.interceptors.is_empty();
+        self.is_observed = self.is_intercepted;
         self.update_paths();
     }
 
@@ -262,6 +266,18 @@ impl Method {
     #[inline]
     pub(crate) fn is_intercepted(&self) -> bool {
         self.is_intercepted
+    }
+
+    /// Returns whether more than its handler belongs to its calls: interceptors or traces.
+    #[inline]
+    pub(crate) fn is_observed(&self) -> bool {
+        self.is_observed
+    }
+
+    /// Sets that its calls are traced.
+    #[cfg(feature = "trace")]
+    pub(crate) fn set_traced(&mut self) {
+        self.is_observed = true;
     }
 
     /// Returns its interceptors.

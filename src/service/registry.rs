@@ -126,6 +126,13 @@ impl Registry {
         Ok(self)
     }
 
+    /// Sets that the calls of every method are traced.
+    #[cfg(feature = "trace")]
+    pub(crate) fn traced(mut self) -> Registry {
+        self.methods.iter_mut().for_each(Method::set_traced);
+        self
+    }
+
     /// Returns the interceptors of a method, or those of requests whose method is not known.
     pub(crate) fn interceptors(&self, method: Option<u32>) -> &InterceptorChain {
         method.map_or(&self.interceptors, |index| self.method(index).interceptors())

@@ -4,7 +4,10 @@
 //! sampled call did is a [`FinishedSpan`], made when the call ends. A [`Tracer`] keeps finished spans in bounded queues,
 //! one for each thread that makes them, until the export or the console takes them. Nothing here does I/O.
 
-mod propagation;
+#[cfg(feature = "server")]
+mod call;
+pub(crate) mod propagation;
+pub(crate) mod sampling;
 mod span;
 mod tracer;
 
@@ -14,7 +17,12 @@ use std::sync::Arc;
 
 use crate::message::{Metadata, MetadataBuf};
 
+#[cfg(feature = "server")]
+pub use call::CallSpan;
+#[cfg(feature = "server")]
+pub(crate) use call::{CallTrace, unix_ns};
 pub use span::{AttributeValue, FinishedSpan, SpanEvent, SpanKind};
+pub(crate) use tracer::TraceEvent;
 pub use tracer::{SpanWriter, TraceStats, Tracer};
 
 /// Identifies a trace: all calls that one request from outside has caused. 128 bits, not zero; printed as 32

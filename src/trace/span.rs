@@ -5,7 +5,12 @@ use std::time::Duration;
 
 use super::{SpanId, TraceContext, TraceId};
 use crate::context::Peer;
+use crate::error_text::beginning;
 use crate::status::Code;
+
+/// The longest text of a status in a span, in bytes, and the longest name.
+const MESSAGE_BYTES_MAX: usize = 512;
+const NAME_BYTES_MAX: usize = 256;
 
 /// The side of a call that made a span.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -29,6 +34,62 @@ pub enum AttributeValue {
     Float(f64),
     /// Yes or no.
     Bool(bool),
+}
+
+impl From<&'static str> for AttributeValue {
+    fn from(text: &'static str) -> AttributeValue {
+        AttributeValue::Text(Cow::Borrowed(text))
+    }
+}
+
+impl From<String> for AttributeValue {
+    fn from(text: String) -> AttributeValue {
+        AttributeValue::Text(Cow::Owned(text))
+    }
+}
+
+impl From<i64> for AttributeValue {
+    fn from(number: i64) -> AttributeValue {
+        AttributeValue::Int(number)
+    }
+}
+
+impl From<i32> for AttributeValue {
+    fn from(number: i32) -> AttributeValue {
+        AttributeValue::Int(number.into())
+    }
+}
+
+impl From<u32> for AttributeValue {
+    fn from(number: u32) -> AttributeValue {
+        AttributeValue::Int(number.into())
+    }
+}
+
+/// A number above the largest `i64` becomes that.
+impl From<u64> for AttributeValue {
+    fn from(number: u64) -> AttributeValue {
+        AttributeValue::Int(i64::try_from(number).unwrap_or(i64::MAX))
+    }
+}
+
+/// A number above the largest `i64` becomes that.
+impl From<usize> for AttributeValue {
+    fn from(number: usize) -> AttributeValue {
+        AttributeValue::Int(i64::try_from(number).unwrap_or(i64::MAX))
+    }
+}
+
+impl From<f64> for AttributeValue {
+    fn from(number: f64) -> AttributeValue {
+        AttributeValue::Float(number)
+    }
+}
+
+impl From<bool> for AttributeValue {
+    fn from(value: bool) -> AttributeValue {
+        AttributeValue::Bool(value)
+    }
 }
 
 /// Something that happened during a call, at a time.
@@ -94,6 +155,8 @@ pub struct FinishedSpan {
     pub events: Vec<SpanEvent>,
     /// What the handler has set.
     pub attributes: Vec<(Cow<'static, str>, AttributeValue)>,
+    /// Events and attributes that were dropped, because a span has at most 4 KiB.
+    pub dropped_notes: u32,
 }
 
 impl FinishedSpan {
@@ -104,7 +167,7 @@ impl FinishedSpan {
             parent: None,
             is_parent_remote: false,
             kind,
-            name: name.into(),
+            name: beginning(name, NAME_BYTES_MAX).into(),
             start_unix_ns: 0,
             duration: Duration::ZERO,
             queue_us: 0,
@@ -119,7 +182,14 @@ impl FinishedSpan {
             message: None,
             events: Vec::new(),
             attributes: Vec::new(),
+            dropped_notes: 0,
         }
+    }
+
+    /// Sets the text of a failure: its first 512 bytes.
+    pub(crate) fn set_message(&mut self, text: &str) {
+        let text = beginning(text, MESSAGE_BYTES_MAX);
+        self.message = (!text.is_empty()).then(|| text.into());
     }
 
     /// Returns the id of the trace.

@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 
@@ -22,6 +22,10 @@ pub struct Tracer {
 struct TracerInner {
     config: TraceConfig,
     queues: Mutex<Vec<Arc<SpanQueue>>>,
+    /// What was counted by writers that are gone.
+    past: Mutex<TraceStats>,
+    /// The writer of all clients.
+    clients: OnceLock<SpanWriter>,
 }
 
 /// The spans of one thread.
@@ -29,8 +33,9 @@ struct SpanQueue {
     export: (Sender<Arc<FinishedSpan>>, Receiver<Arc<FinishedSpan>>),
     recent: Mutex<VecDeque<Arc<FinishedSpan>>>,
     recent_max: usize,
-    written: AtomicU64,
     dropped: AtomicU64,
+    /// By [`TraceEvent`].
+    counts: [AtomicU64; TraceEvent::COUNT],
     /// An exporter takes the spans: what it does not take in time is a loss.
     is_exported: AtomicU64,
 }
@@ -43,12 +48,65 @@ pub struct TraceStats {
     pub spans: u64,
     /// Spans that were not exported because the export was behind.
     pub dropped: u64,
+    /// Calls that were sampled, by their caller's decision or this side's.
+    pub sampled: u64,
+    /// Slow calls that were kept although they were not sampled.
+    pub kept_slow: u64,
+    /// Failed calls that were kept although they were not sampled.
+    pub kept_failed: u64,
+    /// Slow and failed calls that were not kept, because of `trace.kept_per_second_max`.
+    pub over_budget: u64,
+    /// Trace headers of callers that break a rule. They count as absent.
+    pub broken_headers: u64,
+    /// Calls whose trace headers contradict each other.
+    pub conflicting_headers: u64,
+    /// Calls whose baggage is too large. It is not passed on to nested calls.
+    pub baggage_dropped: u64,
+}
+
+/// What a [`SpanWriter`] counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TraceEvent {
+    Span,
+    Sampled,
+    KeptSlow,
+    KeptFailed,
+    OverBudget,
+    BrokenHeader,
+    ConflictingHeaders,
+    BaggageDropped,
+}
+
+impl TraceEvent {
+    const COUNT: usize = 8;
+}
+
+impl TraceStats {
+    fn add(&mut self, queue: &SpanQueue) {
+        let count = |event: TraceEvent| queue.counts[event as usize].load(Ordering::Relaxed);
+        self.spans += count(TraceEvent::Span);
+        self.dropped += queue.dropped.load(Ordering::Relaxed);
+        self.sampled += count(TraceEvent::Sampled);
+        self.kept_slow += count(TraceEvent::KeptSlow);
+        self.kept_failed += count(TraceEvent::KeptFailed);
+        self.over_budget += count(TraceEvent::OverBudget);
+        self.broken_headers += count(TraceEvent::BrokenHeader);
+        self.conflicting_headers += count(TraceEvent::ConflictingHeaders);
+        self.baggage_dropped += count(TraceEvent::BaggageDropped);
+    }
 }
 
 impl Tracer {
     /// Creates a tracer without spans.
     pub fn new(config: &TraceConfig) -> Tracer {
-        Tracer { inner: Arc::new(TracerInner { config: config.clone(), queues: Mutex::default() }) }
+        Tracer {
+            inner: Arc::new(TracerInner {
+                config: config.clone(),
+                queues: Mutex::default(),
+                past: Mutex::default(),
+                clients: OnceLock::new(),
+            }),
+        }
     }
 
     /// Returns the settings.
@@ -63,12 +121,26 @@ impl Tracer {
             export: bounded(spans_max),
             recent: Mutex::default(),
             recent_max: spans_max,
-            written: AtomicU64::new(0),
             dropped: AtomicU64::new(0),
+            counts: Default::default(),
             is_exported: AtomicU64::new(0),
         });
-        self.queues().push(queue.clone());
+        let mut queues = self.queues();
+        // Those of servers that have ended, when all their spans are exported.
+        queues.retain(|queue| {
+            let is_kept = Arc::strong_count(queue) > 1 || !queue.export.1.is_empty();
+            if !is_kept {
+                self.past().add(queue);
+            }
+            is_kept
+        });
+        queues.push(queue.clone());
         SpanWriter { queue }
+    }
+
+    /// Returns the writer that all clients share.
+    pub(crate) fn client_writer(&self) -> &SpanWriter {
+        self.inner.clients.get_or_init(|| self.writer())
     }
 
     /// Takes finished spans for the export, at most `max`. From the first call on, spans that are not taken in time are
@@ -93,12 +165,14 @@ impl Tracer {
 
     /// Returns what was counted.
     pub fn stats(&self) -> TraceStats {
-        let mut stats = TraceStats::default();
-        for queue in self.queues().iter() {
-            stats.spans += queue.written.load(Ordering::Relaxed);
-            stats.dropped += queue.dropped.load(Ordering::Relaxed);
-        }
+        let queues = self.queues();
+        let mut stats = *self.past();
+        queues.iter().for_each(|queue| stats.add(queue));
         stats
+    }
+
+    fn past(&self) -> std::sync::MutexGuard<'_, TraceStats> {
+        self.inner.past.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn queues(&self) -> std::sync::MutexGuard<'_, Vec<Arc<SpanQueue>>> {
@@ -122,7 +196,7 @@ impl SpanWriter {
     pub fn write(&self, span: FinishedSpan) {
         let span = Arc::new(span);
         let queue = &self.queue;
-        queue.written.fetch_add(1, Ordering::Relaxed);
+        self.count(TraceEvent::Span, 1);
         // A reader that has the lock copies handles; this span is missing among the latest then.
         if let Ok(mut recent) = queue.recent.try_lock() {
             if recent.len() == queue.recent_max {
@@ -135,6 +209,13 @@ impl SpanWriter {
         {
             queue.dropped.fetch_add(1, Ordering::Relaxed);
         }
+    }
+}
+
+impl SpanWriter {
+    /// Counts what has happened.
+    pub(crate) fn count(&self, event: TraceEvent, number: u64) {
+        self.queue.counts[event as usize].fetch_add(number, Ordering::Relaxed);
     }
 }
 
@@ -167,7 +248,7 @@ mod tests {
         assert_eq!(ids(tracer.take(1)), [1]);
         assert_eq!(ids(tracer.take(10)), [2]);
         assert!(tracer.take(10).is_empty());
-        assert_eq!(tracer.stats(), TraceStats { spans: 3, dropped: 1 });
+        assert_eq!(tracer.stats(), TraceStats { spans: 3, dropped: 1, ..TraceStats::default() });
         assert_eq!(ids(tracer.recent()), [2, 3]);
     }
 
@@ -176,6 +257,23 @@ mod tests {
         let tracer = Tracer::new(&TraceConfig { ring_spans_max: 2, ..TraceConfig::default() });
         let writer = tracer.writer();
         (1..=5).for_each(|id| writer.write(span(id)));
-        assert_eq!(tracer.stats(), TraceStats { spans: 5, dropped: 0 });
+        assert_eq!(tracer.stats(), TraceStats { spans: 5, ..TraceStats::default() });
+    }
+
+    #[test]
+    fn counts_of_writers_that_are_gone_stay_and_their_spans_are_exported() {
+        let tracer = Tracer::new(&TraceConfig::default());
+        let writer = tracer.writer();
+        assert!(tracer.take(10).is_empty());
+        writer.write(span(1));
+        writer.count(TraceEvent::BrokenHeader, 2);
+        drop(writer);
+        drop(tracer.writer());
+        assert_eq!(tracer.queues().len(), 2, "the first has a span that is not exported");
+        assert_eq!(tracer.take(10).len(), 1);
+        let _writer = tracer.writer();
+        assert_eq!(tracer.queues().len(), 1);
+        let expected = TraceStats { spans: 1, broken_headers: 2, ..TraceStats::default() };
+        assert_eq!(tracer.stats(), expected);
     }
 }

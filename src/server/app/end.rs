@@ -11,6 +11,7 @@ use std::time::Instant;
 
 use coreloop_poller::Key;
 
+use super::traced::{CallTracing, EndedSpan};
 use super::{AppStats, Cx, Dispatcher};
 use crate::conn::calls::ConnCall;
 use crate::context::Peer;
@@ -111,16 +112,22 @@ pub(super) struct CallEnds {
     stats: Arc<AppStats>,
     pub(super) timing: Timing,
     registry: Arc<Registry>,
-    /// Some interceptor receives ends.
+    /// Some interceptor receives ends, or calls are traced.
     observes_ends: bool,
+    pub(super) tracing: CallTracing,
     reactor: usize,
 }
 
 impl CallEnds {
-    pub(super) fn new(stats: Arc<AppStats>, registry: Arc<Registry>, reactor: usize) -> CallEnds {
+    pub(super) fn new(
+        stats: Arc<AppStats>,
+        registry: Arc<Registry>,
+        reactor: usize,
+        tracing: CallTracing,
+    ) -> CallEnds {
         let timing = Timing::new(registry.methods().len());
-        let observes_ends = registry.observes_ends();
-        CallEnds { stats, timing, registry, observes_ends, reactor }
+        let observes_ends = registry.observes_ends() || tracing.is_on();
+        CallEnds { stats, timing, registry, observes_ends, tracing, reactor }
     }
 
     /// Ends an inline call that is timed together with others and has succeeded. Its times are counted at the end of
@@ -158,6 +165,11 @@ impl CallEnds {
             Code::Ok => self.timing.ok += 1,
             _ => self.stats.methods[index as usize].answers[code as usize].add(1),
         }
+        if code != Code::Ok && self.tracing.is_on() {
+            let call = EndingCall::of_request(request, Some(index));
+            let conn = (cx.key(), cx.peer(), cx.protocol().id());
+            self.trace_end(conn, &call, EndPlace::Inline, code, (queue_us, handler_us), &body);
+        }
         let Request { id, codec, .. } = *request;
         cx.send(Outgoing::Reply(OutgoingReply {
             id,
@@ -174,8 +186,10 @@ impl CallEnds {
     /// Counts the inline calls that were timed together.
     pub(super) fn end_group(&mut self) {
         if self.timing.calls > 0 {
-            let stats = &self.stats.methods[self.timing.method as usize];
-            self.timing.end(Instant::now(), stats);
+            let (method, now) = (self.timing.method, Instant::now());
+            let name = self.registry.method(method).name();
+            self.tracing.end_group(name, self.timing.calls, self.timing.began, now);
+            self.timing.end(now, &self.stats.methods[method as usize]);
         }
     }
 
@@ -185,9 +199,8 @@ impl CallEnds {
         let CallEnd { place, code, queue_us, handler_us, compressed, extras, body } = ended;
         self.count(&call, place, code, queue_us, handler_us);
         if self.observes_ends {
-            let reply_bytes = if call.one_way { 0 } else { body.len() };
             let conn = (cx.key(), cx.peer(), cx.protocol().id());
-            self.observe_end(conn, &call, place, code, (queue_us, handler_us), reply_bytes);
+            self.observe_end(conn, &call, place, code, (queue_us, handler_us), &body);
         }
         if !call.one_way {
             let EndingCall { id, codec, .. } = call;
@@ -223,7 +236,8 @@ impl CallEnds {
         let call = EndingCall::in_flight(call);
         self.count(&call, EndPlace::Dropped, Code::Cancelled, 0, 0);
         if self.observes_ends {
-            self.observe_end(conn, &call, EndPlace::Dropped, Code::Cancelled, (0, 0), 0);
+            let body = SendBody::Bytes(&[]);
+            self.observe_end(conn, &call, EndPlace::Dropped, Code::Cancelled, (0, 0), &body);
         }
     }
 
@@ -323,17 +337,49 @@ impl CallEnds {
         self.registry.method(method).interceptors().on_admitted(&admitted, || panics.add(1));
     }
 
-    #[inline(never)]
-    fn observe_end(
+    /// Makes the span of a call, if it gets one.
+    fn trace_end(
         &mut self,
-        (key, peer, protocol): CallConn,
+        (_, peer, protocol): CallConn,
         call: &EndingCall<'_>,
         place: EndPlace,
         code: Code,
         (queue_us, handler_us): (u32, u32),
-        reply_bytes: usize,
+        body: &SendBody<'_>,
     ) {
+        let EndingCall { one_way, method, request_bytes, extensions, .. } = *call;
+        let ended = EndedSpan {
+            name: method.map_or("", |method| self.registry.method(method).name()),
+            peer: Some(peer),
+            protocol: protocol.map_or("", ProtocolId::name),
+            place,
+            code,
+            queue_us,
+            handler_us,
+            request_bytes,
+            reply_bytes: if one_way { 0 } else { body.len() },
+            body,
+        };
+        self.tracing.end(&ended, extensions);
+    }
+
+    /// Passes the end of a call to its trace and to the interceptors.
+    #[inline(never)]
+    fn observe_end(
+        &mut self,
+        conn: CallConn,
+        call: &EndingCall<'_>,
+        place: EndPlace,
+        code: Code,
+        (queue_us, handler_us): (u32, u32),
+        body: &SendBody<'_>,
+    ) {
+        if self.tracing.is_on() {
+            self.trace_end(conn, call, place, code, (queue_us, handler_us), body);
+        }
+        let (key, peer, protocol) = conn;
         let EndingCall { id, one_way, method, request_bytes, extensions, .. } = *call;
+        let reply_bytes = if one_way { 0 } else { body.len() };
         let interceptors = self.registry.interceptors(method);
         if !interceptors.observes_ends() {
             return;

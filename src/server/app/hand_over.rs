@@ -402,7 +402,7 @@ impl Dispatcher {
         if wants_load(cx, request) {
             call = call.wanting_load();
         }
-        if method.is_intercepted() {
+        if method.is_observed() {
             call.extensions = self.attached.of(method);
         }
         self.ends.note_begun(method.shape() != CallShape::Unary);

@@ -1,4 +1,4 @@
-//! Calls of methods that have interceptors: their admission, and what it attaches to them.
+//! Calls of methods that have interceptors, and calls that have a trace: their admission, and what it attaches to them.
 //!
 //! What was attached is kept by the dispatcher while the request is dispatched, then by the call in flight and by its
 //! work.
@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::end::{CallEnd, EndingCall};
 use super::streams::FRAME_HEADER_BYTES;
+use super::traced::TraceStart;
 use super::{Cx, Dispatcher, deadline_of, duplicate_id};
 use crate::extensions::{CallExtensions, Extensions};
 use crate::message::trailers::TRAILER_BYTES_MAX;
@@ -23,13 +24,28 @@ pub(super) struct DispatchedExtensions {
     extensions: Option<Arc<CallExtensions>>,
     /// The admission of the call goes on on a worker: it is run there.
     pub(super) is_pending: bool,
+    /// Why the call gets a trace, until it has one.
+    pub(super) trace: Option<TraceStart>,
+    /// The call has a trace.
+    has_trace: bool,
 }
 
 impl DispatchedExtensions {
     /// Returns what is kept with a call of a method.
     #[inline]
     pub(super) fn of(&self, method: &Method) -> Option<Arc<CallExtensions>> {
-        if method.is_intercepted() { self.extensions.clone() } else { None }
+        if method.is_observed() { self.extensions.clone() } else { None }
+    }
+
+    #[cfg(feature = "trace")]
+    fn attach(&mut self, trace: super::traced::CallTrace) {
+        CallExtensions::attach(&mut self.extensions, trace);
+        self.has_trace = true;
+    }
+
+    #[cfg(not(feature = "trace"))]
+    fn attach(&mut self, trace: super::traced::CallTrace) {
+        match trace {}
     }
 
     /// Returns what is attached to the request.
@@ -40,7 +56,7 @@ impl DispatchedExtensions {
 }
 
 impl Dispatcher {
-    /// Handles a request for a method that has interceptors. They decide before anything else: a caller without
+    /// Handles a request for a method that has interceptors, or that has a trace. Interceptors decide before anything else: a caller without
     /// credentials learns nothing of the method.
     #[inline(never)]
     pub(super) fn on_intercepted(
@@ -66,8 +82,9 @@ impl Dispatcher {
             attached: Extensions::default(),
         };
         let (admission, extensions) = method.interceptors().admit(parts);
-        self.attached =
-            DispatchedExtensions { extensions, is_pending: matches!(admission, Admission::Pending) };
+        self.attached.extensions = extensions;
+        self.attached.is_pending = matches!(admission, Admission::Pending);
+        self.attach_trace(cx, request);
         match admission {
             Admission::Admitted | Admission::Pending => {
                 self.dispatch_intercepted(registry, cx, request, index, method, is_open);
@@ -90,6 +107,15 @@ impl Dispatcher {
             }
         }
         self.attached = DispatchedExtensions::default();
+    }
+
+    /// Attaches the trace that the call gets, if it gets one.
+    pub(super) fn attach_trace(&mut self, cx: &Cx<'_>, request: &Request) {
+        let Some(start) = self.attached.trace.take() else { return };
+        let metadata = Metadata::checked_before(cx.bytes(request.metadata));
+        if let Some(trace) = self.ends.tracing.begin(start, metadata, cx.now()) {
+            self.attached.attach(trace);
+        }
     }
 
     /// Runs or queues a call that was admitted, unless the method or the connection does not accept it.
@@ -122,7 +148,7 @@ impl Dispatcher {
             }
             Kind::Inline => {
                 let is_quick = self.ends.timing.is_quick(index, request);
-                if is_quick && !method.interceptors().observes_ends() {
+                if is_quick && !self.attached.has_trace && !method.interceptors().observes_ends() {
                     self.run_quick(registry, cx, request, index, method);
                 } else {
                     self.run_inline(registry, cx, request, index, method);

@@ -15,6 +15,8 @@ mod intercept;
 mod sources;
 mod stream_ends;
 mod streams;
+#[cfg_attr(not(feature = "trace"), path = "untraced.rs")]
+mod traced;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -29,6 +31,7 @@ use self::hand_over::WaitingCall;
 use self::intercept::DispatchedExtensions;
 use self::sources::CallSources;
 use self::streams::{FRAME_HEADER_BYTES, ServerSession};
+pub(super) use self::traced::CallTracing;
 use crate::codec::Codec;
 use crate::config::FairBy;
 use crate::conn::calls::{ConnCall, FreeList};
@@ -176,19 +179,20 @@ pub(super) struct AppParts {
     pub(super) async_limits: Arc<AsyncLimits>,
     pub(super) fair_by: FairBy,
     pub(super) level_min: u8,
+    pub(super) tracing: CallTracing,
 }
 
 impl RpcApp {
     pub(super) fn new(parts: AppParts) -> RpcApp {
         let AppParts { registry, pools, stats, side, protocols, batch_max, remote, .. } = parts;
-        let AppParts { reactor, run_queue, executor, async_limits, fair_by, level_min, .. } = parts;
+        let AppParts { reactor, run_queue, executor, async_limits, fair_by, level_min, tracing, .. } = parts;
         let back = {
             let remote = remote.clone();
             move |batch: Box<WorkBatch>| {
                 let _ = remote.mail(Completion::Done(batch));
             }
         };
-        let ends = CallEnds::new(stats, registry.clone(), reactor);
+        let ends = CallEnds::new(stats, registry.clone(), reactor, tracing);
         let sink = Arc::new(MailCompletions::new(remote, pools.clone()));
         let dispatcher = Dispatcher {
             pools,
@@ -257,7 +261,7 @@ impl Dispatcher {
             return self.refuse_unknown(cx, &request);
         };
         let method = registry.method(index);
-        if method.is_intercepted() {
+        if method.is_observed() && (self.begins_trace(cx, &request) || method.is_intercepted()) {
             return self.on_intercepted(registry, cx, &request, index, method, false);
         }
         if !admits_fast(method, &request, cx)
@@ -287,13 +291,36 @@ impl Dispatcher {
         }
     }
 
+    /// Decides whether the call gets a trace.
+    #[inline(always)]
+    fn begins_trace(&mut self, cx: &Cx<'_>, request: &Request) -> bool {
+        self.attached.trace = self.ends.tracing.look(cx.bytes(request.metadata));
+        self.attached.trace.is_some()
+    }
+
+    /// Refuses a call before anything else is known of it; it has a trace, as all others.
+    #[cold]
+    fn refuse_traced(
+        &mut self,
+        cx: &mut Cx<'_>,
+        request: &Request,
+        refuse: impl FnOnce(&mut Dispatcher, &mut Cx<'_>),
+    ) {
+        if self.begins_trace(cx, request) {
+            self.attach_trace(cx, request);
+        }
+        refuse(self, cx);
+        self.attached = DispatchedExtensions::default();
+    }
+
     #[cold]
     fn refuse_unknown(&mut self, cx: &mut Cx<'_>, request: &Request) {
         let message = match request.name.map(|name| String::from_utf8_lossy(cx.bytes(name)).into_owned()) {
             Some(name) => format!("there is no method {name} here"),
             None => format!("there is no method with the hash {:#010x} here", request.method),
         };
-        self.refuse(cx, request, &Status::unimplemented(message));
+        let status = Status::unimplemented(message);
+        self.refuse_traced(cx, request, |dispatcher, cx| dispatcher.refuse(cx, request, &status));
     }
 
     /// Refuses a request whose method is unknown or was not looked up.
@@ -437,7 +464,9 @@ impl App for RpcApp {
                 // The time states that the call was not run: it may be repeated at once, elsewhere.
                 let status = Status::unavailable("the server drains: the call was not run")
                     .with_retry_after(Duration::ZERO);
-                self.dispatcher.refuse(cx, &request, &status);
+                self.dispatcher.refuse_traced(cx, &request, |dispatcher, cx| {
+                    dispatcher.refuse(cx, &request, &status);
+                });
             }
             other => self.on_message(cx, other),
         }
@@ -501,7 +530,9 @@ impl App for RpcApp {
             return self.on_message(cx, message);
         }
         let pool = if runs == Kind::Blocking { WorkPool::Blocking } else { WorkPool::Cpu };
-        self.dispatcher.refuse_saturated(cx, request, index, pool);
+        self.dispatcher.refuse_traced(cx, request, |dispatcher, cx| {
+            dispatcher.refuse_saturated(cx, request, index, pool);
+        });
     }
 
     fn on_stream_input_end(&mut self, cx: &mut Cx<'_>) {

@@ -1,0 +1,52 @@
+//! In the place of `traced.rs` without the feature `trace`: no call is traced.
+
+use std::convert::Infallible;
+use std::time::Instant;
+
+use crate::context::Peer;
+use crate::extensions::CallExtensions;
+use crate::message::{Metadata, SendBody};
+use crate::service::interceptor::EndPlace;
+use crate::status::Code;
+
+pub(super) type TraceStart = Infallible;
+pub(super) type CallTrace = Infallible;
+
+#[allow(dead_code, reason = "read by traced.rs")]
+pub(super) struct EndedSpan<'a> {
+    pub(super) name: &'a str,
+    pub(super) peer: Option<Peer>,
+    pub(super) protocol: &'static str,
+    pub(super) place: EndPlace,
+    pub(super) code: Code,
+    pub(super) queue_us: u32,
+    pub(super) handler_us: u32,
+    pub(super) request_bytes: usize,
+    pub(super) reply_bytes: usize,
+    pub(super) body: &'a SendBody<'a>,
+}
+
+pub(in crate::server) struct CallTracing;
+
+impl CallTracing {
+    pub(super) fn is_on(&self) -> bool {
+        false
+    }
+
+    pub(super) fn look(&mut self, _metadata: &[u8]) -> Option<TraceStart> {
+        None
+    }
+
+    pub(super) fn begin(
+        &mut self,
+        start: TraceStart,
+        _metadata: Metadata<'_>,
+        _arrived: Instant,
+    ) -> Option<CallTrace> {
+        match start {}
+    }
+
+    pub(super) fn end(&mut self, _ended: &EndedSpan<'_>, _extensions: Option<&CallExtensions>) {}
+
+    pub(super) fn end_group(&mut self, _name: &str, _calls: u32, _began: Instant, _now: Instant) {}
+}
