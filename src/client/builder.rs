@@ -10,8 +10,11 @@ use super::endpoint::{Endpoint, EndpointTarget};
 use super::fleet::{FleetShared, FleetWatch, OnFleetEvent, OnUnavailable, Unavailable, updates_of};
 use super::interceptor::{ClientInterceptor, ClientInterceptors};
 use super::shared::{Client, ClientShared};
+use super::traced::ClientTracing;
 use crate::discovery::{DiscoveryError, Resolver, StaticResolver, Target, TargetError, builtin};
 use crate::policy::fleet::{Balancer, FleetConfig, FleetEvent};
+#[cfg(feature = "trace")]
+use crate::trace::Tracer;
 use crate::wire::Scheme;
 
 /// Builds a [`Client`].
@@ -26,6 +29,7 @@ pub struct ClientBuilder {
     balancer: Option<Box<dyn Balancer>>,
     on_unavailable: Option<Arc<OnUnavailable>>,
     on_event: Option<OnFleetEvent>,
+    tracing: Option<Arc<ClientTracing>>,
 }
 
 impl ClientBuilder {
@@ -40,6 +44,7 @@ impl ClientBuilder {
             balancer: None,
             on_unavailable: None,
             on_event: None,
+            tracing: None,
         }
     }
 
@@ -70,6 +75,17 @@ impl ClientBuilder {
     /// Adds a [`ClientInterceptor`] of all calls of the client and its clones. To use it elsewhere too, pass an [`Arc`].
     pub fn interceptor(mut self, interceptor: impl ClientInterceptor) -> ClientBuilder {
         self.interceptors.push(Arc::new(interceptor));
+        self
+    }
+
+    /// Makes spans of the client's calls, and sends their trace context (feature `trace`). A call that a traced call of a
+    /// server has made ([`Context::client`](crate::Context::client)) belongs to the trace of that call; of the others one in
+    /// `trace.sample_one_in` begins a trace. An attempt that repeats or hedges a call has a span of its own.
+    ///
+    /// A [`Direct`](super::Direct) makes no spans.
+    #[cfg(feature = "trace")]
+    pub fn tracer(mut self, tracer: &Tracer) -> ClientBuilder {
+        self.tracing = Some(Arc::new(ClientTracing::new(tracer)));
         self
     }
 
@@ -217,7 +233,8 @@ impl ClientBuilder {
         };
         let config = Arc::new(self.config);
         let interceptors: ClientInterceptors = self.interceptors.into();
-        let endpoint = Endpoint::new(driver.clone(), scheme, address, target, config.clone(), interceptors);
+        let endpoint = Endpoint::new(driver.clone(), scheme, address, target, config.clone(), interceptors)
+            .traced(self.tracing);
         Ok(ClientShared {
             endpoint: Arc::new(endpoint),
             driver,

@@ -30,6 +30,7 @@ use self::sync::ContentsGuard;
 use super::driving::OTHER_WAIT;
 use super::endpoint::Endpoint;
 use super::reply::{ReplyOutcome, completed};
+use super::traced::CallAttemptTrace;
 use super::{CallError, Times};
 use crate::codec::{Codec, CodecError};
 use crate::context::Scope;
@@ -205,6 +206,8 @@ pub(super) struct Promise {
     is_awaited: bool,
     /// The attempts of the call, if it is one of a fleet and the reactor has it.
     fleet_call: Option<Box<FleetCall>>,
+    /// The trace of the call.
+    pub(super) trace: CallAttemptTrace,
 }
 
 impl Promise {
@@ -304,6 +307,9 @@ impl Promise {
         bytes: Option<&[u8]>,
         chunk: Option<Chunk>,
     ) -> Option<Waker> {
+        if self.trace.is_open() {
+            self.end_span(&outcome, chunk.as_deref().or(bytes));
+        }
         let call_slot = self.call_slot.take()?;
         if std::mem::take(&mut self.is_awaited) {
             self.endpoint.driver_shared().end_wait(OTHER_WAIT);

@@ -12,6 +12,7 @@ use super::driver::{Driver, DriverShared};
 use super::fleet::{FleetShared, FleetWatch};
 use super::interceptor::{ClientInterceptor, ClientInterceptors};
 use super::port::ClientPort;
+use super::traced::ClientTracing;
 use crate::reactor::Address;
 use crate::status::Status;
 use crate::wire::Scheme;
@@ -34,6 +35,8 @@ pub(super) struct Endpoint {
     target: EndpointTarget,
     pub(super) config: Arc<ClientConfig>,
     interceptors: ClientInterceptors,
+    /// Set if calls are traced.
+    tracing: Option<Arc<ClientTracing>>,
     /// Calls started and not ended, without streaming calls: in flight, or waiting.
     under_way: AtomicUsize,
     /// Streaming calls started and not ended.
@@ -63,10 +66,21 @@ impl Endpoint {
             target,
             config,
             interceptors,
+            tracing: None,
             under_way: AtomicUsize::new(0),
             streams: AtomicUsize::new(0),
             load_us: AtomicU64::new(NO_LOAD),
         }
+    }
+
+    /// Sets that calls are traced.
+    pub(super) fn traced(mut self, tracing: Option<Arc<ClientTracing>>) -> Endpoint {
+        self.tracing = tracing;
+        self
+    }
+
+    pub(super) fn tracing(&self) -> Option<&Arc<ClientTracing>> {
+        self.tracing.as_ref()
     }
 
     /// Returns the address, or the fleet in place of one.

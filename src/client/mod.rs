@@ -33,6 +33,8 @@ mod reply;
 mod shared;
 mod stated;
 mod streaming;
+#[cfg_attr(not(feature = "trace"), path = "untraced.rs")]
+mod traced;
 
 use std::sync::{Arc, OnceLock};
 

@@ -8,6 +8,10 @@ use super::shared::Client;
 use crate::context::{Context, OwnedContext, Scope};
 use crate::message::trailers::WANT_LOAD;
 use crate::message::{Metadata, MetadataBuf};
+#[cfg(feature = "trace")]
+use crate::trace::CallTrace;
+#[cfg(feature = "trace")]
+use crate::trace::propagation::{self, InheritedEntries};
 
 /// Metadata for this server only: the name of the method, the caller's credentials, and the question for its load.
 const NOT_INHERITED: [&str; 3] = ["method", "authorization", WANT_LOAD];
@@ -16,6 +20,9 @@ impl Context<'_> {
     /// Returns the client for calls on behalf of this one: they have what is left of its time (or less, if the client
     /// has a shorter limit), are cancelled when it is, and carry its metadata, including its priority and those of
     /// traces.
+    ///
+    /// If the call is traced, its span takes the place of the caller's in the trace headers of the nested calls. Baggage is
+    /// inherited unless it has more than 8,192 bytes or 180 members.
     ///
     /// `method`, `authorization` and `want-load` are not inherited: the caller sent its credentials to this server and to no
     /// other. A handler that needs to pass them on does so with [`Client::with_metadata`]. Entries that the client
@@ -61,7 +68,11 @@ impl Context<'_> {
         let parent = self
             .cancellation()
             .map(|(scope, place)| parent(client, scope, place, |cancel| self.on_cancel(cancel)));
-        client.nested(self.deadline(), inherited(self.metadata(), client), parent)
+        #[cfg(feature = "trace")]
+        let metadata = inherited(self.metadata(), client, self.call_trace());
+        #[cfg(not(feature = "trace"))]
+        let metadata = inherited(self.metadata(), client);
+        client.nested(self.deadline(), metadata, parent)
     }
 }
 
@@ -89,7 +100,11 @@ impl OwnedContext {
     pub fn client(&self, client: &Client) -> Client {
         let (scope, place) = self.cancellation();
         let parent = parent(client, scope, place, |cancel| self.on_cancel(cancel));
-        client.nested(self.deadline(), inherited(self.metadata(), client), Some(parent))
+        #[cfg(feature = "trace")]
+        let metadata = inherited(self.metadata(), client, self.call_trace());
+        #[cfg(not(feature = "trace"))]
+        let metadata = inherited(self.metadata(), client);
+        client.nested(self.deadline(), metadata, Some(parent))
     }
 }
 
@@ -108,16 +123,43 @@ fn parent(
 }
 
 /// Returns the client's own metadata and the inherited entries of the caller; `None` if the caller has no metadata.
+#[cfg(not(feature = "trace"))]
 fn inherited(metadata: Metadata<'_>, client: &Client) -> Option<MetadataBuf> {
-    if metadata.is_empty() {
+    (!metadata.is_empty()).then(|| merged(metadata, client, |_| true))
+}
+
+/// Returns the client's own metadata, the inherited entries of the caller, and the span of the call as the parent of
+/// those that it makes. `None` if there is nothing to inherit.
+#[cfg(feature = "trace")]
+fn inherited(
+    metadata: Metadata<'_>,
+    client: &Client,
+    trace: Option<&CallTrace>,
+) -> Option<MetadataBuf> {
+    let own = client.metadata().map_or_else(Metadata::default, MetadataBuf::view);
+    // A client that has trace headers of its own keeps them.
+    let has_own = own.iter().any(|(key, _)| propagation::is_context_key(key));
+    let trace = trace.filter(|trace| trace.context.is_sampled && !has_own);
+    if metadata.is_empty() && trace.is_none() {
         return None;
     }
+    let entries = InheritedEntries::new(metadata, trace.is_some() || has_own);
+    let mut all = merged(metadata, client, |key| entries.includes(key));
+    if let Some(trace) = trace.filter(|_| client.scheme().carries_metadata()) {
+        trace.context.inject(&mut all, trace.sends_b3);
+    }
+    Some(all)
+}
+
+/// Adds the inherited entries of the caller to the client's own metadata.
+fn merged(metadata: Metadata<'_>, client: &Client, is_inherited: impl Fn(&str) -> bool) -> MetadataBuf {
     let mut all = client.metadata().cloned().unwrap_or_default();
     for (key, value) in metadata.iter() {
-        if !NOT_INHERITED.contains(&key) && all.view().find(key).is_none() {
+        let is_known = NOT_INHERITED.contains(&key) || all.view().find(key).is_some();
+        if !is_known && is_inherited(key) {
             // What fits in one frame may not fit together with the client's own entries; those take precedence.
             let _ = all.push(key, value);
         }
     }
-    Some(all)
+    all
 }

@@ -13,6 +13,7 @@ use super::driver::{ClientStats, Driver};
 use super::endpoint::Endpoint;
 use super::interceptor;
 use super::options::Misfit;
+use super::traced::CallAttemptTrace;
 use super::reply::{ReplyOutcome, as_bytes};
 use super::{CallError, Caller, MethodId, Starter, codec_for};
 use crate::codec::{ArgumentEncode, Codec, CodecError, ReplyDecode, ValueRules, compress};
@@ -387,12 +388,16 @@ impl Client {
             parent: parent.clone(),
             extensions: None,
             key: self.settings.key,
+            trace: CallAttemptTrace::default(),
         };
         let enter = || if is_streaming { endpoint.enter_stream() } else { endpoint.enter() };
         if endpoint.interceptors().is_empty() {
             enter()?;
         } else {
             interceptor::begin(draft, method_name, &mut parts, is_streaming, enter)?;
+        }
+        if let Some(tracing) = endpoint.tracing().filter(|_| matches!(parts.what, PromiseKind::Call { .. })) {
+            parts.trace = CallAttemptTrace::begin(tracing, endpoint.scheme, &mut parts.metadata);
         }
         Ok(draft.promise(method_name, parts))
     }

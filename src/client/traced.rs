@@ -69,13 +69,11 @@ pub(super) struct AttemptSpan<'a> {
 impl CallAttemptTrace {
     /// Begins the trace of a call, if it gets spans: its parent is sampled, or it has none and is one of those that are
     /// sampled here.
-    #[inline]
     pub(super) fn begin(
-        tracing: Option<&Arc<ClientTracing>>,
+        tracing: &Arc<ClientTracing>,
         scheme: Scheme,
         metadata: &mut Option<Arc<MetadataBuf>>,
     ) -> CallAttemptTrace {
-        let Some(tracing) = tracing else { return CallAttemptTrace(None) };
         CallAttemptTrace(begin(tracing, scheme, metadata))
     }
 

@@ -24,7 +24,7 @@ pub(super) struct AttemptSpan<'a> {
 
 impl CallAttemptTrace {
     pub(super) fn begin(
-        _tracing: Option<&Arc<ClientTracing>>,
+        _tracing: &Arc<ClientTracing>,
         _scheme: Scheme,
         _metadata: &mut Option<Arc<MetadataBuf>>,
     ) -> CallAttemptTrace {

@@ -106,6 +106,10 @@ pub(super) fn send(stats: &DriverCounters, cx: &mut Cx<'_>, mut promise: Promise
         return promise.complete(ReplyOutcome::empty(), &[]).into_iter().for_each(Waker::wake);
     };
     let name = name.clone();
+    if promise.tries > 0 {
+        promise.repeat_span();
+    }
+    promise.trace.set_peer(|| cx.peer());
     promise.is_sent = true;
     promise.tries = promise.tries.saturating_add(1);
     cx.session.has_sent = true;

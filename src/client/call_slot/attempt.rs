@@ -200,6 +200,9 @@ impl Promise {
         bytes: Option<&[u8]>,
         chunk: Option<Chunk>,
     ) -> Option<Waker> {
+        if self.trace.is_open() {
+            self.end_span(&outcome, chunk.as_deref().or(bytes));
+        }
         let endpoint = self.endpoint.clone();
         let ended = &endpoint.driver_shared().ended;
         let means = match self.what {
@@ -260,6 +263,8 @@ impl Promise {
         if let Some(own) = &self.fleet_call {
             (call.method, call.key) = (own.method, own.key);
         }
+        let mut metadata = self.metadata.clone();
+        let trace = self.trace.copy(call.attempts.tried.len(), &mut metadata);
         let call_slot = super::take_slot();
         {
             let (own, mut inside) = (self.call_slot().inside(), call_slot.inside());
@@ -274,7 +279,7 @@ impl Promise {
             then: None,
             what: self.what.clone(),
             deadline: self.deadline,
-            metadata: self.metadata.clone(),
+            metadata,
             parent: self.parent.clone(),
             body_bytes: self.body_bytes,
             is_sent: false,
@@ -284,6 +289,7 @@ impl Promise {
             streams: None,
             is_awaited: false,
             fleet_call: Some(call),
+            trace,
         }
     }
 
@@ -330,6 +336,7 @@ impl Promise {
             streams: None,
             is_awaited: false,
             fleet_call: Some(call),
+            trace: Default::default(),
         }
     }
 

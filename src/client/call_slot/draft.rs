@@ -7,6 +7,7 @@ use super::{CallSlot, DecodeReply, InFlight, Promise, PromiseKind, put_back, tak
 use crate::client::Times;
 use crate::client::call_slot::ParentCall;
 use crate::client::endpoint::Endpoint;
+use crate::client::traced::CallAttemptTrace;
 use crate::extensions::CallExtensions;
 use crate::message::MetadataBuf;
 
@@ -20,6 +21,7 @@ pub(in crate::client) struct CallParts {
     pub(in crate::client) extensions: Option<Box<CallExtensions>>,
     /// The hash of the call's key.
     pub(in crate::client) key: Option<u64>,
+    pub(in crate::client) trace: CallAttemptTrace,
 }
 
 /// A call under construction: its argument is encoded into its slot.
@@ -50,7 +52,7 @@ impl CallDraft {
 
     /// Returns the promise for the reactor.
     pub(in crate::client) fn promise(&self, method_name: &str, parts: CallParts) -> Promise {
-        let CallParts { endpoint, what, deadline, metadata, parent, extensions, key } = parts;
+        let CallParts { endpoint, what, deadline, metadata, parent, extensions, key, trace } = parts;
         let body_bytes = {
             let mut inside = self.0.inside();
             inside.method_name.clear();
@@ -80,6 +82,7 @@ impl CallDraft {
             streams: None,
             is_awaited: false,
             fleet_call: None,
+            trace,
         }
     }
 

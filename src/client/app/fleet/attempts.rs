@@ -100,6 +100,7 @@ impl ClientApp {
         if attempt > 1 {
             mark_attempt(&mut promise, attempt);
         }
+        promise.begin_span(attempt - 1);
         let line_number = fleet.lines.get(&id).copied().unwrap_or_default();
         if let Some(hedged) = hedged {
             self.on_hedged_attempt(number, hedged, &promise, (id, line_number));
