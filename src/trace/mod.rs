@@ -4,9 +4,20 @@
 //! sampled call did is a [`FinishedSpan`], made when the call ends. A [`Tracer`] keeps finished spans in bounded queues,
 //! one for each thread that makes them, until the export or the console takes them. Nothing here does I/O.
 
-#[cfg(feature = "server")]
+#[cfg_attr(
+    not(all(feature = "server", feature = "client")),
+    allow(dead_code, reason = "servers and clients use different parts")
+)]
 mod call;
+#[cfg_attr(
+    not(all(feature = "server", feature = "client")),
+    allow(dead_code, reason = "servers and clients use different parts")
+)]
 pub(crate) mod propagation;
+#[cfg_attr(
+    not(all(feature = "server", feature = "client")),
+    allow(dead_code, reason = "servers and clients use different parts")
+)]
 pub(crate) mod sampling;
 mod span;
 mod tracer;
@@ -17,11 +28,11 @@ use std::sync::Arc;
 
 use crate::message::{Metadata, MetadataBuf};
 
-#[cfg(feature = "server")]
 pub use call::CallSpan;
-#[cfg(feature = "server")]
+#[allow(unused_imports, reason = "servers and clients use different parts")]
 pub(crate) use call::{CallTrace, unix_ns};
 pub use span::{AttributeValue, FinishedSpan, SpanEvent, SpanKind};
+#[allow(unused_imports, reason = "neither a server nor a client")]
 pub(crate) use tracer::TraceEvent;
 pub use tracer::{SpanWriter, TraceStats, Tracer};
 

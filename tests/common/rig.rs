@@ -5,12 +5,13 @@ use std::sync::{Arc, Condvar, Mutex, Once, OnceLock, mpsc};
 use std::time::Duration;
 
 use coreloop::codec::{Argument, Bytes, Codec, Plain, RawBytes};
-use coreloop::config::Config;
+use coreloop::config::{Config, TraceConfig};
 use coreloop::context::Outcome;
 use coreloop::reactor::Address;
 use coreloop::server::ServerBuilder;
 use coreloop::service::{Kind, Method, finish};
 use coreloop::stats::Snapshot;
+use coreloop::trace::Tracer;
 use coreloop::{Context, Reply, Server, Status};
 use serde::{Deserialize, Serialize};
 
@@ -227,6 +228,14 @@ fn deferring(name: &str, kind: Kind, what: impl Fn(i64, Reply<i64>) + Send + Syn
             }
         };
     Method::new::<Plain<i64>, Plain<i64>>(name, Box::new(handler)).unwrap().kind(kind).deferring()
+}
+
+/// Returns a tracer that keeps all spans: those of one call in `sample_one_in`, and those of all failed calls.
+pub fn tracer_of_all(sample_one_in: u64) -> Tracer {
+    let mut config = TraceConfig::default();
+    (config.sample_one_in, config.kept_per_second_max, config.ring_spans_max) =
+        (sample_one_in, 1 << 20, 1 << 14);
+    Tracer::new(&config)
 }
 
 /// The kinds of handlers, with the names of their services.

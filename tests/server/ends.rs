@@ -1,4 +1,5 @@
-//! Every call ends once: each way in which a call can end, as an interceptor of the server receives it.
+//! Every call ends once: each way in which a call can end, as an interceptor of the server receives it, and as its span
+//! has it.
 
 mod futures;
 mod shed;
@@ -8,13 +9,14 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
-use crate::common::rig::rig_with;
+use crate::common::rig::{rig_with, tracer_of_all};
 use crate::common::{Frame, PATIENCE, Peer, Rig, eventually, kind, shared};
 use coreloop::codec::Codec;
 use coreloop::config::Config;
 use coreloop::interceptor::{AdmittedCall, EndPlace, EndedCall, Hooks, Interceptor, ShedReason};
 use coreloop::service::{Kind, Method};
 use coreloop::stats::Snapshot;
+use coreloop::trace::Tracer;
 use coreloop::{Code, Context, Status};
 
 pub use streams::with_streams;
@@ -75,6 +77,7 @@ struct Scene {
     /// Connections that stay open.
     others: Vec<Peer>,
     ledger: Arc<Ledger>,
+    tracer: Tracer,
     /// Ends one call of `Inline.Wait`, which blocks the reactor.
     release: mpsc::Sender<()>,
     /// Requests sent.
@@ -85,6 +88,8 @@ struct Scene {
 
 fn scene(change: impl FnOnce(&mut Config), ledger: Ledger) -> Scene {
     let ledger = Arc::new(ledger);
+    // Without sampling, quick calls are timed together.
+    let tracer = tracer_of_all(if ledger.ignores_ends { 0 } else { 1 });
     let (release, released) = mpsc::channel();
     let released = Mutex::new(released);
     let wait = move |_cx: &Context<'_>, n: i64| {
@@ -97,13 +102,14 @@ fn scene(change: impl FnOnce(&mut Config), ledger: Ledger) -> Scene {
     let rig = rig_with(&["127.0.0.1:0"], change, |builder| {
         futures::with_futures(shed::with_slow(streams::with_streams(builder)), &drops)
             .interceptor(ledger.clone())
+            .tracer(tracer.clone())
             .method_of_kind("Inline.Wait", Kind::Inline, wait)
             .method_of_kind("Inline.Fail", Kind::Inline, fail)
             .method_of_kind("Pooled.Fail", Kind::Pooled, fail)
             .method_of_kind("Pooled.Late", Kind::Pooled, late)
     });
     let peer = rig.peer();
-    Scene { rig, peer, others: Vec::new(), ledger, release, sent: 0, drops }
+    Scene { rig, peer, others: Vec::new(), ledger, tracer, release, sent: 0, drops }
 }
 
 impl Scene {
@@ -437,6 +443,17 @@ fn settle(name: &str, mut scene: Scene) -> Vec<End> {
     assert_eq!(observed.ends.len(), scene.sent, "{name}: {:?}", observed.ends);
     assert_eq!(counted(&last), scene.sent as u64, "{name}: {last:?}");
     assert_eq!(observed.finished, 1, "{name}");
+    let mut spans: Vec<_> =
+        scene.tracer.recent().iter().map(|span| (span.end_place, span.code as u8, span.name.clone())).collect();
+    let name_of = |method: Option<u32>| match method {
+        Some(index) => observed.methods[index as usize].as_str().into(),
+        None => "unknown method".into(),
+    };
+    let mut ends: Vec<_> =
+        observed.ends.iter().map(|end| (end.place.name(), end.code as u8, name_of(end.method))).collect();
+    spans.sort_unstable();
+    ends.sort_unstable();
+    assert_eq!(spans, ends, "{name}: one span for each call");
     let mut admitted: Vec<u64> =
         observed.ends.iter().filter(|end| end.place != EndPlace::Refused).map(|end| end.id).collect();
     let mut requests = observed.requests;
@@ -515,6 +532,8 @@ fn quick_calls_are_counted_alike_if_no_interceptor_receives_ends() {
     assert_eq!((failed.answered(Code::Aborted), failed.handler_us.count()), (CALLS, CALLS));
     let observed = scene.ledger.observed.lock().unwrap();
     assert_eq!((observed.requests.len(), observed.ends.len()), (scene.sent, 0));
+    let stats = scene.tracer.stats();
+    assert_eq!((stats.spans, stats.kept_failed, stats.sampled), (CALLS + 1, CALLS + 1, 0), "of the failed calls");
 }
 
 #[test]

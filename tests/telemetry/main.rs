@@ -2,8 +2,8 @@
 
 #![allow(missing_docs)]
 
-#[cfg(all(feature = "admin", feature = "demo"))]
 #[path = "../common/mod.rs"]
 mod common;
 #[cfg(all(feature = "admin", feature = "demo"))]
 mod metrics;
+mod spans;

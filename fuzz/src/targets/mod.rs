@@ -24,7 +24,7 @@ pub use grpc::grpc;
 pub use http::http;
 pub use http_json_rpc::http_json_rpc;
 pub use http2::{hpack, http2};
-pub use native::{frame, metadata, sniff};
+pub use native::{frame, metadata, sniff, trace_headers};
 pub use protobuf::{Tree, codec_protobuf};
 pub use registry::registry;
 pub use rpc::{connect, jsonrpc, netrpc};

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use coreloop::message::{Message, Metadata, MetadataBuf};
+use coreloop::trace::TraceContext;
 use coreloop::wire::native::NativeEnd;
 use coreloop::wire::sniff::{Sniffed, UNDECIDED_BYTES_MAX, sniff as tell};
 use coreloop::wire::{Broken, ProtocolSet, Received, ServerContext, ServerProtocol};
@@ -80,6 +81,32 @@ pub fn metadata(input: &[u8]) {
     }
     let again = Metadata::check(again.as_bytes()).unwrap();
     assert!(again.iter().eq(metadata.iter()));
+}
+
+/// Asserts that the trace headers of a caller, one in each line with its name, give a context that is the same when it is
+/// sent and received again, or none.
+pub fn trace_headers(input: &[u8]) {
+    let mut metadata = MetadataBuf::new();
+    for line in input.split(|byte| *byte == b'\n') {
+        let colon = line.iter().position(|byte| *byte == b':').unwrap_or(0);
+        let (key, value) = line.split_at(colon);
+        if let Ok(key) = std::str::from_utf8(key) {
+            // What does not fit is left out.
+            let _ = metadata.push(key, value.strip_prefix(b":").unwrap_or_default());
+        }
+    }
+    let Some(context) = TraceContext::extract(metadata.view()) else { return };
+    for sends_b3 in [false, true] {
+        let mut sent = metadata.clone();
+        context.inject(&mut sent, sends_b3);
+        let has_room = sent.view().find("traceparent").is_some();
+        assert!(has_room || sent.as_bytes().len() > 60_000);
+        if has_room {
+            let again = TraceContext::extract(sent.view()).expect("it was sent");
+            assert_eq!((again.trace_id, again.span_id), (context.trace_id, context.span_id));
+            assert!(again.state.is_none() || again.state == context.state);
+        }
+    }
 }
 
 /// Asserts that the protocol, once recognised from the first bytes, does not change with more bytes.

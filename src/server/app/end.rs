@@ -187,8 +187,10 @@ impl CallEnds {
     pub(super) fn end_group(&mut self) {
         if self.timing.calls > 0 {
             let (method, now) = (self.timing.method, Instant::now());
-            let name = self.registry.method(method).name();
-            self.tracing.end_group(name, self.timing.calls, self.timing.began, now);
+            if self.tracing.is_on() {
+                let name = self.registry.method(method).name();
+                self.tracing.end_group(name, self.timing.calls, self.timing.began, now);
+            }
             self.timing.end(now, &self.stats.methods[method as usize]);
         }
     }

@@ -11,11 +11,12 @@ use coreloop::codec::Codec;
 use coreloop::config::Config;
 use coreloop::interceptor::{Admit, AdmitCall, EndPlace, EndedCall, Hooks, Interceptor};
 use coreloop::stats::Snapshot;
+use coreloop::trace::Tracer;
 use coreloop::wire::ProtocolId;
 use coreloop::{Code, Context, Status};
 
 use super::*;
-use crate::common::rig::{KINDS, rig_with};
+use crate::common::rig::{KINDS, rig_with, tracer_of_all};
 use crate::common::{Rig, eventually, shared};
 
 /// The ends of calls, and refuses calls of `*.Forbidden`.
@@ -46,12 +47,14 @@ impl Interceptor for Ends {
 struct Scene {
     rig: Rig,
     ends: Arc<Ends>,
+    tracer: Tracer,
     /// Calls that the server has received or will receive.
     calls: usize,
 }
 
 fn scene(change: impl FnOnce(&mut Config)) -> Scene {
     let ends = Arc::new(Ends::default());
+    let tracer = tracer_of_all(1);
     let fail = |_cx: &Context<'_>, n: i64| Err::<i64, Status>(Status::aborted(n.to_string()));
     let change = |config: &mut Config| {
         config.limits.drain_ms = 100;
@@ -65,9 +68,9 @@ fn scene(change: impl FnOnce(&mut Config)) -> Scene {
                 fail,
             );
         }
-        with_streams(builder).interceptor(ends.clone())
+        with_streams(builder).interceptor(ends.clone()).tracer(tracer.clone())
     });
-    Scene { rig, ends, calls: 0 }
+    Scene { rig, ends, tracer, calls: 0 }
 }
 
 /// A number as an argument in the codec of a scheme.
@@ -118,6 +121,9 @@ impl Scene {
         self.rig.held.lock().unwrap().clear();
         let ends = std::mem::take(&mut *self.ends.ends.lock().unwrap());
         assert_eq!(ends.len(), self.calls, "{what}: {ends:?}");
+        let spans = self.tracer.recent();
+        assert_eq!(spans.len(), self.calls, "{what}: one span for each call");
+        assert!(spans.iter().all(|span| span.protocol == protocol.name()), "{what}: {spans:?}");
         assert_eq!(counted(&last), self.calls as u64, "{what}: {last:?}");
         let refused = ends.iter().filter(|(_, place, _)| *place == EndPlace::Refused).count() as u64;
         // Each call was either refused by the interceptor or before it, or was admitted.
