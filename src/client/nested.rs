@@ -131,11 +131,7 @@ fn inherited(metadata: Metadata<'_>, client: &Client) -> Option<MetadataBuf> {
 /// Returns the client's own metadata, the inherited entries of the caller, and the span of the call as the parent of
 /// those that it makes. `None` if there is nothing to inherit.
 #[cfg(feature = "trace")]
-fn inherited(
-    metadata: Metadata<'_>,
-    client: &Client,
-    trace: Option<&CallTrace>,
-) -> Option<MetadataBuf> {
+fn inherited(metadata: Metadata<'_>, client: &Client, trace: Option<&CallTrace>) -> Option<MetadataBuf> {
     let own = client.metadata().map_or_else(Metadata::default, MetadataBuf::view);
     // A client that has trace headers of its own keeps them.
     let has_own = own.iter().any(|(key, _)| propagation::is_context_key(key));

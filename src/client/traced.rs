@@ -12,9 +12,7 @@ use crate::context::Peer;
 use crate::message::MetadataBuf;
 use crate::status::Code;
 use crate::trace::sampling::{CallSampler, TraceIds};
-use crate::trace::{
-    FinishedSpan, SpanId, SpanKind, TraceContext, TraceEvent, Tracer, unix_ns,
-};
+use crate::trace::{FinishedSpan, SpanId, SpanKind, TraceContext, TraceEvent, Tracer, unix_ns};
 use crate::wire::Scheme;
 
 /// The tracer of a client.
@@ -156,9 +154,7 @@ fn begin(
             let span_id = parent.span_id;
             Some((TraceContext { span_id: ids.span_id(), ..parent }, Some(span_id)))
         }
-        None => {
-            sampler.select().then(|| (TraceContext::new(ids.trace_id(), ids.span_id(), true), None))
-        }
+        None => sampler.select().then(|| (TraceContext::new(ids.trace_id(), ids.span_id(), true), None)),
     })?;
     tracing.tracer.client_writer().count(TraceEvent::Sampled, 1);
     let trace = AttemptTrace {

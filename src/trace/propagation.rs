@@ -191,11 +191,7 @@ fn read_traceparent(text: &[u8]) -> Result<Stated, Broken> {
     let trace_id = TraceId::new(hex(&head[3..35])?).ok_or(Broken)?;
     let span_id = span_id(&head[36..52])?;
     let flags = hex(&head[53..])?;
-    Ok(Stated {
-        ids: Some((trace_id, span_id)),
-        decision: Some(flags & 1 != 0),
-        is_random: flags & 2 != 0,
-    })
+    Ok(Stated { ids: Some((trace_id, span_id)), decision: Some(flags & 1 != 0), is_random: flags & 2 != 0 })
 }
 
 /// Reads the values of all `tracestate` headers of a call. `None` if they have no members.
@@ -210,7 +206,9 @@ fn read_tracestate(values: &[&[u8]]) -> Result<Option<Arc<str>>, Broken> {
         let text = std::str::from_utf8(member).map_err(|_| Broken)?;
         let (key, value) = text.split_once('=').ok_or(Broken)?;
         let is_key = |byte: u8| {
-            byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'_' | b'-' | b'*' | b'/' | b'@')
+            byte.is_ascii_lowercase()
+                || byte.is_ascii_digit()
+                || matches!(byte, b'_' | b'-' | b'*' | b'/' | b'@')
         };
         if key.is_empty() || !key.bytes().all(is_key) || value.contains('=') {
             return Err(Broken);
@@ -313,7 +311,8 @@ impl BaggageSize {
     fn add(&mut self, value: &[u8]) {
         // Several headers are one list.
         self.bytes += value.len() + usize::from(self.members > 0);
-        self.members += value.split(|byte| *byte == b',').filter(|member| !member.trim_ascii().is_empty()).count();
+        self.members +=
+            value.split(|byte| *byte == b',').filter(|member| !member.trim_ascii().is_empty()).count();
     }
 
     fn fits(self) -> bool {

@@ -443,8 +443,12 @@ fn settle(name: &str, mut scene: Scene) -> Vec<End> {
     assert_eq!(observed.ends.len(), scene.sent, "{name}: {:?}", observed.ends);
     assert_eq!(counted(&last), scene.sent as u64, "{name}: {last:?}");
     assert_eq!(observed.finished, 1, "{name}");
-    let mut spans: Vec<_> =
-        scene.tracer.recent().iter().map(|span| (span.end_place, span.code as u8, span.name.clone())).collect();
+    let mut spans: Vec<_> = scene
+        .tracer
+        .recent()
+        .iter()
+        .map(|span| (span.end_place, span.code as u8, span.name.clone()))
+        .collect();
     let name_of = |method: Option<u32>| match method {
         Some(index) => observed.methods[index as usize].as_str().into(),
         None => "unknown method".into(),
@@ -533,7 +537,11 @@ fn quick_calls_are_counted_alike_if_no_interceptor_receives_ends() {
     let observed = scene.ledger.observed.lock().unwrap();
     assert_eq!((observed.requests.len(), observed.ends.len()), (scene.sent, 0));
     let stats = scene.tracer.stats();
-    assert_eq!((stats.spans, stats.kept_failed, stats.sampled), (CALLS + 1, CALLS + 1, 0), "of the failed calls");
+    assert_eq!(
+        (stats.spans, stats.kept_failed, stats.sampled),
+        (CALLS + 1, CALLS + 1, 0),
+        "of the failed calls"
+    );
 }
 
 #[test]

@@ -12,12 +12,10 @@ use crate::message::{Metadata, SendBody};
 use crate::service::interceptor::EndPlace;
 use crate::stats::micros;
 use crate::status::Code;
+pub(super) use crate::trace::CallTrace;
 use crate::trace::propagation::{self, ReceivedTrace};
 use crate::trace::sampling::{CallSampler, KeepBudget, TraceIds};
-pub(super) use crate::trace::CallTrace;
-use crate::trace::{
-    FinishedSpan, SpanKind, SpanWriter, TraceContext, TraceEvent, Tracer, unix_ns,
-};
+use crate::trace::{FinishedSpan, SpanKind, SpanWriter, TraceContext, TraceEvent, Tracer, unix_ns};
 
 /// Why a call has a [`CallTrace`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

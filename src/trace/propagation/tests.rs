@@ -106,10 +106,8 @@ fn b3_is_read_in_all_its_forms() {
     assert_eq!(given(&format!("{TRACE}-{SPAN}-0")), accepted(context(false)));
     assert_eq!(given(&format!("{TRACE}-{SPAN}-d-05e3ac9a4f6e3b90")), accepted(context(true)));
     assert_eq!(given(&format!("{TRACE}-{SPAN}")), undecided);
-    let short = accepted(TraceContext {
-        trace_id: TraceId::new(0xa3ce929d0e0e4736).unwrap(),
-        ..context(true)
-    });
+    let short =
+        accepted(TraceContext { trace_id: TraceId::new(0xa3ce929d0e0e4736).unwrap(), ..context(true) });
     assert_eq!(given(&format!("a3ce929d0e0e4736-{SPAN}-1")), short);
     let decided = |is_sampled| ReceivedTrace { decision: Some(is_sampled), ..ReceivedTrace::default() };
     assert_eq!((given("0"), given("1"), given("d")), (decided(false), decided(true), decided(true)));
@@ -148,7 +146,9 @@ fn x_b3_headers_are_read_together() {
     let decided = ReceivedTrace { decision: Some(false), ..ReceivedTrace::default() };
     assert_eq!(received(&[("X-B3-Sampled", "0")]), decided);
     assert_eq!(received(&[("X-B3-Flags", "0")]), ReceivedTrace::default());
-    for bad in [("X-B3-Sampled", "yes"), ("X-B3-Flags", "2"), ("X-B3-ParentSpanId", "1"), ("X-B3-SpanId", SPAN)] {
+    for bad in
+        [("X-B3-Sampled", "yes"), ("X-B3-Flags", "2"), ("X-B3-ParentSpanId", "1"), ("X-B3-SpanId", SPAN)]
+    {
         assert_eq!(with(&[bad]), broken(), "{bad:?}");
     }
     assert_eq!(received(&ids[..1]), broken());
@@ -207,7 +207,8 @@ fn a_nested_call_inherits_no_context_that_is_replaced() {
 
 #[test]
 fn headers_that_are_sent_replace_others_and_keep_the_rest() {
-    let mut metadata = entries(&[("tenant", "7"), ("X-B3-TraceId", "old"), ("traceparent", "old"), ("z", "1")]);
+    let mut metadata =
+        entries(&[("tenant", "7"), ("X-B3-TraceId", "old"), ("traceparent", "old"), ("z", "1")]);
     let sent = TraceContext { state: Some("a=1".into()), ..context(true) };
     send(&sent, true, &mut metadata);
     let all: Vec<_> = metadata.view().iter().map(|(key, value)| (key, value.to_vec())).collect();

@@ -96,8 +96,7 @@ fn a_chain_of_two_servers_is_one_trace() {
             assert_eq!(client.call_bytes(method, Codec::Json, b"3").unwrap(), b"3");
             let spans = spans(&tracer, 4);
             let (client, server) = (SpanKind::Client, SpanKind::Server);
-            let expected =
-                [(client, method), (server, method), (client, "Back.Echo"), (server, "Back.Echo")];
+            let expected = [(client, method), (server, method), (client, "Back.Echo"), (server, "Back.Echo")];
             assert_eq!(names(&spans), expected, "{scheme}");
             are_one_chain(&spans);
             assert_eq!(spans[0].parent, None);

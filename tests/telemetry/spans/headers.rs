@@ -140,7 +140,10 @@ fn a_sampled_call_belongs_to_the_trace_of_its_caller_over_every_protocol() {
             assert_eq!(span.parent.unwrap().to_string(), SPAN);
             assert_ne!(span.context.span_id.to_string(), SPAN);
             assert!(span.is_parent_remote && span.context.is_sampled);
-            assert_eq!(span.context.state.as_deref(), headers.get(1).filter(|h| h.0 == "tracestate").map(|h| h.1));
+            assert_eq!(
+                span.context.state.as_deref(),
+                headers.get(1).filter(|h| h.0 == "tracestate").map(|h| h.1)
+            );
             assert_eq!((&*span.name, span.kind, span.code), ("Shop.Price", SpanKind::Server, Code::Ok));
             assert_eq!((span.protocol, span.end_place), (protocol, "inline"));
             assert_eq!(span.events[0].name, "priced");
@@ -165,7 +168,9 @@ fn broken_trace_headers_are_counted_and_no_error() {
         call(&server, &[("traceparent", &w3c), ("tracestate", "=")]);
         call(&server, &[("traceparent", &w3c), ("b3", &other)]);
         let spans = spans(&tracer, 2);
-        assert!(spans.iter().all(|span| span.trace_id().to_string() == TRACE && span.context.state.is_none()));
+        assert!(
+            spans.iter().all(|span| span.trace_id().to_string() == TRACE && span.context.state.is_none())
+        );
         let stats = tracer.stats();
         assert_eq!((stats.broken_headers, stats.conflicting_headers), (4, 1), "{protocol}");
         assert_eq!((stats.sampled, stats.baggage_dropped), (2, 0), "{protocol}");
