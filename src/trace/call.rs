@@ -45,8 +45,8 @@ struct SpanNotes {
 }
 
 impl SpanNotes {
-    /// Returns whether there is room for so many bytes more, and takes it.
-    fn has_room(&mut self, bytes: usize) -> bool {
+    /// Takes room for that many bytes more. Returns false if there is none.
+    fn take_room(&mut self, bytes: usize) -> bool {
         let fits = self.bytes + bytes <= NOTES_BYTES_MAX;
         if fits {
             self.bytes += bytes;
@@ -154,7 +154,7 @@ impl<'a> CallSpan<'a> {
         let name = bounded(name.into());
         let at_unix_ns = unix_ns(Instant::now());
         let mut notes = trace.notes();
-        if notes.has_room(size_of::<SpanEvent>() + name.len()) {
+        if notes.take_room(size_of::<SpanEvent>() + name.len()) {
             notes.events.push(SpanEvent::new(at_unix_ns, name));
         }
     }
@@ -174,7 +174,7 @@ impl<'a> CallSpan<'a> {
         let entry_bytes = size_of::<(Cow<'static, str>, AttributeValue)>();
         let mut notes = trace.notes();
         // An attribute that is replaced keeps its room: a loop that sets one attribute runs out of it.
-        if notes.has_room(entry_bytes + key.len() + text_bytes) {
+        if notes.take_room(entry_bytes + key.len() + text_bytes) {
             notes.attributes.retain(|(other, _)| *other != key);
             notes.attributes.push((key, value));
         }
