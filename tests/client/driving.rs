@@ -174,7 +174,9 @@ fn every_kind_of_wait_ends_beside_every_other() {
         scope.spawn(|| {
             for number in 0..ROUNDS {
                 let calls = [start(number), start(number), start(number)];
-                calls.map(|call| assert_eq!(call.wait().unwrap(), text(number * 2)));
+                for call in calls {
+                    assert_eq!(call.wait().unwrap(), text(number * 2));
+                }
                 if number % 64 == 0 {
                     thread::sleep(Duration::from_millis(3));
                 }
