@@ -5,30 +5,26 @@ mod common;
 mod registered;
 #[path = "../../tests/common/registries.rs"]
 mod registries;
+#[path = "../../tests/common/watched.rs"]
+mod watched;
 
-use registered::Watched;
 use registries::Consul;
 
 #[test]
 fn a_server_that_is_killed_disappears_and_comes_back() {
     let Some(consul) = Consul::start() else { return };
-    registered::killed_and_back(&consul.url("demo?ttl=1s"), &Watched::of(&consul.url("demo")));
+    registered::killed_and_back(&consul, "1s");
 }
 
 #[test]
 fn a_server_that_stops_is_deregistered_first() {
     let Some(consul) = Consul::start() else { return };
-    // With this TTL only a deregistration can make it disappear in time.
-    registered::stopped(&consul.url("demo?ttl=60m"), &Watched::of(&consul.url("demo")));
+    registered::stopped(&consul);
 }
 
 #[test]
 fn a_server_starts_without_consul_and_registers_when_it_is_there() {
     let Some(mut consul) = Consul::start() else { return };
     consul.stop();
-    let url = consul.url("demo?ttl=1s");
-    registered::registers_later(&url, || {
-        consul.restart();
-        Watched::of(&consul.url("demo"))
-    });
+    registered::registers_later(&mut consul, Consul::restart);
 }

@@ -5,18 +5,19 @@ mod common;
 mod registered;
 #[path = "../../tests/common/registries.rs"]
 mod registries;
+#[path = "../../tests/common/watched.rs"]
+mod watched;
 
-use registered::Watched;
 use registries::Etcd;
 
 #[test]
 fn a_server_that_is_killed_disappears_and_comes_back() {
     let Some(etcd) = Etcd::start() else { return };
-    registered::killed_and_back(&etcd.url("demo?ttl=2s"), &Watched::of(&etcd.url("demo")));
+    registered::killed_and_back(&etcd, "2s");
 }
 
 #[test]
 fn a_server_that_stops_is_deregistered_first() {
     let Some(etcd) = Etcd::start() else { return };
-    registered::stopped(&etcd.url("demo?ttl=60m"), &Watched::of(&etcd.url("demo")));
+    registered::stopped(&etcd);
 }

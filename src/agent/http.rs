@@ -33,7 +33,17 @@ pub(crate) struct HttpRequest<'a> {
     pub(crate) body: &'a [u8],
 }
 
-impl HttpRequest<'_> {
+impl<'a> HttpRequest<'a> {
+    /// Creates a request with a body of JSON, or with none if it is empty.
+    pub(crate) fn json(
+        method: &'a str,
+        target: &'a str,
+        fields: &'a [(&'a str, &'a str)],
+        body: &'a [u8],
+    ) -> HttpRequest<'a> {
+        HttpRequest { method, target, fields, content_type: "application/json", body }
+    }
+
     /// Returns the bytes of the request.
     pub(crate) fn to_bytes(self, host: &str) -> Vec<u8> {
         let HttpRequest { method, target, fields, content_type, body } = self;
@@ -71,14 +81,14 @@ pub(crate) fn encode(text: &str) -> String {
 
 /// The head of a response.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct HttpHead {
+pub(crate) struct ReceivedHead {
     /// The status.
     pub(crate) status: u16,
     /// The fields that do not concern the framing, in their order.
     pub(crate) fields: Vec<(String, Vec<u8>)>,
 }
 
-impl HttpHead {
+impl ReceivedHead {
     /// Returns the first field with that name.
     pub(crate) fn field(&self, name: &str) -> Option<&[u8]> {
         let found = self.fields.iter().find(|(other, _)| other.eq_ignore_ascii_case(name));
@@ -90,7 +100,7 @@ impl HttpHead {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum HttpPiece<'a> {
     /// The head.
-    Head(HttpHead),
+    Head(ReceivedHead),
     /// Some of the body.
     Body(&'a [u8]),
     /// The end. The connection can be used again if `keeps`.
@@ -153,7 +163,7 @@ enum ReadState {
 
 /// What a head says of its body.
 struct ParsedHead {
-    head: HttpHead,
+    head: ReceivedHead,
     framing: Framing,
     is_http_10: bool,
 }
@@ -297,7 +307,7 @@ fn parse_head(bytes: &[u8], lines: usize) -> Result<ParsedHead, HttpFault> {
             Ok(_) | Err(_) => return Err(HttpFault::Malformed("its head is malformed")),
         }
         let is_http_10 = response.version == Some(0);
-        let mut head = HttpHead { status: response.code.unwrap_or(0), fields: Vec::new() };
+        let mut head = ReceivedHead { status: response.code.unwrap_or(0), fields: Vec::new() };
         if head.status < 100 {
             return Err(HttpFault::Malformed("it has no status"));
         }

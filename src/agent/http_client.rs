@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::http::{BODY_BYTES_MAX, HttpHead, HttpPiece, HttpReader, HttpRequest};
+use super::http::{BODY_BYTES_MAX, HttpPiece, HttpReader, HttpRequest, ReceivedHead};
 use super::{AgentCx, LinkId, LinkTarget};
 
 /// The longest time to connect, the lookup of the name included. A request that waits for minutes is to notice a server
@@ -16,7 +16,7 @@ const CONNECT_MAX: Duration = Duration::from_secs(5);
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct HttpResponse {
     /// The head.
-    pub(crate) head: HttpHead,
+    pub(crate) head: ReceivedHead,
     /// The body; empty if it was passed on in pieces.
     pub(crate) body: Vec<u8>,
 }

@@ -7,6 +7,7 @@ mod app;
 pub(crate) mod dns;
 mod handle;
 pub(crate) mod http;
+pub(crate) mod http_agent;
 pub(crate) mod http_client;
 mod links;
 mod thread;

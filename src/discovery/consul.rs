@@ -9,13 +9,12 @@ mod watch;
 
 use std::time::Duration;
 
-use self::register::RegisterSettings;
-use self::watch::{ConsulWatch, WatchSettings};
-use super::parameters::{Secret, check, duration, error, token};
-use super::{
-    DiscoveryError, DiscoveryHandle, Instance, Registration, RegistrationEvents, Resolver, Target,
-    TargetError, Updates, Watch,
-};
+use self::register::ConsulSteps;
+use self::watch::ConsulWatch;
+use super::keeper::Keeper;
+use super::parameters::{duration, error};
+use super::registry::{HttpRegistry, RegistryAccess};
+use super::{Instance, RegistrationEvents, Target, TargetError, Updates};
 use crate::agent::http::encode;
 
 /// The parameters of a URL.
@@ -24,104 +23,63 @@ const PARAMETERS: [&str; 8] =
 /// The longest name of a service that is accepted.
 const NAME_BYTES_MAX: usize = 255;
 
-/// The resolver of `consul://`.
-#[derive(Debug)]
+/// Consul.
 pub(super) struct Consul;
 
 /// What every request to Consul has.
 #[derive(Clone, Debug)]
 struct ConsulAccess {
-    /// `host:port`, one or more.
-    authority: String,
+    registry: RegistryAccess,
     /// The name of the service.
     service: String,
+    /// The tags to select, or to register.
+    tags: Vec<String>,
     /// `dc=…`, encoded, or empty.
     dc: String,
-    token: Option<Secret>,
-    /// The time for an answer that need not wait.
-    request_timeout: Duration,
 }
 
 impl ConsulAccess {
     fn of(target: &Target) -> Result<ConsulAccess, TargetError> {
-        check(target, &PARAMETERS)?;
+        let registry = RegistryAccess::of(target, &PARAMETERS, "X-Consul-Token")?;
         let service = target.path();
         if service.is_empty() || service.len() > NAME_BYTES_MAX || service.contains('/') {
             return Err(error(target, "the name of a service after the address: consul://host:port/service"));
         }
-        let seconds = Duration::from_secs;
+        let tags = target.parameters().filter(|(key, _)| *key == "tag").map(|(_, tag)| tag.to_owned());
         Ok(ConsulAccess {
-            authority: target.authority().to_owned(),
+            registry,
             service: service.to_owned(),
+            tags: tags.collect(),
             dc: target.parameter("dc").map(|dc| format!("dc={}", encode(dc))).unwrap_or_default(),
-            token: token(target)?,
-            request_timeout: duration(
-                target,
-                "request_timeout",
-                seconds(5),
-                Duration::from_millis(100),
-                seconds(60),
-            )?,
         })
-    }
-
-    /// Returns the fields of a request.
-    fn fields(&self) -> Vec<(&str, &str)> {
-        self.token.iter().map(|token| ("X-Consul-Token", token.0.as_str())).collect()
     }
 }
 
-impl Resolver for Consul {
-    fn scheme(&self) -> &str {
-        "consul"
-    }
+impl HttpRegistry for Consul {
+    const SCHEME: &'static str = "consul";
+    type Watcher = ConsulWatch;
+    type Steps = ConsulSteps;
 
-    fn watch(
-        &self,
-        target: &Target,
-        updates: Updates,
-        on: &DiscoveryHandle,
-    ) -> Result<Watch, DiscoveryError> {
+    fn watcher(target: &Target, updates: Updates) -> Result<ConsulWatch, TargetError> {
         let access = ConsulAccess::of(target)?;
         let seconds = Duration::from_secs;
-        let tags = target.parameters().filter(|(key, _)| *key == "tag").map(|(_, tag)| tag.to_owned());
-        let settings = WatchSettings {
-            access,
-            tags: tags.collect(),
-            wait: duration(target, "wait", seconds(60), seconds(1), seconds(600))?,
-        };
-        let guard = on.agents().run(ConsulWatch::new(settings, updates)).map_err(DiscoveryError::System)?;
-        Ok(Watch::new(guard))
+        let wait = duration(target, "wait", seconds(60), seconds(1), seconds(600))?;
+        Ok(ConsulWatch::new(access, wait, updates))
     }
 
-    fn register(
-        &self,
+    fn keeper(
         target: &Target,
         instance: &Instance,
         events: RegistrationEvents,
-        on: &DiscoveryHandle,
-    ) -> Result<Registration, DiscoveryError> {
+    ) -> Result<Keeper<ConsulSteps>, TargetError> {
         let access = ConsulAccess::of(target)?;
         let seconds = Duration::from_secs;
-        let mut instance = instance.clone();
-        instance.zone = instance.zone.or_else(|| target.parameter("zone").map(str::to_owned));
-        let tags = target.parameters().filter(|(key, _)| *key == "tag").map(|(_, tag)| tag.to_owned());
-        let settings = RegisterSettings {
-            access,
-            tags: tags.collect(),
-            ttl: duration(target, "ttl", seconds(10), seconds(1), seconds(3600))?,
-            deregister_after: duration(
-                target,
-                "deregister_after",
-                seconds(60),
-                seconds(60),
-                seconds(86_400),
-            )?,
-        };
-        let agent = register::agent(settings, &instance, events)
-            .map_err(|expected| DiscoveryError::Target(error(target, expected)))?;
-        let guard = on.agents().run(agent).map_err(DiscoveryError::System)?;
-        Ok(Registration::new(move |done| guard.end(done)))
+        let ttl = duration(target, "ttl", seconds(10), seconds(1), seconds(3600))?;
+        let deregister_after =
+            duration(target, "deregister_after", seconds(60), seconds(60), seconds(86_400))?;
+        let steps = ConsulSteps::new(access, ttl, deregister_after, instance)
+            .map_err(|expected| error(target, expected))?;
+        Ok(Keeper::new(steps, ttl, events))
     }
 }
 
@@ -143,6 +101,5 @@ mod tests {
         for text in ["consul://127.0.0.1:8500", "consul://127.0.0.1:8500/a/b", "consul://127.0.0.1/a"] {
             assert!(of(text).is_err(), "{text}");
         }
-        assert_eq!(format!("{:?}", Secret("hidden".to_owned())), "…");
     }
 }

@@ -5,15 +5,15 @@
 use std::time::{Duration, Instant};
 
 use super::RegistrationEvents;
+use super::registry::{PAUSE_MIN, RegistryAccess};
+use crate::agent::AgentCx;
 use crate::agent::http::HttpRequest;
+use crate::agent::http_agent::HttpAgent;
 use crate::agent::http_client::{AgentHttp, HttpEvent, HttpResponse};
-use crate::agent::{Agent, AgentCx, LinkId};
 use crate::policy::backoff::Backoff;
 
 /// The time that the end of a registration may take, over all requests.
 pub(super) const END_MAX: Duration = Duration::from_secs(2);
-/// The least pause after a failure.
-pub(super) const PAUSE_MIN: Duration = Duration::from_millis(50);
 /// The back-off after failures. Within the TTL there is always another try: it is a third of it at most.
 const BACKOFF: Backoff = Backoff { base_ms: 100, max_ms: 10_000 };
 
@@ -43,8 +43,8 @@ pub(super) trait RegistrySteps: Send {
     /// Returns the request of the step.
     fn request(&self) -> StepRequest;
 
-    /// Returns the fields of every request.
-    fn fields(&self) -> Vec<(&str, &str)>;
+    /// Returns what every request has.
+    fn access(&self) -> &RegistryAccess;
 
     /// Handles the answer and moves on to the step that follows; after an error that may be the same step.
     fn on_response(&mut self, response: &HttpResponse) -> Result<AfterStep, String>;
@@ -59,7 +59,6 @@ pub(super) struct Keeper<S> {
     events: RegistrationEvents,
     http: AgentHttp,
     ttl: Duration,
-    request_timeout: Duration,
     /// When the step's request starts, while none is running.
     start_at: Option<Instant>,
     failures: u32,
@@ -72,19 +71,12 @@ pub(super) struct Keeper<S> {
 }
 
 impl<S: RegistrySteps> Keeper<S> {
-    pub(super) fn new(
-        steps: S,
-        authority: &str,
-        ttl: Duration,
-        request_timeout: Duration,
-        events: RegistrationEvents,
-    ) -> Keeper<S> {
+    pub(super) fn new(steps: S, ttl: Duration, events: RegistrationEvents) -> Keeper<S> {
         Keeper {
+            http: steps.access().http(),
             steps,
             events,
-            http: AgentHttp::new(authority),
             ttl,
-            request_timeout,
             start_at: None,
             failures: 0,
             end_by: None,
@@ -94,55 +86,13 @@ impl<S: RegistrySteps> Keeper<S> {
     }
 
     /// Starts the request of the step.
-    fn start(&mut self, cx: &mut AgentCx<'_>) {
+    fn run_step(&mut self, cx: &mut AgentCx<'_>) {
         self.start_at = None;
+        let access = self.steps.access();
         let left = self.end_by.map(|end_by| end_by.saturating_duration_since(cx.now));
-        let time = left.map_or(self.request_timeout, |left| left.min(self.request_timeout));
+        let time = left.map_or(access.request_timeout, |left| left.min(access.request_timeout));
         let StepRequest { method, target, body } = self.steps.request();
-        let fields = self.steps.fields();
-        self.http.start(
-            HttpRequest {
-                method,
-                target: &target,
-                fields: &fields,
-                content_type: "application/json",
-                body: &body,
-            },
-            time,
-            cx,
-        );
-    }
-
-    fn on_event(&mut self, event: HttpEvent, cx: &mut AgentCx<'_>) {
-        let outcome = match event {
-            HttpEvent::Response(response) => {
-                let address = self.http.address();
-                self.steps.on_response(&response).map_err(|why| format!("{} at {address}: {why}", S::NAME))
-            }
-            HttpEvent::Failed(why) => Err(format!("{} at {why}", S::NAME)),
-            // Only streams have pieces.
-            HttpEvent::Piece(_) => return,
-        };
-        if self.end_by.is_some() {
-            return self.go_on_ending(outcome, cx);
-        }
-        match outcome {
-            Ok(AfterStep::Next) => self.start(cx),
-            Ok(AfterStep::Kept) => {
-                self.failures = 0;
-                let third = self.ttl / 3;
-                // Spread over the last quarter of the interval, so that the servers of a fleet do not come together.
-                self.start_at = Some(cx.now + third - cx.jitter(third / 4));
-                self.report(Ok(()));
-            }
-            Ok(AfterStep::Ended) => cx.end(),
-            Err(why) => {
-                self.failures = self.failures.saturating_add(1);
-                let delay = BACKOFF.delay(self.failures, cx.random.next_u64()).min(self.ttl / 3);
-                self.start_at = Some(cx.now + PAUSE_MIN + delay);
-                self.report(Err(why));
-            }
-        }
+        self.http.start(HttpRequest::json(method, &target, &access.fields(), &body), time, cx);
     }
 
     /// Goes on after a request that was running when the end began, or after one of the end.
@@ -151,7 +101,7 @@ impl<S: RegistrySteps> Keeper<S> {
             _ if self.end_by.is_some_and(|at| at <= cx.now) => cx.end(),
             _ if !self.is_undoing => self.undo(cx),
             Ok(AfterStep::Ended) => cx.end(),
-            Ok(AfterStep::Next | AfterStep::Kept) => self.start(cx),
+            Ok(AfterStep::Next | AfterStep::Kept) => self.run_step(cx),
             Err(_) => self.start_at = Some(cx.now + PAUSE_MIN),
         }
     }
@@ -159,7 +109,7 @@ impl<S: RegistrySteps> Keeper<S> {
     fn undo(&mut self, cx: &mut AgentCx<'_>) {
         self.is_undoing = true;
         if self.steps.begin_end() {
-            self.start(cx);
+            self.run_step(cx);
         } else {
             cx.end();
         }
@@ -177,40 +127,65 @@ impl<S: RegistrySteps> Keeper<S> {
     }
 }
 
-impl<S: RegistrySteps> Agent for Keeper<S> {
-    fn begin(&mut self, cx: &mut AgentCx<'_>) {
-        self.start(cx);
+impl<S: RegistrySteps> HttpAgent for Keeper<S> {
+    fn http(&self) -> &AgentHttp {
+        &self.http
     }
 
-    fn on_bytes(&mut self, link: LinkId, bytes: &[u8], cx: &mut AgentCx<'_>) {
-        for event in self.http.on_bytes(link, bytes, cx) {
-            self.on_event(event, cx);
+    fn http_mut(&mut self) -> &mut AgentHttp {
+        &mut self.http
+    }
+
+    fn start(&mut self, cx: &mut AgentCx<'_>) {
+        self.run_step(cx);
+    }
+
+    fn on_event(&mut self, event: HttpEvent, cx: &mut AgentCx<'_>) {
+        let outcome = match event {
+            HttpEvent::Response(response) => {
+                let address = self.http.address();
+                self.steps.on_response(&response).map_err(|why| format!("{} at {address}: {why}", S::NAME))
+            }
+            HttpEvent::Failed(why) => Err(format!("{} at {why}", S::NAME)),
+            // Only streams have pieces.
+            HttpEvent::Piece(_) => return,
+        };
+        if self.end_by.is_some() {
+            return self.go_on_ending(outcome, cx);
+        }
+        match outcome {
+            Ok(AfterStep::Next) => self.run_step(cx),
+            Ok(AfterStep::Kept) => {
+                self.failures = 0;
+                let third = self.ttl / 3;
+                // Spread over the last quarter of the interval, so that the servers of a fleet do not come together.
+                self.start_at = Some(cx.now + third - cx.jitter(third / 4));
+                self.report(Ok(()));
+            }
+            Ok(AfterStep::Ended) => cx.end(),
+            Err(why) => {
+                self.failures = self.failures.saturating_add(1);
+                let delay = BACKOFF.delay(self.failures, cx.random.next_u64()).min(self.ttl / 3);
+                self.start_at = Some(cx.now + PAUSE_MIN + delay);
+                self.report(Err(why));
+            }
         }
     }
 
-    fn on_closed(&mut self, link: LinkId, why: &str, cx: &mut AgentCx<'_>) {
-        if let Some(event) = self.http.on_closed(link, why, cx) {
-            self.on_event(event, cx);
-        }
+    fn timer_at(&self) -> Option<Instant> {
+        [self.start_at, self.end_by].into_iter().flatten().min()
     }
 
-    fn next_at(&self) -> Option<Instant> {
-        [self.start_at, self.http.next_at(), self.end_by].into_iter().flatten().min()
-    }
-
-    fn on_time(&mut self, cx: &mut AgentCx<'_>) {
+    fn on_timer(&mut self, cx: &mut AgentCx<'_>) {
         if self.end_by.is_some_and(|at| at <= cx.now) {
-            return cx.end();
-        }
-        if let Some(event) = self.http.on_time(cx) {
-            self.on_event(event, cx);
-        }
-        if self.start_at.is_some_and(|at| at <= cx.now) {
-            self.start(cx);
+            self.http.cancel(cx);
+            cx.end();
+        } else {
+            self.run_step(cx);
         }
     }
 
-    fn on_end(&mut self, cx: &mut AgentCx<'_>) {
+    fn stop(&mut self, cx: &mut AgentCx<'_>) {
         self.end_by = Some(cx.now + END_MAX);
         self.start_at = None;
         // A request that is on its way could be carried out after the end's: its answer is awaited.

@@ -5,6 +5,8 @@
 //! threads of its own.
 
 #[cfg(feature = "discovery")]
+mod changes;
+#[cfg(feature = "discovery")]
 mod consul;
 #[cfg(all(feature = "discovery", feature = "bench-internals"))]
 #[doc(hidden)]
@@ -22,6 +24,8 @@ mod keeper;
 #[cfg(feature = "discovery")]
 mod parameters;
 mod registration;
+#[cfg(feature = "discovery")]
+mod registry;
 mod resolver;
 mod target;
 
@@ -41,9 +45,9 @@ pub fn builtin(scheme: &str) -> Option<Box<dyn Resolver>> {
     match scheme {
         "static" => Some(Box::new(fixed::StaticResolver)),
         #[cfg(feature = "discovery")]
-        "consul" => Some(Box::new(consul::Consul)),
+        "consul" => Some(Box::new(registry::RegistryResolver::<consul::Consul>::new())),
         #[cfg(feature = "discovery")]
-        "etcd" => Some(Box::new(etcd::Etcd)),
+        "etcd" => Some(Box::new(registry::RegistryResolver::<etcd::Etcd>::new())),
         #[cfg(all(feature = "discovery", feature = "client"))]
         "dns" => Some(Box::new(dns::DnsResolver)),
         #[cfg(all(feature = "discovery", feature = "client"))]

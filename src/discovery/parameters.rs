@@ -124,5 +124,6 @@ mod tests {
         let error = token(&target("consul://a:1/b?token_env=CORELOOP_TEST_NO_SUCH_TOKEN")).unwrap_err();
         assert!(error.to_string().contains("the variable CORELOOP_TEST_NO_SUCH_TOKEN to be set"));
         assert_eq!(token(&target("consul://a:1/b")).unwrap(), None);
+        assert_eq!(format!("{:?}", Secret("hidden".to_owned())), "…");
     }
 }

@@ -78,6 +78,35 @@ fn is_there(name: &str, is_found: bool) -> bool {
     is_found
 }
 
+/// A registry that a test can address.
+pub trait Registry {
+    const SCHEME: &'static str;
+
+    /// Returns the `host:port` of its HTTP interface.
+    fn address(&self) -> String;
+
+    /// Returns a URL of its resolver.
+    fn url(&self, rest: &str) -> String {
+        format!("{}://{}/{rest}", Self::SCHEME, self.address())
+    }
+}
+
+impl Registry for Consul {
+    const SCHEME: &'static str = "consul";
+
+    fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.ports[0])
+    }
+}
+
+impl Registry for Etcd {
+    const SCHEME: &'static str = "etcd";
+
+    fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.ports[0])
+    }
+}
+
 /// A Consul agent and server that has its data in memory.
 pub struct Consul {
     binary: PathBuf,
@@ -107,14 +136,6 @@ impl Consul {
             }
         }
         panic!("Consul does not start");
-    }
-
-    pub fn address(&self) -> String {
-        format!("127.0.0.1:{}", self.ports[0])
-    }
-
-    pub fn url(&self, rest: &str) -> String {
-        format!("consul://{}/{rest}", self.address())
     }
 
     pub fn stop(&mut self) {
@@ -175,14 +196,6 @@ impl Etcd {
             }
         }
         panic!("etcd does not start");
-    }
-
-    pub fn address(&self) -> String {
-        format!("127.0.0.1:{}", self.ports[0])
-    }
-
-    pub fn url(&self, rest: &str) -> String {
-        format!("etcd://{}/{rest}", self.address())
     }
 
     pub fn stop(&mut self) {

@@ -2,8 +2,8 @@
 
 use coreloop::discovery::{Instance, RegistrationEvent, Update};
 
-use crate::common::{PATIENCE, Reactor};
-use crate::registries::Consul;
+use crate::common::{PATIENCE, Reactor, kept_alive_and_expires_without};
+use crate::registries::{Consul, Registry};
 
 #[test]
 fn a_registered_instance_is_seen_with_all_that_it_has_until_it_ends() {
@@ -30,20 +30,8 @@ fn a_registered_instance_is_seen_with_all_that_it_has_until_it_ends() {
 
 #[test]
 fn a_check_is_kept_passing_and_expires_without() {
-    let (Some(consul), reactor, dying) = (Consul::start(), Reactor::start(), Reactor::start()) else {
-        return;
-    };
-    let watched = reactor.watch(&consul.url("orders?wait=1s"));
-    let kept = reactor.register(&consul.url("orders?ttl=1s"), &Instance::new("127.0.0.1:1"));
-    let lost = dying.register(&consul.url("orders?ttl=1s"), &Instance::new("127.0.0.1:2"));
-    watched.until_addresses(&["127.0.0.1:1", "127.0.0.1:2"]);
-    // The end of its reactor, without a deregistration, is what a crash looks like.
-    dying.crash();
-    watched.until_addresses(&["127.0.0.1:1"]);
-    assert!(kept.events.try_iter().all(|event| event == RegistrationEvent::Registered));
-    drop(lost);
-    kept.end();
-    watched.until_addresses(&[]);
+    let Some(consul) = Consul::start() else { return };
+    kept_alive_and_expires_without(&consul.url("orders?wait=1s"), &consul.url("orders?ttl=1s"));
 }
 
 #[test]

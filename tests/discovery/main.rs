@@ -22,3 +22,6 @@ mod files;
 mod registries;
 #[cfg(feature = "discovery")]
 mod server;
+#[cfg(feature = "discovery")]
+#[path = "../common/watched.rs"]
+mod watched;

@@ -3,7 +3,7 @@ use proptest::prelude::*;
 use super::*;
 
 /// What was read of a response: the head, the body, and its end (whether the connection can be used again).
-type Whole = (Option<HttpHead>, Vec<u8>, Option<bool>);
+type Whole = (Option<ReceivedHead>, Vec<u8>, Option<bool>);
 
 /// Reads a response in pieces; the connection ends after them. The bytes after the response are ignored.
 fn read<'a>(pieces: impl IntoIterator<Item = &'a [u8]>, body_bytes_max: u64) -> Result<Whole, HttpFault> {

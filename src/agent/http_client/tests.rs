@@ -8,7 +8,7 @@ fn get(target: &str) -> HttpRequest<'_> {
 }
 
 fn response(body: &str) -> HttpResponse {
-    HttpResponse { head: HttpHead { status: 200, fields: Vec::new() }, body: body.as_bytes().to_vec() }
+    HttpResponse { head: ReceivedHead { status: 200, fields: Vec::new() }, body: body.as_bytes().to_vec() }
 }
 
 const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";

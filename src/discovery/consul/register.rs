@@ -11,17 +11,9 @@ use super::ConsulAccess;
 use super::health::{SCHEME, WEIGHT, ZONE};
 use crate::agent::http::encode;
 use crate::agent::http_client::HttpResponse;
-use crate::discovery::RegistrationEvents;
-use crate::discovery::keeper::{AfterStep, Keeper, RegistrySteps, StepRequest};
+use crate::discovery::keeper::{AfterStep, RegistrySteps, StepRequest};
+use crate::discovery::registry::RegistryAccess;
 use crate::policy::fleet::Instance;
-
-/// The settings of a registration.
-pub(super) struct RegisterSettings {
-    pub(super) access: ConsulAccess,
-    pub(super) tags: Vec<String>,
-    pub(super) ttl: Duration,
-    pub(super) deregister_after: Duration,
-}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ConsulStep {
@@ -31,7 +23,7 @@ enum ConsulStep {
 }
 
 /// The requests to Consul.
-pub(super) struct ConsulSteps {
+pub(crate) struct ConsulSteps {
     access: ConsulAccess,
     /// The id at Consul: that of the service and of the instance.
     id: String,
@@ -40,42 +32,42 @@ pub(super) struct ConsulSteps {
     step: ConsulStep,
 }
 
-/// Creates the agent, or returns what was expected of the instance.
-pub(super) fn agent(
-    settings: RegisterSettings,
-    instance: &Instance,
-    events: RegistrationEvents,
-) -> Result<Keeper<ConsulSteps>, String> {
-    let RegisterSettings { access, tags, ttl, deregister_after } = settings;
-    let (scheme, host, port) = split(&instance.address)?;
-    let service = &access.service;
-    let id = format!("{service}-{}", instance.id);
-    let mut meta = instance.metadata.clone();
-    meta.extend(scheme.map(|scheme| (SCHEME.to_owned(), scheme.to_owned())));
-    meta.extend(instance.zone.iter().map(|zone| (ZONE.to_owned(), zone.clone())));
-    if instance.weight == 0 {
-        // Consul accepts weights from 1 on.
-        meta.insert(WEIGHT.to_owned(), "0".to_owned());
+impl ConsulSteps {
+    /// Begins with the registration. Fails with what was expected of the instance.
+    pub(super) fn new(
+        access: ConsulAccess,
+        ttl: Duration,
+        deregister_after: Duration,
+        instance: &Instance,
+    ) -> Result<ConsulSteps, String> {
+        let (scheme, host, port) = split(&instance.address)?;
+        let service = &access.service;
+        let id = format!("{service}-{}", instance.id);
+        let mut meta = instance.metadata.clone();
+        meta.extend(scheme.map(|scheme| (SCHEME.to_owned(), scheme.to_owned())));
+        meta.extend(instance.zone.iter().map(|zone| (ZONE.to_owned(), zone.clone())));
+        if instance.weight == 0 {
+            // Consul accepts weights from 1 on.
+            meta.insert(WEIGHT.to_owned(), "0".to_owned());
+        }
+        let body = json!({
+            "ID": id,
+            "Name": service,
+            "Tags": access.tags,
+            "Address": host,
+            "Port": port,
+            "Meta": meta,
+            "Weights": { "Passing": instance.weight.clamp(1, 65_535), "Warning": 1 },
+            "Check": {
+                "CheckID": check_id(&id),
+                "Name": "kept alive by the server",
+                "TTL": format!("{}ms", ttl.as_millis()),
+                "Status": "passing",
+                "DeregisterCriticalServiceAfter": format!("{}s", deregister_after.as_secs()),
+            },
+        });
+        Ok(ConsulSteps { access, id, body: body.to_string().into_bytes(), step: ConsulStep::Register })
     }
-    let body = json!({
-        "ID": id,
-        "Name": service,
-        "Tags": tags,
-        "Address": host,
-        "Port": port,
-        "Meta": meta,
-        "Weights": { "Passing": instance.weight.clamp(1, 65_535), "Warning": 1 },
-        "Check": {
-            "CheckID": check_id(&id),
-            "Name": "kept alive by the server",
-            "TTL": format!("{}ms", ttl.as_millis()),
-            "Status": "passing",
-            "DeregisterCriticalServiceAfter": format!("{}s", deregister_after.as_secs()),
-        },
-    });
-    let (authority, request_timeout) = (access.authority.clone(), access.request_timeout);
-    let steps = ConsulSteps { access, id, body: body.to_string().into_bytes(), step: ConsulStep::Register };
-    Ok(Keeper::new(steps, &authority, ttl, request_timeout, events))
 }
 
 impl RegistrySteps for ConsulSteps {
@@ -94,8 +86,8 @@ impl RegistrySteps for ConsulSteps {
         StepRequest { method: "PUT", target, body }
     }
 
-    fn fields(&self) -> Vec<(&str, &str)> {
-        self.access.fields()
+    fn access(&self) -> &RegistryAccess {
+        &self.access.registry
     }
 
     fn on_response(&mut self, response: &HttpResponse) -> Result<AfterStep, String> {

@@ -10,6 +10,7 @@ use crate::agent::dns::{
     ADDRESSES, DnsAnswer, LookupEnd, LookupStart, NameConfig, NameLookup, SERVICES, ServiceRecord, usable,
 };
 use crate::agent::{Agent, AgentCx, LinkId};
+use crate::discovery::changes::Changes;
 use crate::discovery::{Instance, Updates};
 use crate::policy::backoff::Backoff;
 
@@ -34,12 +35,10 @@ const HOSTS_AT_A_TIME: usize = 16;
 pub(super) struct DnsWatch {
     target: DnsTarget,
     config: Arc<NameConfig>,
-    updates: Updates,
+    updates: Changes,
     /// Returns whether the system has a route to an address.
     has_route: fn(IpAddr) -> bool,
     stage: WatchStage,
-    /// The instances that were passed on last, if nothing failed since.
-    last: Option<Vec<Instance>>,
     /// Instances were passed on.
     has_found: bool,
     /// Failures in a row.
@@ -77,10 +76,9 @@ impl DnsWatch {
         DnsWatch {
             target,
             config: Arc::new(config),
-            updates,
+            updates: Changes::new(updates),
             has_route,
             stage: WatchStage::Waiting(now),
-            last: None,
             has_found: false,
             failures: 0,
         }
@@ -189,10 +187,7 @@ impl DnsWatch {
         instances.truncate(INSTANCES_MAX);
         self.failures = 0;
         self.has_found = true;
-        if self.last.as_ref() != Some(&instances) {
-            self.updates.set(instances.clone());
-            self.last = Some(instances);
-        }
+        self.updates.set(instances);
         self.wait(ttl.unwrap_or(TTL_S.1).clamp(TTL_S.0, TTL_S.1), cx);
     }
 
@@ -204,7 +199,6 @@ impl DnsWatch {
 
     fn fail(&mut self, why: String) {
         self.failures = self.failures.saturating_add(1);
-        self.last = None;
         self.updates.failed(why);
     }
 

@@ -9,15 +9,9 @@ use serde_json::json;
 use super::EtcdAccess;
 use super::json::{encode, granted_lease, instance_value, lease_seconds};
 use crate::agent::http_client::HttpResponse;
-use crate::discovery::RegistrationEvents;
-use crate::discovery::keeper::{AfterStep, Keeper, RegistrySteps, StepRequest};
+use crate::discovery::keeper::{AfterStep, RegistrySteps, StepRequest};
+use crate::discovery::registry::RegistryAccess;
 use crate::policy::fleet::Instance;
-
-/// The settings of a registration.
-pub(super) struct RegisterSettings {
-    pub(super) access: EtcdAccess,
-    pub(super) ttl: Duration,
-}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum EtcdStep {
@@ -28,7 +22,7 @@ enum EtcdStep {
 }
 
 /// The requests to etcd.
-pub(super) struct EtcdSteps {
+pub(crate) struct EtcdSteps {
     access: EtcdAccess,
     ttl: Duration,
     key: String,
@@ -38,18 +32,12 @@ pub(super) struct EtcdSteps {
     step: EtcdStep,
 }
 
-/// Creates the agent.
-pub(super) fn agent(
-    settings: RegisterSettings,
-    instance: &Instance,
-    events: RegistrationEvents,
-) -> Keeper<EtcdSteps> {
-    let RegisterSettings { access, ttl } = settings;
-    let (authority, request_timeout) = (access.authority.clone(), access.request_timeout);
-    let key = format!("{}{}", access.prefix, instance.id);
-    let steps =
-        EtcdSteps { access, ttl, key, value: instance_value(instance), lease: 0, step: EtcdStep::Grant };
-    Keeper::new(steps, &authority, ttl, request_timeout, events)
+impl EtcdSteps {
+    /// Begins with a lease.
+    pub(super) fn new(access: EtcdAccess, ttl: Duration, instance: &Instance) -> EtcdSteps {
+        let key = format!("{}{}", access.prefix, instance.id);
+        EtcdSteps { access, ttl, key, value: instance_value(instance), lease: 0, step: EtcdStep::Grant }
+    }
 }
 
 impl RegistrySteps for EtcdSteps {
@@ -72,8 +60,8 @@ impl RegistrySteps for EtcdSteps {
         StepRequest { method: "POST", target: path.to_owned(), body: body.to_string().into_bytes() }
     }
 
-    fn fields(&self) -> Vec<(&str, &str)> {
-        self.access.fields()
+    fn access(&self) -> &RegistryAccess {
+        &self.access.registry
     }
 
     fn on_response(&mut self, response: &HttpResponse) -> Result<AfterStep, String> {

@@ -10,17 +10,14 @@ use serde_json::json;
 
 use super::EtcdAccess;
 use super::json::{EtcdKey, INSTANCES_MAX, LINE_BYTES_MAX, WatchLine, encode, range, range_end, watch_line};
+use crate::agent::AgentCx;
 use crate::agent::http::HttpRequest;
+use crate::agent::http_agent::HttpAgent;
 use crate::agent::http_client::{AgentHttp, HttpEvent, HttpResponse};
-use crate::agent::{Agent, AgentCx, LinkId};
 use crate::discovery::Updates;
-use crate::policy::backoff::Backoff;
+use crate::discovery::changes::Changes;
+use crate::discovery::registry::watch_pause;
 use crate::policy::fleet::Instance;
-
-/// The least pause before a new start.
-const PAUSE_MIN: Duration = Duration::from_millis(50);
-/// The back-off after failures and ended watches.
-const BACKOFF: Backoff = Backoff { base_ms: 200, max_ms: 10_000 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum WatchState {
@@ -35,11 +32,11 @@ enum WatchState {
 }
 
 /// The agent.
-pub(super) struct EtcdWatch {
+pub(crate) struct EtcdWatch {
     access: EtcdAccess,
     /// The time without a line after which the watch is replaced.
     wait: Duration,
-    updates: Updates,
+    updates: Changes,
     http: AgentHttp,
     state: WatchState,
     failures: u32,
@@ -47,22 +44,19 @@ pub(super) struct EtcdWatch {
     keys: BTreeMap<String, Instance>,
     /// The part of a line that has arrived.
     line: Vec<u8>,
-    /// What was passed on last; `None` after a failure.
-    last: Option<Vec<Instance>>,
 }
 
 impl EtcdWatch {
     pub(super) fn new(access: EtcdAccess, wait: Duration, updates: Updates) -> EtcdWatch {
         EtcdWatch {
-            http: AgentHttp::new(&access.authority),
+            http: access.registry.http(),
             access,
             wait,
-            updates,
+            updates: Changes::new(updates),
             state: WatchState::Reading,
             failures: 0,
             keys: BTreeMap::new(),
             line: Vec::new(),
-            last: None,
         }
     }
 
@@ -75,48 +69,20 @@ impl EtcdWatch {
     fn read(&mut self, cx: &mut AgentCx<'_>) {
         self.state = WatchState::Reading;
         let body = self.selection().to_string();
-        let fields = self.access.fields();
-        let request = HttpRequest {
-            method: "POST",
-            target: "/v3/kv/range",
-            fields: &fields,
-            content_type: "application/json",
-            body: body.as_bytes(),
-        };
-        self.http.start(request, self.access.request_timeout, cx);
+        let fields = self.access.registry.fields();
+        let request = HttpRequest::json("POST", "/v3/kv/range", &fields, body.as_bytes());
+        self.http.start(request, self.access.registry.request_timeout, cx);
     }
 
     fn follow(&mut self, revision: i64, cx: &mut AgentCx<'_>) {
-        self.state = WatchState::Creating { until: cx.now + self.access.request_timeout };
+        self.state = WatchState::Creating { until: cx.now + self.access.registry.request_timeout };
         self.line.clear();
         let mut create = self.selection();
         create["start_revision"] = json!(revision.saturating_add(1).to_string());
         let body = json!({ "create_request": create }).to_string();
-        let fields = self.access.fields();
-        let request = HttpRequest {
-            method: "POST",
-            target: "/v3/watch",
-            fields: &fields,
-            content_type: "application/json",
-            body: body.as_bytes(),
-        };
+        let fields = self.access.registry.fields();
+        let request = HttpRequest::json("POST", "/v3/watch", &fields, body.as_bytes());
         self.http.start_stream(request, self.wait, cx);
-    }
-
-    fn on_event(&mut self, event: HttpEvent, cx: &mut AgentCx<'_>) {
-        match (event, self.state) {
-            (HttpEvent::Failed(why), _) => self.on_failure(why, cx),
-            (HttpEvent::Piece(bytes), _) => self.on_piece(&bytes, cx),
-            (HttpEvent::Response(response), WatchState::Reading) if response.head.status == 200 => {
-                self.on_read(&response, cx);
-            }
-            (HttpEvent::Response(response), _) if response.head.status == 200 => {
-                self.start_over(cx);
-            }
-            (HttpEvent::Response(response), _) => {
-                self.on_failure(format!("{}: {}", self.http.address(), response.describe()), cx);
-            }
-        }
     }
 
     fn on_read(&mut self, response: &HttpResponse, cx: &mut AgentCx<'_>) {
@@ -164,15 +130,10 @@ impl EtcdWatch {
                 None => drop(self.keys.remove(&key)),
             }
         }
-        let found: Vec<Instance> = self.keys.values().cloned().collect();
-        if self.last.as_ref() != Some(&found) {
-            self.updates.set(found.clone());
-            self.last = Some(found);
-        }
+        self.updates.set(self.keys.values().cloned().collect());
     }
 
     fn on_failure(&mut self, why: String, cx: &mut AgentCx<'_>) {
-        self.last = None;
         self.start_over(cx);
         self.updates.failed(format!("etcd at {why}"));
     }
@@ -182,59 +143,63 @@ impl EtcdWatch {
         self.http.cancel(cx);
         self.line = Vec::new();
         self.failures = self.failures.saturating_add(1);
-        let delay = BACKOFF.delay(self.failures, cx.random.next_u64());
-        self.state = WatchState::Paused { until: cx.now + PAUSE_MIN + delay };
+        self.state = WatchState::Paused { until: cx.now + watch_pause(self.failures, cx) };
     }
 }
 
-impl Agent for EtcdWatch {
-    fn begin(&mut self, cx: &mut AgentCx<'_>) {
+impl HttpAgent for EtcdWatch {
+    fn http(&self) -> &AgentHttp {
+        &self.http
+    }
+
+    fn http_mut(&mut self) -> &mut AgentHttp {
+        &mut self.http
+    }
+
+    fn start(&mut self, cx: &mut AgentCx<'_>) {
         self.read(cx);
     }
 
-    fn on_bytes(&mut self, link: LinkId, bytes: &[u8], cx: &mut AgentCx<'_>) {
-        for event in self.http.on_bytes(link, bytes, cx) {
-            if matches!(self.state, WatchState::Paused { .. }) {
-                // An event before has ended the watch.
-                return;
+    fn on_event(&mut self, event: HttpEvent, cx: &mut AgentCx<'_>) {
+        match (event, self.state) {
+            // An event before, from the same bytes, has ended the watch.
+            (_, WatchState::Paused { .. }) => {}
+            (HttpEvent::Failed(why), _) => self.on_failure(why, cx),
+            (HttpEvent::Piece(bytes), _) => self.on_piece(&bytes, cx),
+            (HttpEvent::Response(response), WatchState::Reading) if response.head.status == 200 => {
+                self.on_read(&response, cx);
             }
-            self.on_event(event, cx);
+            (HttpEvent::Response(response), _) if response.head.status == 200 => {
+                self.start_over(cx);
+            }
+            (HttpEvent::Response(response), _) => {
+                self.on_failure(format!("{}: {}", self.http.address(), response.describe()), cx);
+            }
         }
     }
 
-    fn on_closed(&mut self, link: LinkId, why: &str, cx: &mut AgentCx<'_>) {
-        if let Some(event) = self.http.on_closed(link, why, cx) {
-            self.on_event(event, cx);
-        }
-    }
-
-    fn next_at(&self) -> Option<Instant> {
+    fn timer_at(&self) -> Option<Instant> {
         match self.state {
-            WatchState::Paused { until } => Some(until),
-            WatchState::Creating { until } => Some(self.http.next_at().map_or(until, |at| at.min(until))),
-            WatchState::Reading | WatchState::Following => self.http.next_at(),
+            WatchState::Paused { until } | WatchState::Creating { until } => Some(until),
+            WatchState::Reading => None,
+            WatchState::Following => self.http.next_at(),
         }
     }
 
-    fn on_time(&mut self, cx: &mut AgentCx<'_>) {
+    fn on_timer(&mut self, cx: &mut AgentCx<'_>) {
         match self.state {
-            WatchState::Paused { until } if until <= cx.now => self.read(cx),
-            WatchState::Creating { until } if until <= cx.now => {
-                let (address, time) = (self.http.address().to_owned(), self.access.request_timeout);
+            WatchState::Paused { .. } => self.read(cx),
+            WatchState::Creating { .. } => {
+                let (address, time) = (self.http.address(), self.access.registry.request_timeout);
                 self.on_failure(format!("{address}: no watch within {time:?}"), cx);
             }
-            WatchState::Following if self.http.next_at().is_some_and(|at| at <= cx.now) => {
+            WatchState::Following => {
                 // Silence: either nothing has changed, or the connection is dead.
                 self.failures = 0;
                 self.http.cancel(cx);
                 self.read(cx);
             }
-            WatchState::Reading => {
-                if let Some(event) = self.http.on_time(cx) {
-                    self.on_event(event, cx);
-                }
-            }
-            WatchState::Paused { .. } | WatchState::Creating { .. } | WatchState::Following => {}
+            WatchState::Reading => {}
         }
     }
 }
