@@ -53,7 +53,7 @@ impl fmt::Display for Peer {
     }
 }
 
-type Callback = Box<dyn FnOnce() + Send>;
+type CancelCallback = Box<dyn FnOnce() + Send>;
 
 /// The most calls that share a scope: one bit each.
 pub const SCOPE_PLACES: usize = 64;
@@ -64,7 +64,7 @@ pub struct Scope {
     /// Bit n: the call at place n is cancelled.
     cancelled: AtomicU64,
     has_callbacks: AtomicBool,
-    callbacks: Mutex<Vec<(u8, Callback)>>,
+    callbacks: Mutex<Vec<(u8, CancelCallback)>>,
 }
 
 impl Scope {
@@ -83,7 +83,7 @@ impl Scope {
 
     /// Runs the cancellation callbacks of a place on this thread.
     pub fn run_callbacks(&self, place: u8) {
-        let due: Vec<(u8, Callback)> = {
+        let due: Vec<(u8, CancelCallback)> = {
             let mut callbacks = self.callbacks.lock().unwrap_or_else(PoisonError::into_inner);
             let (due, rest) = std::mem::take(&mut *callbacks).into_iter().partition(|(at, _)| *at == place);
             *callbacks = rest;
@@ -94,7 +94,7 @@ impl Scope {
         }
     }
 
-    fn on_cancel(&self, place: u8, callback: Callback) {
+    fn on_cancel(&self, place: u8, callback: CancelCallback) {
         self.callbacks.lock().unwrap_or_else(PoisonError::into_inner).push((place, callback));
         self.has_callbacks.store(true, Ordering::SeqCst);
         // The cancellation may have happened in between, without a thread that saw the callback.

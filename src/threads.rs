@@ -90,13 +90,13 @@ pub(crate) fn may_block() -> bool {
 /// Polls, or drops, the future of a call: a number that no other call has at this time, and that is not 0.
 pub(crate) fn while_polled<R>(call: usize, poll: impl FnOnce() -> R) -> R {
     /// Restores the call that was polled before, also after a panic.
-    struct Restore(usize);
-    impl Drop for Restore {
+    struct RestorePolled(usize);
+    impl Drop for RestorePolled {
         fn drop(&mut self) {
             POLLED.set(self.0);
         }
     }
-    let _restore = Restore(POLLED.replace(call));
+    let _restore = RestorePolled(POLLED.replace(call));
     poll()
 }
 

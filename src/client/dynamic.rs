@@ -30,7 +30,7 @@ struct DescribedMethod {
 
 /// The methods of a server, once a call has needed them. All clones of a client share it.
 #[derive(Default)]
-pub(super) struct Description(Mutex<Option<Arc<Vec<DescribedMethod>>>>);
+pub(super) struct DescriptionCache(Mutex<Option<Arc<Vec<DescribedMethod>>>>);
 
 impl Client {
     /// Calls a method by name with JSON text, and returns the reply as JSON text.

@@ -29,7 +29,7 @@ pub(super) struct ClientShared {
     pub(super) config: Arc<ClientConfig>,
     pub(super) scheme: Scheme,
     #[cfg(feature = "json")]
-    pub(super) description: super::dynamic::Description,
+    pub(super) description: super::dynamic::DescriptionCache,
 }
 
 /// The settings of every call that is made with one [`Client`].
@@ -220,7 +220,7 @@ impl Client {
     }
 
     #[cfg(feature = "json")]
-    pub(super) fn description(&self) -> &super::dynamic::Description {
+    pub(super) fn description(&self) -> &super::dynamic::DescriptionCache {
         &self.shared.description
     }
 

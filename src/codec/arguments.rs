@@ -108,7 +108,7 @@ where
     T: ArgumentTuple,
     N: ArgumentNames,
     F: ArgumentForms<T>,
-    U: AddedCodecs<Received<T, N>>,
+    U: AddedCodecs<ReceivedArguments<T, N>>,
 {
     type Value<'a> = T;
 
@@ -127,7 +127,7 @@ where
         }
         let received = match codec.is_added() {
             true => U::decode(codec, body),
-            false => super::decode::<Received<T, N>>(codec, body),
+            false => super::decode::<ReceivedArguments<T, N>>(codec, body),
         };
         received.map(|received| received.values)
     }
@@ -137,7 +137,7 @@ where
     }
 
     fn describe() -> Result<Description, DescribeError> {
-        Description::of::<Received<T, N>>()
+        Description::of::<ReceivedArguments<T, N>>()
     }
 }
 
@@ -146,7 +146,7 @@ where
     T: ArgumentTuple,
     N: ArgumentNames,
     F: ArgumentForms<T>,
-    U: AddedCodecs<Received<T, N>>,
+    U: AddedCodecs<ReceivedArguments<T, N>>,
 {
     type Value<'v> = T;
 
@@ -172,12 +172,12 @@ where
     T: GivenArguments,
     N: ArgumentNames,
     F: GivenForms<T>,
-    U: AddedCodecs<Received<T, N>> + AddedCodecs<Sent<'a, T, N>>,
+    U: AddedCodecs<ReceivedArguments<T, N>> + AddedCodecs<Sent<'a, T, N>>,
 {
     type Given = T::Given<'a>;
 
     fn encode(given: &T::Given<'a>, codec: Codec, out: &mut Vec<u8>) -> Result<(), CodecError> {
-        encode::<Received<T, N>, T, N, F, U>(given, codec, Self::describe, out)
+        encode::<ReceivedArguments<T, N>, T, N, F, U>(given, codec, Self::describe, out)
     }
 
     fn encode_as<D: DescribedBy>(
@@ -186,7 +186,7 @@ where
         out: &mut Vec<u8>,
     ) -> Result<(), CodecError> {
         let describe = || Ok(D::description());
-        encode::<Described<Received<T, N>, D>, T, N, F, U>(given, codec, describe, out)
+        encode::<Described<ReceivedArguments<T, N>, D>, T, N, F, U>(given, codec, describe, out)
     }
 }
 
@@ -236,12 +236,12 @@ impl<T: GivenArguments, N: ArgumentNames> Serialize for Sent<'_, T, N> {
 }
 
 /// Several arguments as they are received: a struct that becomes a tuple.
-pub struct Received<T, N> {
+pub struct ReceivedArguments<T, N> {
     values: T,
     names: PhantomData<N>,
 }
 
-impl<'de, T: ArgumentTuple, N: ArgumentNames> Deserialize<'de> for Received<T, N> {
+impl<'de, T: ArgumentTuple, N: ArgumentNames> Deserialize<'de> for ReceivedArguments<T, N> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_struct(N::TYPE, N::FIELDS, ReceivedVisitor(PhantomData))
     }
@@ -249,7 +249,7 @@ impl<'de, T: ArgumentTuple, N: ArgumentNames> Deserialize<'de> for Received<T, N
 
 /// Several arguments as they are received in a list, by position.
 #[cfg(feature = "json")]
-struct ReceivedList<T, N>(Received<T, N>);
+struct ReceivedList<T, N>(ReceivedArguments<T, N>);
 
 #[cfg(feature = "json")]
 impl<'de, T: ArgumentTuple, N: ArgumentNames> Deserialize<'de> for ReceivedList<T, N> {
@@ -261,18 +261,18 @@ impl<'de, T: ArgumentTuple, N: ArgumentNames> Deserialize<'de> for ReceivedList<
 struct ReceivedVisitor<T, N>(PhantomData<(T, N)>);
 
 impl<'de, T: ArgumentTuple, N: ArgumentNames> Visitor<'de> for ReceivedVisitor<T, N> {
-    type Value = Received<T, N>;
+    type Value = ReceivedArguments<T, N>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "the arguments {}", N::FIELDS.join(", "))
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<Received<T, N>, A::Error> {
-        T::read_list(list, N::FIELDS).map(|values| Received { values, names: PhantomData })
+    fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<ReceivedArguments<T, N>, A::Error> {
+        T::read_list(list, N::FIELDS).map(|values| ReceivedArguments { values, names: PhantomData })
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Received<T, N>, A::Error> {
-        T::read_map(map, N::FIELDS).map(|values| Received { values, names: PhantomData })
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<ReceivedArguments<T, N>, A::Error> {
+        T::read_map(map, N::FIELDS).map(|values| ReceivedArguments { values, names: PhantomData })
     }
 }
 

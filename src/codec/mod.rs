@@ -59,8 +59,8 @@ pub use crate::codec_number::{Codec, UserCodecNumber};
 pub use added::{AddedCodecs, UserCodec, UserCodecInfo};
 #[doc(hidden)]
 pub use arguments::{
-    ArgumentForms, ArgumentNames, ArgumentTuple, GivenArguments, GivenForms, Received, Sent, Several,
-    SeveralGiven,
+    ArgumentForms, ArgumentNames, ArgumentTuple, GivenArguments, GivenForms, ReceivedArguments, Sent,
+    Several, SeveralGiven,
 };
 pub use bytes::{Bytes, Raw, RawBytes};
 #[cfg(not(feature = "bench-internals"))]
@@ -104,13 +104,13 @@ fn depth_max() -> usize {
 /// Runs the function with this nesting limit, on a thread that is not a server's own.
 pub(crate) fn with_depth_max<R>(depth_max: usize, run: impl FnOnce() -> R) -> R {
     /// Restores the previous limit, also when the function panics.
-    struct Restore(usize);
-    impl Drop for Restore {
+    struct RestoreDepth(usize);
+    impl Drop for RestoreDepth {
         fn drop(&mut self) {
             DEPTH_MAX.set(self.0);
         }
     }
-    let _restore = Restore(DEPTH_MAX.replace(depth_max.min(DEPTH_MAX_DEFAULT)));
+    let _restore = RestoreDepth(DEPTH_MAX.replace(depth_max.min(DEPTH_MAX_DEFAULT)));
     run()
 }
 

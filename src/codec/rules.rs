@@ -53,8 +53,8 @@ impl ValueRules {
     /// Runs the function under these rules.
     pub(crate) fn apply<R>(self, run: impl FnOnce() -> R) -> R {
         /// Restores the previous rules, also when the function panics.
-        struct Restore(ValueRules);
-        impl Drop for Restore {
+        struct RestoreRules(ValueRules);
+        impl Drop for RestoreRules {
             fn drop(&mut self) {
                 RULES.set(self.0);
             }
@@ -64,7 +64,7 @@ impl ValueRules {
             return run();
         }
         RULES.set(self);
-        let _restore = Restore(before);
+        let _restore = RestoreRules(before);
         run()
     }
 

@@ -9,7 +9,7 @@ use toml::de::{DeTable, DeValue};
 use super::keys::KEYS;
 use super::layers::{Setting, SettingValue};
 use super::schema::{KnownKey, Schema};
-use super::value::{ConfigValue, Misfit, ValueKind};
+use super::value::{ConfigValue, ValueFault, ValueKind};
 use super::{ConfigError, Origin};
 
 /// Returns every setting in the text, in line order; errors call the file `path`.
@@ -108,7 +108,7 @@ fn plain(value: &DeValue<'_>) -> toml::Value {
     }
 }
 
-fn value_of_toml(kind: ValueKind, value: &DeValue<'_>) -> Result<ConfigValue, Misfit> {
+fn value_of_toml(kind: ValueKind, value: &DeValue<'_>) -> Result<ConfigValue, ValueFault> {
     let value = match (kind, value) {
         (_, DeValue::Boolean(on)) => ConfigValue::Switch(*on),
         (ValueKind::Bytes(..), DeValue::String(text)) => return kind.value_of_size(text),
@@ -121,19 +121,19 @@ fn value_of_toml(kind: ValueKind, value: &DeValue<'_>) -> Result<ConfigValue, Mi
             Ok(number) => ConfigValue::Number(number),
             // Negative or beyond 64 bits: still a number, and the key takes a number.
             Err(_) if matches!(kind, ValueKind::Number(..) | ValueKind::Bytes(..)) => {
-                return Err(Misfit::OutOfRange(number.to_string()));
+                return Err(ValueFault::OutOfRange(number.to_string()));
             }
-            Err(_) => return Err(Misfit::Invalid(number.to_string())),
+            Err(_) => return Err(ValueFault::Invalid(number.to_string())),
         },
         (ValueKind::Addresses | ValueKind::Origins | ValueKind::MethodLimits, DeValue::Array(items)) => {
             let text = |item: &Spanned<DeValue<'_>>| match item.get_ref() {
                 DeValue::String(text) => Ok(text.to_string()),
-                other => Err(Misfit::Invalid(format!("{} in the list", came(other)))),
+                other => Err(ValueFault::Invalid(format!("{} in the list", came(other)))),
             };
             ConfigValue::List(items.iter().map(text).collect::<Result<_, _>>()?)
         }
         (_, DeValue::Array(_) | DeValue::Table(_) | DeValue::Float(_) | DeValue::Datetime(_)) => {
-            return Err(Misfit::Invalid(came(value)));
+            return Err(ValueFault::Invalid(came(value)));
         }
     };
     kind.admit(value)

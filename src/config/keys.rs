@@ -9,7 +9,7 @@ use std::fmt;
 use super::value::ValueKind::{
     self, Account, Addresses, Bytes, Choice, Line, MethodLimits, Number, Origins, SocketFileMode, Switch,
 };
-use super::value::{ConfigField, ConfigValue, Misfit};
+use super::value::{ConfigField, ConfigValue, ValueFault};
 use super::{AcceptMode, Config, ConfigError, FairBy, MissingFields, Origin};
 
 /// One key of the configuration.
@@ -196,7 +196,7 @@ impl ConfigKey {
         }
     }
 
-    pub(super) fn refusal(&self, misfit: Misfit, origin: Origin) -> ConfigError {
+    pub(super) fn refusal(&self, misfit: ValueFault, origin: Origin) -> ConfigError {
         misfit.into_error(self.name.to_owned(), self.kind.expected(), origin)
     }
 }

@@ -3,7 +3,7 @@
 use super::keys::{ConfigKey, KEYS};
 use super::nearest::{distance, is_likely};
 use super::section::Section;
-use super::value::Misfit;
+use super::value::ValueFault;
 use super::{ConfigError, Origin};
 
 /// Which keys there are, and how they are written in files, flags and the environment.
@@ -85,7 +85,7 @@ impl Schema {
     }
 
     /// The error for a value that a key does not accept.
-    pub(super) fn refusal(&self, key: KnownKey, misfit: Misfit, origin: Origin) -> ConfigError {
+    pub(super) fn refusal(&self, key: KnownKey, misfit: ValueFault, origin: Origin) -> ConfigError {
         let expected = match key {
             KnownKey::Server(at) => KEYS[at].kind.expected(),
             KnownKey::Section(section, at) => self.sections[section].keys[at].expected(),

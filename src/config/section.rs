@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 use toml::{Table, Value};
 
 use super::ConfigError;
-use super::value::Misfit;
+use super::value::ValueFault;
 use crate::codec::describe::{DescribeError, Description, Shape};
 
 /// One section: its name, its keys, and its type's defaults.
@@ -53,20 +53,20 @@ impl Section {
     }
 
     /// Parses the text of an environment variable or a flag.
-    pub(super) fn value_of_text(&self, key: &SectionKey, text: &str) -> Result<Value, Misfit> {
-        let came = || Misfit::Invalid(key.shown(format!("\"{}\"", text.escape_debug())));
+    pub(super) fn value_of_text(&self, key: &SectionKey, text: &str) -> Result<Value, ValueFault> {
+        let came = || ValueFault::Invalid(key.shown(format!("\"{}\"", text.escape_debug())));
         let value = value_of_text(&key.shape, text).ok_or_else(came)?;
         self.admit(key, value)
     }
 
     /// Returns the value if the section's type accepts it for this key.
-    pub(super) fn admit(&self, key: &SectionKey, value: Value) -> Result<Value, Misfit> {
+    pub(super) fn admit(&self, key: &SectionKey, value: Value) -> Result<Value, ValueFault> {
         let mut table = self.defaults.clone();
         self.put(&mut table, key, value.clone());
         match (self.check)(table) {
             Ok(()) => Ok(value),
-            Err(_) if key.is_secret => Err(Misfit::Invalid(key.shown(String::new()))),
-            Err(error) => Err(Misfit::Invalid(format!("{value} ({error})"))),
+            Err(_) if key.is_secret => Err(ValueFault::Invalid(key.shown(String::new()))),
+            Err(error) => Err(ValueFault::Invalid(format!("{value} ({error})"))),
         }
     }
 

@@ -39,17 +39,17 @@ pub(super) enum ConfigValue {
 
 /// Why a value was rejected, and the value as a person would write it.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Misfit {
+pub(super) enum ValueFault {
     Invalid(String),
     OutOfRange(String),
 }
 
-impl Misfit {
+impl ValueFault {
     /// Returns the error for a key that expects something else.
     pub(super) fn into_error(self, key: String, expected: String, origin: Origin) -> ConfigError {
         match self {
-            Misfit::Invalid(came) => ConfigError::Invalid { key, expected, came, origin },
-            Misfit::OutOfRange(came) => ConfigError::OutOfRange { key, expected, came, origin },
+            ValueFault::Invalid(came) => ConfigError::Invalid { key, expected, came, origin },
+            ValueFault::OutOfRange(came) => ConfigError::OutOfRange { key, expected, came, origin },
         }
     }
 }
@@ -87,9 +87,9 @@ impl ValueKind {
     }
 
     /// Parses the text of an environment variable or a flag.
-    pub(super) fn value_of_text(self, text: &str) -> Result<ConfigValue, Misfit> {
+    pub(super) fn value_of_text(self, text: &str) -> Result<ConfigValue, ValueFault> {
         let text = text.trim();
-        let invalid = || Misfit::Invalid(format!("\"{}\"", text.escape_debug()));
+        let invalid = || ValueFault::Invalid(format!("\"{}\"", text.escape_debug()));
         let value = match self {
             ValueKind::Origins | ValueKind::MethodLimits if text.is_empty() => ConfigValue::List(Vec::new()),
             ValueKind::Addresses | ValueKind::Origins | ValueKind::MethodLimits => {
@@ -102,7 +102,7 @@ impl ValueKind {
             // Digits only: the standard parser also accepts "+5".
             ValueKind::Number(..) | ValueKind::Bytes(..) if is_integer(text) => match text.parse() {
                 Ok(number) => ConfigValue::Number(number),
-                Err(_) => return Err(Misfit::OutOfRange(text.to_owned())),
+                Err(_) => return Err(ValueFault::OutOfRange(text.to_owned())),
             },
             ValueKind::Bytes(..) => return self.value_of_size(text),
             ValueKind::Number(..) => return Err(invalid()),
@@ -111,7 +111,7 @@ impl ValueKind {
     }
 
     /// Parses a size with a unit: `64KiB`, `16 MiB`.
-    pub(super) fn value_of_size(self, text: &str) -> Result<ConfigValue, Misfit> {
+    pub(super) fn value_of_size(self, text: &str) -> Result<ConfigValue, ValueFault> {
         let came = || format!("\"{}\"", text.escape_debug());
         let trimmed = text.trim();
         let unit_at = trimmed.find(|c: char| !c.is_ascii_digit()).unwrap_or(trimmed.len());
@@ -120,26 +120,26 @@ impl ValueKind {
         match (digits.is_empty(), shift) {
             (false, Some((unit_bytes, _))) => {
                 let number = digits.parse::<u64>().ok().and_then(|count| count.checked_mul(*unit_bytes));
-                self.admit(ConfigValue::Number(number.ok_or_else(|| Misfit::OutOfRange(came()))?))
+                self.admit(ConfigValue::Number(number.ok_or_else(|| ValueFault::OutOfRange(came()))?))
             }
-            (true, _) | (_, None) => Err(Misfit::Invalid(came())),
+            (true, _) | (_, None) => Err(ValueFault::Invalid(came())),
         }
     }
 
     /// Returns the value if it is of this kind and within the range.
-    pub(super) fn admit(self, value: ConfigValue) -> Result<ConfigValue, Misfit> {
+    pub(super) fn admit(self, value: ConfigValue) -> Result<ConfigValue, ValueFault> {
         match (self, &value) {
             (ValueKind::Addresses, ConfigValue::List(list)) => {
                 if list.is_empty() {
-                    return Err(Misfit::Invalid("an empty list".to_owned()));
+                    return Err(ValueFault::Invalid("an empty list".to_owned()));
                 }
                 for (at, address) in list.iter().enumerate() {
                     if !is_address(address) {
-                        return Err(Misfit::Invalid(format!("\"{}\"", address.escape_debug())));
+                        return Err(ValueFault::Invalid(format!("\"{}\"", address.escape_debug())));
                     }
                     // With port 0 each listener gets its own port.
                     if list[..at].contains(address) && !address.ends_with(":0") {
-                        return Err(Misfit::Invalid(format!("\"{address}\" twice")));
+                        return Err(ValueFault::Invalid(format!("\"{address}\" twice")));
                     }
                 }
                 Ok(value)
@@ -147,12 +147,12 @@ impl ValueKind {
             (ValueKind::MethodLimits, ConfigValue::List(list)) => {
                 for (at, text) in list.iter().enumerate() {
                     let Some((name, _)) = split_method_limit(text) else {
-                        return Err(Misfit::Invalid(format!("\"{}\"", text.escape_debug())));
+                        return Err(ValueFault::Invalid(format!("\"{}\"", text.escape_debug())));
                     };
                     let is_same =
                         |other: &String| split_method_limit(other).is_some_and(|(other, _)| other == name);
                     if list[..at].iter().any(is_same) {
-                        return Err(Misfit::Invalid(format!("\"{name}\" twice")));
+                        return Err(ValueFault::Invalid(format!("\"{name}\" twice")));
                     }
                 }
                 Ok(value)
@@ -160,10 +160,10 @@ impl ValueKind {
             (ValueKind::Origins, ConfigValue::List(list)) => {
                 for (at, origin) in list.iter().enumerate() {
                     if !is_origin(origin) {
-                        return Err(Misfit::Invalid(format!("\"{}\"", origin.escape_debug())));
+                        return Err(ValueFault::Invalid(format!("\"{}\"", origin.escape_debug())));
                     }
                     if list[..at].contains(origin) {
-                        return Err(Misfit::Invalid(format!("\"{origin}\" twice")));
+                        return Err(ValueFault::Invalid(format!("\"{origin}\" twice")));
                     }
                 }
                 Ok(value)
@@ -185,7 +185,7 @@ impl ValueKind {
                 if (min..=max).contains(number) {
                     Ok(value)
                 } else {
-                    Err(Misfit::OutOfRange(value.to_string()))
+                    Err(ValueFault::OutOfRange(value.to_string()))
                 }
             }
             (
@@ -200,7 +200,7 @@ impl ValueKind {
                 | ValueKind::Number(..)
                 | ValueKind::Bytes(..),
                 _,
-            ) => Err(Misfit::Invalid(value.to_string())),
+            ) => Err(ValueFault::Invalid(value.to_string())),
         }
     }
 
@@ -442,10 +442,10 @@ mod tests {
             assert_eq!(SIZE.value_of_text(text), Ok(ConfigValue::Number(bytes)), "{text}");
         }
         for text in ["", "KiB", "1 KB", "64k", "1.5 MiB", "+5", "0x10", "1_000", "1 Ki B"] {
-            assert!(matches!(SIZE.value_of_text(text), Err(Misfit::Invalid(_))), "{text}");
+            assert!(matches!(SIZE.value_of_text(text), Err(ValueFault::Invalid(_))), "{text}");
         }
         for text in ["-1", "2000 GiB", "99999999999999999999", "99999999999 GiB", "99999999999999999999 B"] {
-            assert!(matches!(SIZE.value_of_text(text), Err(Misfit::OutOfRange(_))), "{text}");
+            assert!(matches!(SIZE.value_of_text(text), Err(ValueFault::OutOfRange(_))), "{text}");
         }
     }
 
@@ -466,9 +466,9 @@ mod tests {
     fn numbers_take_no_unit_and_keep_their_range() {
         let kind = ValueKind::Number(1, 64);
         assert_eq!(kind.value_of_text("64"), Ok(ConfigValue::Number(64)));
-        assert_eq!(kind.value_of_text("65"), Err(Misfit::OutOfRange("65".into())));
-        assert_eq!(kind.value_of_text("0"), Err(Misfit::OutOfRange("0".into())));
-        assert_eq!(kind.value_of_text("1 KiB"), Err(Misfit::Invalid("\"1 KiB\"".into())));
+        assert_eq!(kind.value_of_text("65"), Err(ValueFault::OutOfRange("65".into())));
+        assert_eq!(kind.value_of_text("0"), Err(ValueFault::OutOfRange("0".into())));
+        assert_eq!(kind.value_of_text("1 KiB"), Err(ValueFault::Invalid("\"1 KiB\"".into())));
     }
 
     #[test]
@@ -532,7 +532,7 @@ mod tests {
         }
         assert_eq!(ValueKind::Origins.value_of_text(" "), Ok(ConfigValue::List(Vec::new())));
         let twice = ValueKind::Origins.value_of_text("http://a, http://a");
-        assert_eq!(twice, Err(Misfit::Invalid("\"http://a\" twice".into())));
+        assert_eq!(twice, Err(ValueFault::Invalid("\"http://a\" twice".into())));
     }
 
     #[test]
@@ -540,12 +540,12 @@ mod tests {
         assert!(ValueKind::Addresses.value_of_text("a:0, a:0,b:1").is_ok());
         assert_eq!(
             ValueKind::Addresses.value_of_text("a:1,a:1"),
-            Err(Misfit::Invalid("\"a:1\" twice".into()))
+            Err(ValueFault::Invalid("\"a:1\" twice".into()))
         );
-        assert_eq!(ValueKind::Addresses.value_of_text(""), Err(Misfit::Invalid("\"\"".into())));
+        assert_eq!(ValueKind::Addresses.value_of_text(""), Err(ValueFault::Invalid("\"\"".into())));
         assert_eq!(
             ValueKind::Addresses.admit(ConfigValue::List(vec![])),
-            Err(Misfit::Invalid("an empty list".into()))
+            Err(ValueFault::Invalid("an empty list".into()))
         );
     }
 

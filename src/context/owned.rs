@@ -12,7 +12,7 @@ use std::task::{Context as TaskContext, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use super::response::{SharedResponse, StreamResponse};
-use super::{Callback, Context, ContextParts, Peer, Scope, check_call};
+use super::{CancelCallback, Context, ContextParts, Peer, Scope, check_call};
 use crate::extensions::{CallExtensions, Extensions};
 use crate::message::{Metadata, Priority, ReplyExtras, SetMetadataError};
 use crate::status::Status;
@@ -30,7 +30,7 @@ struct SignalState {
     /// The wakers of futures, each in the place that it was given.
     wakers: Vec<Option<Waker>>,
     /// Run if the call is cancelled, dropped if it ends otherwise.
-    callbacks: Vec<Callback>,
+    callbacks: Vec<CancelCallback>,
 }
 
 impl CallSignal {
@@ -88,7 +88,7 @@ impl CallSignal {
         drop(waker);
     }
 
-    fn on_cancel(&self, callback: Callback, is_cancelled: impl FnOnce() -> bool) {
+    fn on_cancel(&self, callback: CancelCallback, is_cancelled: impl FnOnce() -> bool) {
         {
             let mut state = self.state();
             if !state.is_over {

@@ -130,7 +130,7 @@ impl Users {
     #[rpc(inline)]
     fn watch(&self, _cx: &Context, n: i64, users: Sink<User>) -> Result<(), Status> {
         let last = u64::try_from(n).map_err(|_| Status::out_of_range("n out of range"))?;
-        Arc::new(Watch { users, next: Mutex::new(1), last }).run();
+        Arc::new(UserWatch { users, next: Mutex::new(1), last }).run();
         Ok(())
     }
 
@@ -150,14 +150,14 @@ impl Users {
 }
 
 /// A stream of users that goes on when its sink is ready.
-struct Watch {
+struct UserWatch {
     users: Sink<User>,
     /// The number of the next user, while it is not being sent.
     next: Mutex<u64>,
     last: u64,
 }
 
-impl Watch {
+impl UserWatch {
     fn run(self: Arc<Self>) {
         let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
         while *next <= self.last {

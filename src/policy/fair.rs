@@ -47,7 +47,7 @@ pub struct Charge {
 }
 
 #[derive(Debug)]
-struct Item<T> {
+struct FairItem<T> {
     value: T,
     cost_ns: u32,
     flow: u32,
@@ -132,7 +132,7 @@ struct Level {
 /// Waiting calls in a fair order.
 #[derive(Debug)]
 pub struct FairQueue<T> {
-    items: Slab<Item<T>>,
+    items: Slab<FairItem<T>>,
     sources: Slab<Source>,
     levels: [Level; LEVELS],
     quantum_ns: i64,
@@ -220,7 +220,7 @@ impl<T> FairQueue<T> {
         let level = usize::from(level);
         let index = source.0 * LEVELS as u32 + level as u32;
         let previous = self.flow(index).tail;
-        let item = Item { value, cost_ns: estimate_ns, flow: index, previous, next: NONE };
+        let item = FairItem { value, cost_ns: estimate_ns, flow: index, previous, next: NONE };
         let id = self.items.insert(item) as u32;
         if previous == NONE {
             self.flow_mut(index).head = id;
@@ -462,9 +462,9 @@ impl<T> FairQueue<T> {
     }
 
     /// Unlinks an item.
-    fn take(&mut self, id: u32) -> Item<T> {
+    fn take(&mut self, id: u32) -> FairItem<T> {
         let item = self.items.remove(id as usize);
-        let Item { cost_ns, flow: index, previous, next, .. } = item;
+        let FairItem { cost_ns, flow: index, previous, next, .. } = item;
         if previous != NONE {
             self.items[previous as usize].next = next;
         }

@@ -232,7 +232,7 @@ impl IncomingLink {
                 }
             }
             match self.next_event() {
-                Next::Message(message) => {
+                NextDelivery::Message(message) => {
                     let result = self.decompressed(&message.body, message.compressed, |body| {
                         call(&mut callback, StreamEvent::Message(body))
                     });
@@ -240,12 +240,12 @@ impl IncomingLink {
                         return self.give_up(status);
                     }
                 }
-                Next::End(result) => {
+                NextDelivery::End(result) => {
                     self.state().consumer = Consumer::Gone;
                     let _ = call(&mut callback, StreamEvent::End(result));
                     return;
                 }
-                Next::Nothing => {
+                NextDelivery::Nothing => {
                     // What arrives from here on finds the callback, or is found by `put_back`.
                     return self.put_back(callback);
                 }
@@ -300,20 +300,20 @@ impl IncomingLink {
     }
 
     /// Takes the next message, and reports what was taken if it is much or nothing is left.
-    fn next_event(&self) -> Next {
+    fn next_event(&self) -> NextDelivery {
         let mut state = self.state();
         let next = match state.queue.pop_front() {
             Some(message) => {
                 state.taken += u64::from(message.frame_bytes);
-                Next::Message(message)
+                NextDelivery::Message(message)
             }
             None => match &state.ended {
-                Some(result) => Next::End(result.clone()),
-                None => Next::Nothing,
+                Some(result) => NextDelivery::End(result.clone()),
+                None => NextDelivery::Nothing,
             },
         };
-        let is_due =
-            state.taken >= self.origin.report_bytes || state.taken > 0 && !matches!(next, Next::Message(_));
+        let is_due = state.taken >= self.origin.report_bytes
+            || state.taken > 0 && !matches!(next, NextDelivery::Message(_));
         let taken = if is_due { std::mem::take(&mut state.taken) } else { 0 };
         drop(state);
         if taken > 0 {
@@ -365,7 +365,7 @@ impl IncomingLink {
     }
 }
 
-enum Next {
+enum NextDelivery {
     Message(QueuedMessage),
     End(Result<(), Status>),
     Nothing,
@@ -410,14 +410,14 @@ impl<T> Stream<T> {
         decoded
     }
 
-    fn event(&mut self, next: Next) -> Option<StreamEvent<Result<T, Status>>> {
+    fn event(&mut self, next: NextDelivery) -> Option<StreamEvent<Result<T, Status>>> {
         match next {
-            Next::Message(message) => Some(StreamEvent::Message(self.item(&message))),
-            Next::End(result) => {
+            NextDelivery::Message(message) => Some(StreamEvent::Message(self.item(&message))),
+            NextDelivery::End(result) => {
                 self.is_over = true;
                 Some(StreamEvent::End(result))
             }
-            Next::Nothing => None,
+            NextDelivery::Nothing => None,
         }
     }
 

@@ -33,7 +33,7 @@ use crate::wire::{ClientProtocol, Scheme};
 
 /// One attempt to connect.
 #[derive(Clone, Copy, Debug)]
-struct Dial {
+struct DialAttempt {
     attempt: u64,
     /// When the attempt is given up.
     until: Instant,
@@ -78,7 +78,7 @@ pub(super) struct EndpointState {
     redial_at: Option<Instant>,
     /// Connections in a row that ended without a message of the server.
     unheard: u32,
-    dials: Vec<Dial>,
+    dials: Vec<DialAttempt>,
     /// The last attempt failed; the next one does not start before this time.
     pause_until: Option<Instant>,
     /// Calls without a connection, or beyond the limit of calls in flight; `Endpoint::enter` bounds them.
@@ -322,7 +322,7 @@ impl ClientApp {
         let attempt = self.attempts;
         let until = now + Duration::from_millis(line.config.connect_timeout_ms);
         let target = DialTarget::of(&line.address);
-        line.dials.push(Dial { attempt, until, is_resolving: target.is_none() });
+        line.dials.push(DialAttempt { attempt, until, is_resolving: target.is_none() });
         match (target, &line.address) {
             (Some(target), _) => self.connect(conns, DialId { owner: number, attempt }, target),
             (None, address) => {

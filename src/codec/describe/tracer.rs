@@ -34,7 +34,7 @@ pub(super) fn trace<T: DeserializeOwned>() -> Result<Shape, DescribeError> {
     let type_name = std::any::type_name::<T>();
     loop {
         let known_before = state.graph.known();
-        if let Err(error) = T::deserialize(Tracer { state: &mut state, at: root }) {
+        if let Err(error) = T::deserialize(TypeTracer { state: &mut state, at: root }) {
             let path = state.path.join(".");
             return Err(match state.cause {
                 Some(TraceCause::SelfDescribing) => DescribeError::SelfDescribing { type_name, path },
@@ -122,14 +122,14 @@ impl TraceState {
 }
 
 /// A deserializer for one place in the type.
-struct Tracer<'t> {
+struct TypeTracer<'t> {
     state: &'t mut TraceState,
     at: ShapeNodeId,
 }
 
 const CHANGES: &str = "it asks for different things on different readings";
 
-impl Tracer<'_> {
+impl TypeTracer<'_> {
     /// Records the node of this place, if it is not known yet.
     fn settle(&mut self, make: impl FnOnce(&mut ShapeGraph) -> ShapeNode) -> &ShapeNode {
         if matches!(self.state.graph.node(self.at), ShapeNode::Unknown) {
@@ -192,7 +192,7 @@ macro_rules! leaves {
     )*};
 }
 
-impl<'de> Deserializer<'de> for Tracer<'_> {
+impl<'de> Deserializer<'de> for TypeTracer<'_> {
     type Error = TraceError;
 
     // The samples are 1 and not 0 or empty, since types that refuse values usually refuse those.
@@ -261,7 +261,7 @@ impl<'de> Deserializer<'de> for Tracer<'_> {
             if !state.graph.begin(at, &[inner]) {
                 return visitor.visit_none();
             }
-            let value = visitor.visit_some(Tracer { state, at: inner })?;
+            let value = visitor.visit_some(TypeTracer { state, at: inner })?;
             state.graph.end(at);
             Ok(value)
         })
@@ -323,7 +323,7 @@ impl<'de> Deserializer<'de> for Tracer<'_> {
             self.named(key_of::<V::Value>(name, &[]), |graph| NamedTypeContent::Newtype(graph.unknown()))?;
         match self.state.graph.named(id).content {
             NamedTypeContent::Newtype(inner) => {
-                self.state.inside(|state| visitor.visit_newtype_struct(Tracer { state, at: inner }))
+                self.state.inside(|state| visitor.visit_newtype_struct(TypeTracer { state, at: inner }))
             }
             _ => Err(self.state.unsupported(CHANGES)),
         }
@@ -393,7 +393,7 @@ impl ElementTracer<'_> {
         if let Some(name) = name {
             self.state.path.push(name.to_string());
         }
-        let value = seed.deserialize(Tracer { state: self.state, at })?;
+        let value = seed.deserialize(TypeTracer { state: self.state, at })?;
         if name.is_some() {
             self.state.path.pop();
         }
@@ -465,7 +465,7 @@ impl<'de> VariantAccess<'de> for VariantTracer<'_> {
 
     fn newtype_variant_seed<S: DeserializeSeed<'de>>(mut self, seed: S) -> Result<S::Value, TraceError> {
         match self.settle(|graph| NamedTypeContent::Newtype(graph.unknown()))[..] {
-            [(_, at)] => seed.deserialize(Tracer { state: self.state, at }),
+            [(_, at)] => seed.deserialize(TypeTracer { state: self.state, at }),
             _ => Err(self.state.unsupported(CHANGES)),
         }
     }
@@ -473,7 +473,7 @@ impl<'de> VariantAccess<'de> for VariantTracer<'_> {
     fn tuple_variant<V: Visitor<'de>>(mut self, len: usize, visitor: V) -> Result<V::Value, TraceError> {
         let elements =
             self.settle(|graph| NamedTypeContent::Tuple((0..len).map(|_| graph.unknown()).collect()));
-        Tracer { state: self.state, at: 0 }.elements(elements, visitor)
+        TypeTracer { state: self.state, at: 0 }.elements(elements, visitor)
     }
 
     fn struct_variant<V: Visitor<'de>>(
@@ -484,6 +484,6 @@ impl<'de> VariantAccess<'de> for VariantTracer<'_> {
         let elements = self.settle(|graph| {
             NamedTypeContent::Struct(fields.iter().map(|&field| (field, graph.unknown())).collect())
         });
-        Tracer { state: self.state, at: 0 }.elements(elements, visitor)
+        TypeTracer { state: self.state, at: 0 }.elements(elements, visitor)
     }
 }

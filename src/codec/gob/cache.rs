@@ -34,15 +34,15 @@ impl Hasher for AsItIs {
 type ByType<V> = HashMap<TypeId, V, BuildHasherDefault<AsItIs>>;
 /// The outcome for one type, kept for the life of the process, so that threads that encode the same type share
 /// no reference count. Failures are kept as well: describing a type costs far more than refusing it.
-type Outcome = Result<&'static Arc<GobType>, CodecError>;
+type TypeResult = Result<&'static Arc<GobType>, CodecError>;
 
-static TYPES: Mutex<Option<ByType<Outcome>>> = Mutex::new(None);
+static TYPES: Mutex<Option<ByType<TypeResult>>> = Mutex::new(None);
 
 thread_local! {
     static USED: RefCell<ByType<&'static Arc<GobType>>> = RefCell::default();
 }
 
-fn types() -> MutexGuard<'static, Option<ByType<Outcome>>> {
+fn types() -> MutexGuard<'static, Option<ByType<TypeResult>>> {
     TYPES.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -51,7 +51,7 @@ fn kept(made: GobType) -> &'static Arc<GobType> {
     Box::leak(Box::new(Arc::new(made)))
 }
 
-pub(super) fn type_of<K: 'static>(describe: fn() -> Result<Description, DescribeError>) -> Outcome {
+pub(super) fn type_of<K: 'static>(describe: fn() -> Result<Description, DescribeError>) -> TypeResult {
     let id = TypeId::of::<K>();
     if let Some(known) = USED.with_borrow(|used| used.get(&id).copied()) {
         return Ok(known);

@@ -42,7 +42,7 @@ pub struct RateLimit {
     full_at_ns: AtomicU64,
     /// The same, of each caller. No handler can hold the lock, and each holder only looks up one entry, except for one
     /// in `callers_max` / 2 of them.
-    full_at_ns_of: Mutex<HashMap<Caller, u64>>,
+    full_at_ns_of: Mutex<HashMap<LimitedCaller, u64>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,7 +53,7 @@ enum Callers {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-enum Caller {
+enum LimitedCaller {
     Principal(Arc<str>),
     Address(IpAddr),
     /// One without a name or an address.
@@ -104,22 +104,22 @@ impl RateLimit {
         self
     }
 
-    fn caller(&self, call: &AdmitCall<'_>) -> Option<Caller> {
+    fn caller(&self, call: &AdmitCall<'_>) -> Option<LimitedCaller> {
         match self.by {
             Callers::Together => None,
             Callers::ByPrincipal => {
                 let principal = call.shared_principal();
-                Some(principal.map_or(Caller::Unknown, |name| Caller::Principal(name.clone())))
+                Some(principal.map_or(LimitedCaller::Unknown, |name| LimitedCaller::Principal(name.clone())))
             }
             Callers::ByAddress => Some(match call.peer() {
-                Peer::Tcp(address) => Caller::Address(address.ip().to_canonical()),
-                Peer::Unix | Peer::Memory => Caller::Unknown,
+                Peer::Tcp(address) => LimitedCaller::Address(address.ip().to_canonical()),
+                Peer::Unix | Peer::Memory => LimitedCaller::Unknown,
             }),
         }
     }
 
     /// Takes a token for a call at `now_ns` after the beginning.
-    fn take(&self, caller: Option<Caller>, now_ns: u64) -> Result<(), Duration> {
+    fn take(&self, caller: Option<LimitedCaller>, now_ns: u64) -> Result<(), Duration> {
         let Some(caller) = caller else {
             let mut full_at_ns = self.full_at_ns.load(Ordering::Relaxed);
             loop {
@@ -185,13 +185,13 @@ mod tests {
     #[test]
     fn callers_have_buckets_of_their_own() {
         let limit = RateLimit::per_second(1.0).burst(2);
-        let caller = |name: &str| Some(Caller::Principal(name.into()));
+        let caller = |name: &str| Some(LimitedCaller::Principal(name.into()));
         for (caller, now, expected) in [
             (caller("ann"), 0, Ok(())),
             (caller("ann"), 0, Ok(())),
             (caller("ann"), 0, Err(Duration::from_secs(1))),
             (caller("bob"), 0, Ok(())),
-            (Some(Caller::Unknown), 0, Ok(())),
+            (Some(LimitedCaller::Unknown), 0, Ok(())),
             (None, 0, Ok(())),
             (None, 0, Ok(())),
             (None, 0, Err(Duration::from_secs(1))),
@@ -206,7 +206,7 @@ mod tests {
     #[test]
     fn the_number_of_callers_is_bounded() {
         let limit = RateLimit::per_second(1.0).burst(1).callers_max(10);
-        let caller = |n: usize| Some(Caller::Principal(n.to_string().into()));
+        let caller = |n: usize| Some(LimitedCaller::Principal(n.to_string().into()));
         let known = || limit.full_at_ns_of.lock().unwrap().len();
         (0..10).for_each(|n| limit.take(caller(n), 0).unwrap());
         assert_eq!(known(), 10);

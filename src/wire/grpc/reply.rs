@@ -163,11 +163,11 @@ fn write_ok_with_entries(
     connection.send_trailers(stream, &trailers, out);
 }
 
-type Entry<'a> = (&'a str, Cow<'a, [u8]>);
+type TrailerEntry<'a> = (&'a str, Cow<'a, [u8]>);
 
 /// Returns trailers and the hints of the server as fields. The time after which a call may be repeated follows once more
 /// under the name that gRPC's clients read; they take a number of 32 bits with a sign.
-fn trailing_entries<'a>(side: &ServerContext, extras: &'a ReplyExtras) -> Vec<Entry<'a>> {
+fn trailing_entries<'a>(side: &ServerContext, extras: &'a ReplyExtras) -> Vec<TrailerEntry<'a>> {
     let mut entries = custom_entries(side, extras.trailers.view());
     let mut number = |name, number: u32| entries.push((name, Cow::Owned(number.to_string().into_bytes())));
     if let Some(ms) = extras.retry_after_ms {
@@ -181,7 +181,7 @@ fn trailing_entries<'a>(side: &ServerContext, extras: &'a ReplyExtras) -> Vec<En
 }
 
 /// Returns metadata as fields. Entries that have no form as fields are left out, and counted.
-fn custom_entries<'a>(side: &ServerContext, metadata: Metadata<'a>) -> Vec<Entry<'a>> {
+fn custom_entries<'a>(side: &ServerContext, metadata: Metadata<'a>) -> Vec<TrailerEntry<'a>> {
     let (mut fields, mut dropped) = (Vec::new(), 0);
     for (key, value) in metadata.iter() {
         match key.ends_with("-bin") {
@@ -203,7 +203,7 @@ fn status_details(
     code: Code,
     text: &[u8],
     details: &[Detail],
-) -> Option<Entry<'static>> {
+) -> Option<TrailerEntry<'static>> {
     let mut status = vec![1 << 3, code as u8];
     put_field(2, text, &mut status);
     let mut sent = 0;

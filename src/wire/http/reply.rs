@@ -74,7 +74,7 @@ pub(super) struct PendingResponse {
 
 /// An answer.
 #[derive(Debug)]
-pub(super) enum Response<'a> {
+pub(super) enum ServerResponse<'a> {
     /// The result of a call.
     Reply { code: Code, queue_us: u32, handler_us: u32, extras: Option<Box<ReplyExtras>>, body: SendBody<'a> },
     /// The result of a call that is a stream: metadata for the head, and the chunked body.
@@ -95,20 +95,23 @@ pub(super) enum Response<'a> {
     Options { is_preflight: bool },
 }
 
-impl Response<'_> {
+impl ServerResponse<'_> {
     /// The bytes that the answer holds while it waits.
     pub(super) fn kept_bytes(&self) -> usize {
         KEPT_BYTES
             + match self {
-                Response::Reply { extras, body, .. } => {
+                ServerResponse::Reply { extras, body, .. } => {
                     extras.as_ref().map_or(0, |extras| extras.bytes()) + body.len()
                 }
-                Response::Stream { fields, body } => fields.len() + body.len(),
+                ServerResponse::Stream { fields, body } => fields.len() + body.len(),
                 #[cfg(feature = "jsonrpc")]
-                Response::JsonRpc { body } => body.len(),
+                ServerResponse::JsonRpc { body } => body.len(),
                 #[cfg(feature = "jsonrpc")]
-                Response::NoAnswers => 0,
-                Response::Continue | Response::GoRpc | Response::MustConnect | Response::Options { .. } => 0,
+                ServerResponse::NoAnswers => 0,
+                ServerResponse::Continue
+                | ServerResponse::GoRpc
+                | ServerResponse::MustConnect
+                | ServerResponse::Options { .. } => 0,
             }
     }
 }
@@ -214,40 +217,40 @@ pub(super) fn write_stream_head(
 pub(super) fn write_response(
     side: &ServerContext,
     pending: &PendingResponse,
-    response: Response<'_>,
+    response: ServerResponse<'_>,
     out: &mut Out<'_>,
 ) {
     match response {
-        Response::Continue => out.put(CONTINUE),
-        Response::GoRpc => out.put(GO_RPC),
-        Response::Reply { code, queue_us, handler_us, extras, body } => {
+        ServerResponse::Continue => out.put(CONTINUE),
+        ServerResponse::GoRpc => out.put(GO_RPC),
+        ServerResponse::Reply { code, queue_us, handler_us, extras, body } => {
             write_end(side, pending, code, (queue_us, handler_us), extras.as_deref(), body, out);
         }
-        Response::Stream { fields, body } => {
+        ServerResponse::Stream { fields, body } => {
             write_stream_head(side, pending, &fields, out);
             if !pending.is_head {
                 out.link(body);
             }
         }
         #[cfg(feature = "jsonrpc")]
-        Response::JsonRpc { body } => {
+        ServerResponse::JsonRpc { body } => {
             let mut head = ResponseHead::begin(side, pending, 200, out);
             head.content("application/json", body.len());
             head.end(side, pending, SendBody::Chunk(body));
         }
         #[cfg(feature = "jsonrpc")]
-        Response::NoAnswers => {
+        ServerResponse::NoAnswers => {
             let mut head = ResponseHead::begin(side, pending, 200, out);
             head.put(b"Content-Length: 0\r\n");
             head.end(side, pending, SendBody::Bytes(&[]));
         }
-        Response::MustConnect => {
+        ServerResponse::MustConnect => {
             let body = b"405 must CONNECT\n";
             let mut head = ResponseHead::begin(side, pending, 405, out);
             head.content("text/plain; charset=utf-8", body.len());
             head.end(side, pending, SendBody::Bytes(body));
         }
-        Response::Options { is_preflight } => {
+        ServerResponse::Options { is_preflight } => {
             let mut head = ResponseHead::begin(side, pending, 204, out);
             if is_preflight {
                 match pending.allow {

@@ -13,7 +13,7 @@ use self::streams::{HeldStream, StreamProgress};
 use super::chunks::Chunks;
 use super::fault::RequestFault;
 use super::known::KnownRequestHead;
-use super::reply::{AllowedMethods, PendingResponse, Response, write_end, write_response};
+use super::reply::{AllowedMethods, PendingResponse, ServerResponse, write_end, write_response};
 use super::request::{
     BodyLength, RequestHead, RequestTarget, check_first_line, check_method, read, reject, too_many,
 };
@@ -74,7 +74,7 @@ pub(super) struct HttpServerInner {
     known: KnownRequestHead,
     /// Metadata, then a body that arrived in several pieces. Grows as bytes arrive, up to `frame_bytes_max`.
     gathered: Vec<u8>,
-    order: OrderedReplies<PendingResponse, Box<Response<'static>>>,
+    order: OrderedReplies<PendingResponse, Box<ServerResponse<'static>>>,
     /// What the answer of [`RequestState::Stream`] holds before its turn.
     held_stream: HeldStream,
     /// Bytes of waiting answers.
@@ -322,17 +322,17 @@ impl HttpServerInner {
             }
             Ok(RequestTarget::GoRpc) => {
                 let pending = PendingResponse { closes: false, ..pending };
-                self.answer(pending, Response::GoRpc, out);
+                self.answer(pending, ServerResponse::GoRpc, out);
                 self.state = RequestState::GoRpc;
                 return Received::Skip { consumed: head_bytes };
             }
-            Ok(RequestTarget::Options { is_preflight }) => Response::Options { is_preflight },
+            Ok(RequestTarget::Options { is_preflight }) => ServerResponse::Options { is_preflight },
             Ok(RequestTarget::StreamHead) => {
                 // The argument was checked, and is not used.
                 self.is_scratch_stale = true;
-                Response::Stream { fields: Vec::new(), body: Chunk::default() }
+                ServerResponse::Stream { fields: Vec::new(), body: Chunk::default() }
             }
-            Ok(RequestTarget::MustConnect) => Response::MustConnect,
+            Ok(RequestTarget::MustConnect) => ServerResponse::MustConnect,
             Err(fault) => return self.refuse(pending, fault, body, expects_continue, head_bytes),
         };
         let pending = self.pass_over(pending, body, expects_continue);
@@ -395,7 +395,7 @@ impl HttpServerInner {
         }
         if expects_continue && available == head_bytes {
             let pending = PendingResponse { is_interim: true, ..PendingResponse::default() };
-            self.answer(pending, Response::Continue, out);
+            self.answer(pending, ServerResponse::Continue, out);
         }
         Received::Skip { consumed: head_bytes }
     }
@@ -438,13 +438,13 @@ impl HttpServerInner {
     }
 
     /// Answers a request without the application: at once, or after the answers that precede it.
-    fn answer(&mut self, pending: PendingResponse, response: Response<'static>, out: &mut Out<'_>) {
+    fn answer(&mut self, pending: PendingResponse, response: ServerResponse<'static>, out: &mut Out<'_>) {
         let id = self.take_place(pending);
         self.keep(id, response);
         self.write_ready(out);
     }
 
-    fn keep(&mut self, id: u64, response: Response<'static>) {
+    fn keep(&mut self, id: u64, response: ServerResponse<'static>) {
         let bytes = response.kept_bytes();
         // `fill` fails only for an answer without a request, or a second one; it is dropped.
         if self.order.fill(OrderTicket::of(id), Box::new(response)).is_ok() {
@@ -475,7 +475,7 @@ impl HttpServerInner {
             }
             let response = (code != Code::Ok).then(|| {
                 let (extras, body) = (extras.cloned().map(Box::new), kept(body));
-                Response::Reply { code, queue_us, handler_us, extras, body }
+                ServerResponse::Reply { code, queue_us, handler_us, extras, body }
             });
             return self.end_stream(id, progress, response, out);
         }
@@ -484,7 +484,7 @@ impl HttpServerInner {
             return self.write_ready(out);
         }
         let (extras, body) = (extras.cloned().map(Box::new), kept(body));
-        self.keep(id, Response::Reply { code, queue_us, handler_us, extras, body });
+        self.keep(id, ServerResponse::Reply { code, queue_us, handler_us, extras, body });
     }
 
     /// Writes the answers that are ready at the front.

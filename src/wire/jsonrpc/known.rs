@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use super::members::{CalledMethod, RequestMembers};
+use super::members::{JsonRpcMethod, RequestMembers};
 use crate::json_text::{JsonFault, JsonReader};
 
 /// The longest prefix that is kept: twice the usual length of a method's name and the members' names.
@@ -21,7 +21,7 @@ pub(super) struct KnownRequestPrefix {
     begins: Vec<u8>,
     method: Range<usize>,
     jsonrpc: Option<Range<usize>>,
-    called: CalledMethod,
+    called: JsonRpcMethod,
 }
 
 impl KnownRequestPrefix {
@@ -50,7 +50,7 @@ impl KnownRequestPrefix {
 
     /// Remembers the prefix of a request that calls this method, if it may be repeated: without the id, which changes
     /// with each call.
-    pub(super) fn remember(&mut self, members: &RequestMembers, input: &[u8], called: CalledMethod) {
+    pub(super) fn remember(&mut self, members: &RequestMembers, input: &[u8], called: JsonRpcMethod) {
         self.begins.clear();
         let (Some(method), end) = (&members.method, members.params_at) else { return };
         let is_in_front = |range: &Range<usize>| range.end <= end;

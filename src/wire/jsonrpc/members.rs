@@ -60,7 +60,7 @@ impl Params {
 
 /// A method that is called.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct CalledMethod {
+pub(super) struct JsonRpcMethod {
     /// Its hash.
     pub(super) hash: u32,
     /// Whether it has several arguments, which may be in a list.
@@ -68,10 +68,10 @@ pub(super) struct CalledMethod {
 }
 
 #[cfg(feature = "server")]
-impl CalledMethod {
+impl JsonRpcMethod {
     /// Returns the method of an entry.
-    pub(super) fn of(entry: &DirectoryEntry) -> CalledMethod {
-        CalledMethod { hash: entry.hash, takes_several: entry.takes_several }
+    pub(super) fn of(entry: &DirectoryEntry) -> JsonRpcMethod {
+        JsonRpcMethod { hash: entry.hash, takes_several: entry.takes_several }
     }
 }
 
@@ -91,7 +91,7 @@ pub(super) struct RequestMembers {
     /// The offset after the colon of `params`; 0 without params.
     pub(super) params_at: usize,
     /// The method, if the prefix is that of the last request.
-    pub(super) known: Option<CalledMethod>,
+    pub(super) known: Option<JsonRpcMethod>,
 }
 
 impl RequestMembers {

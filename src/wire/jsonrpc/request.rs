@@ -6,7 +6,7 @@
 
 use std::ops::Range;
 
-use super::members::{CalledMethod, Params, RequestMembers};
+use super::members::{JsonRpcMethod, Params, RequestMembers};
 use super::outstanding::{Dialect, PeerId};
 use crate::json_text::portable;
 use crate::json_text::unescape;
@@ -36,7 +36,7 @@ pub(super) enum RequestAction {
     /// Call a method.
     Call {
         /// The method.
-        method: CalledMethod,
+        method: JsonRpcMethod,
         /// The argument.
         argument: CalledArgument,
     },
@@ -61,7 +61,7 @@ impl CalledArgument {
     /// Returns the argument in a list of params: the first value, or the whole list where a method takes several
     /// arguments. One object is a struct of them, as Go's clients send it.
     fn in_list(
-        method: CalledMethod,
+        method: JsonRpcMethod,
         bytes: &[u8],
         all: &Range<usize>,
         first: &Range<usize>,
@@ -181,7 +181,7 @@ fn call_one(
     members: &RequestMembers,
     bytes: &[u8],
     side: &ServerContext,
-) -> Result<(CalledMethod, CalledArgument), RequestRefusal> {
+) -> Result<(JsonRpcMethod, CalledArgument), RequestRefusal> {
     let method = match members.known {
         Some(called) => called,
         None => {
@@ -192,7 +192,7 @@ fn call_one(
             let Some(found) = with_text(name, find) else {
                 return Err(RequestRefusal::invalid("jsonrpc: the method is not a string"));
             };
-            CalledMethod::of(&found?)
+            JsonRpcMethod::of(&found?)
         }
     };
     let kind = match &members.params {
@@ -271,9 +271,9 @@ fn call_two(
     members: &RequestMembers,
     bytes: &[u8],
     side: &ServerContext,
-) -> Result<(CalledMethod, CalledArgument), RequestRefusal> {
+) -> Result<(JsonRpcMethod, CalledArgument), RequestRefusal> {
     let find = |name: &str| {
-        let method = side.site.method(name).map(|method| CalledMethod::of(&method));
+        let method = side.site.method(name).map(|method| JsonRpcMethod::of(&method));
         method.ok_or_else(|| {
             RequestRefusal::new(Code::Unimplemented, format!("method not found: {}", clip(name)))
         })

@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use coreloop_bufpool::Chunk;
 
-use super::super::reply::{PendingResponse, Response};
+use super::super::reply::{PendingResponse, ServerResponse};
 use super::{HttpServerInner, RequestCall, RequestState};
 use crate::message::{Message, ReplyExtras, SendBody, Span};
 use crate::status::Code;
@@ -68,7 +68,7 @@ impl HttpServerInner {
         self.state = RequestState::JsonRpc;
         if is_silent {
             // Notifications have no answers: the response confirms their arrival, and the requests follow.
-            self.keep(place, Response::NoAnswers);
+            self.keep(place, ServerResponse::NoAnswers);
             self.write_ready(out);
         }
         self.next_json_rpc()
@@ -135,7 +135,7 @@ impl HttpServerInner {
         if let Some(bodies) = &mut self.json_rpc
             && let Some((place, text)) = bodies.calls.answer(id & !ID_BIT, (code, extras, body), &self.side)
         {
-            self.keep(place, Response::JsonRpc { body: Chunk::from(text) });
+            self.keep(place, ServerResponse::JsonRpc { body: Chunk::from(text) });
             self.write_ready(out);
         }
     }

@@ -10,7 +10,7 @@ use coreloop_bufpool::Chunk;
 
 use super::{HttpServerInner, RequestState};
 use crate::message::{ReplyExtras, SendBody};
-use crate::wire::http::reply::{Response, write_stream_head};
+use crate::wire::http::reply::{ServerResponse, write_stream_head};
 use crate::wire::order::OrderTicket;
 use crate::wire::{Out, StreamSupport};
 
@@ -123,7 +123,7 @@ impl HttpServerInner {
         &mut self,
         id: u64,
         progress: StreamProgress,
-        error: Option<Response<'static>>,
+        error: Option<ServerResponse<'static>>,
         out: &mut Out<'_>,
     ) {
         match progress {
@@ -132,7 +132,7 @@ impl HttpServerInner {
                 self.held_bytes -= fields.len() + chunks.len();
                 let response = error.unwrap_or_else(|| {
                     chunks.extend_from_slice(LAST_CHUNK);
-                    Response::Stream { fields, body: Chunk::from(chunks) }
+                    ServerResponse::Stream { fields, body: Chunk::from(chunks) }
                 });
                 self.state = RequestState::Stream { id, progress: StreamProgress::Complete };
                 self.keep(id, response);

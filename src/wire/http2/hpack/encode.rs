@@ -1,6 +1,6 @@
 //! Encodes header blocks (RFC 7541 section 6).
 
-use super::table::{DynamicTable, Found};
+use super::table::{DynamicTable, TableMatch};
 use super::{huffman, integer};
 
 /// What the peer's table and intermediaries do with a field.
@@ -72,7 +72,7 @@ impl HpackEncoder {
     /// Appends a field.
     pub fn field(&mut self, name: &[u8], value: &[u8], indexing: Indexing, out: &mut Vec<u8>) {
         let found = self.table.find(name, value);
-        if let (Found::Field(index), Indexing::Add | Indexing::Omit) = (found, indexing) {
+        if let (TableMatch::Field(index), Indexing::Add | Indexing::Omit) = (found, indexing) {
             return integer::write(index, 7, 0x80, out);
         }
         let (prefix_bits, first) = match indexing {
@@ -81,8 +81,10 @@ impl HpackEncoder {
             Indexing::Never => (4, 0x10),
         };
         match found {
-            Found::Field(index) | Found::Name(index) => integer::write(index, prefix_bits, first, out),
-            Found::Nothing => {
+            TableMatch::Field(index) | TableMatch::Name(index) => {
+                integer::write(index, prefix_bits, first, out)
+            }
+            TableMatch::Nothing => {
                 out.push(first);
                 self.string(name, out);
             }

@@ -37,7 +37,7 @@ impl TableEntry {
 
 /// Where a field was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Found {
+pub(super) enum TableMatch {
     /// Name and value.
     Field(usize),
     /// The name only.
@@ -149,15 +149,15 @@ impl DynamicTable {
     }
 
     /// Finds a field, or at least its name.
-    pub(super) fn find(&self, name: &[u8], value: &[u8]) -> Found {
-        let mut found = Found::Nothing;
+    pub(super) fn find(&self, name: &[u8], value: &[u8]) -> TableMatch {
+        let mut found = TableMatch::Nothing;
         for (i, (known, with)) in STATIC.iter().enumerate() {
             if known.as_bytes() == name {
                 if with.as_bytes() == value {
-                    return Found::Field(i + 1);
+                    return TableMatch::Field(i + 1);
                 }
-                if found == Found::Nothing {
-                    found = Found::Name(i + 1);
+                if found == TableMatch::Nothing {
+                    found = TableMatch::Name(i + 1);
                 }
             }
         }
@@ -166,10 +166,10 @@ impl DynamicTable {
             if known == name {
                 let index = STATIC.len() + 1 + age;
                 if with == value {
-                    return Found::Field(index);
+                    return TableMatch::Field(index);
                 }
-                if found == Found::Nothing {
-                    found = Found::Name(index);
+                if found == TableMatch::Nothing {
+                    found = TableMatch::Name(index);
                 }
             }
         }
