@@ -1,11 +1,11 @@
 use super::*;
-use crate::agent::http::HttpHead;
+use crate::agent::http::ReceivedHead;
 
 const NOW: u64 = 784_111_777;
 
 fn answer(status: u16, field: Option<&str>, body: &[u8]) -> HttpResponse {
     let fields = field.map(|value| ("retry-after".to_owned(), value.as_bytes().to_vec()));
-    HttpResponse { head: HttpHead { status, fields: fields.into_iter().collect() }, body: body.to_vec() }
+    HttpResponse { head: ReceivedHead { status, fields: fields.into_iter().collect() }, body: body.to_vec() }
 }
 
 fn of(status: u16, field: Option<&str>) -> Verdict {
