@@ -70,7 +70,12 @@ fn ten_thousand_names_of_peers_make_no_series() {
     let codes = 1000;
     for at in 0..codes {
         let body = format!("{{\"Code\":{},\"Message\":\"m{at}\"}}", at % 17);
-        native.ask(&Frame::request(at + 1_000_000, "Echo.Fail", Codec::Json, body));
+        let request = format!(
+            "POST /Echo/Fail HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        http.tcp().write_all(request.as_bytes()).unwrap();
+        read_response(&http);
     }
     let sent = (NAMES + 1000 + 1000) as u64 + codes;
     // The end of a call is counted before its answer is written, but the histograms of a group of inline calls after it.
