@@ -1,5 +1,7 @@
 //! The resource attributes: what program on what machine has made the data.
 
+use std::hash::{BuildHasher, RandomState};
+
 use super::environment::{ReadVariable, percent_decoded};
 use crate::trace::AttributeValue;
 
@@ -28,6 +30,8 @@ pub(super) fn resource(
     warnings: &mut Vec<String>,
 ) -> Resource {
     let mut all = vec![
+        // Two exporters of a program have series of the same names.
+        ("service.instance.id".to_owned(), random_uuid()),
         ("telemetry.sdk.language".to_owned(), "rust".to_owned()),
         ("telemetry.sdk.name".to_owned(), "coreloop".to_owned()),
         ("telemetry.sdk.version".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
@@ -68,6 +72,21 @@ pub(super) fn resource(
     all.push(("process.pid".to_owned(), AttributeValue::Int(std::process::id().into())));
     all.sort_by(|one, other| one.0.cmp(&other.0));
     all
+}
+
+/// Returns a random UUID (RFC 9562, version 4).
+fn random_uuid() -> String {
+    // The standard library has no other source of random numbers: each of these hashes has a random key.
+    let bits = [0, 1].map(|half| RandomState::new().hash_one(half));
+    let [high, low] = [bits[0] & !0xf000 | 0x4000, bits[1] & !(0b11 << 62) | 0b10 << 62];
+    format!(
+        "{:08x}-{:04x}-{:04x}-{:04x}-{:012x}",
+        high >> 32,
+        high >> 16 & 0xffff,
+        high & 0xffff,
+        low >> 48,
+        low & 0xffff_ffff_ffff
+    )
 }
 
 fn set(all: &mut Vec<(String, String)>, key: &str, value: String) {

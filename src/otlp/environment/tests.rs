@@ -165,6 +165,20 @@ fn the_sampler_sets_what_the_configuration_has_not() {
 }
 
 #[test]
+fn each_exporter_has_an_id_of_its_own() {
+    let id = || {
+        let resource = ok(&[ENDPOINT]).resource;
+        let found = resource.into_iter().find(|(key, _)| key == "service.instance.id").unwrap().1;
+        let AttributeValue::Text(id) = found else { panic!("{found:?}") };
+        let parts: Vec<usize> = id.split('-').map(str::len).collect();
+        assert_eq!((&parts[..], &id[14..15]), (&[8, 4, 4, 4, 12][..], "4"));
+        assert!("89ab".contains(&id[19..20]), "{id}");
+        id
+    };
+    assert_ne!(id(), id());
+}
+
+#[test]
 fn the_resource_has_the_names_of_the_container() {
     let settings = ok(&[
         ENDPOINT,
