@@ -6,6 +6,8 @@
 //! Calls that were handed over together share one [`Scope`]; each has a place in it, so that a cancellation costs a
 //! bit and no allocation. A [`CompletionSink`] returns the answer; nothing here depends on its kind.
 
+#[cfg(feature = "server")]
+mod handler_span;
 mod owned;
 mod response;
 
@@ -20,6 +22,8 @@ use std::time::{Duration, Instant};
 use coreloop_bufpool::Chunk;
 use coreloop_poller::Key;
 
+#[cfg(feature = "server")]
+pub(crate) use handler_span::HandlerSpan;
 pub(crate) use owned::{CallSignal, OwnedContextParts};
 pub use owned::{Cancelled, Expired, OwnedContext};
 pub(crate) use response::SharedResponse;

@@ -66,6 +66,8 @@
 //! | `lz4` | compressed bodies |
 //! | `discovery` | the resolvers of Consul and etcd |
 //! | `trace` | spans of calls, and trace headers |
+//! | `tracing` | handlers run in spans of the `tracing` crate |
+//! | `usdt` | probes at the begin and the end of calls |
 //! | `metrics` | metrics in the formats of Prometheus and OpenMetrics |
 //! | `otlp` | export of spans and metrics to an OpenTelemetry collector |
 //! | `admin` | the admin listener: console, `/metrics` |

@@ -39,6 +39,8 @@ mod key;
 #[allow(unsafe_code)]
 pub mod os;
 mod poller;
+#[cfg_attr(feature = "usdt", allow(unsafe_code))]
+pub mod probes;
 pub mod quota;
 #[cfg(feature = "signals")]
 pub mod signals;

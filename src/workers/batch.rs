@@ -21,7 +21,9 @@ use coreloop_poller::Key;
 use super::requests::{BatchRequests, ReturnBatch, SharedRequests};
 pub use super::requests::{Job, JobParts};
 use super::{RunCall, RunMethod, WorkPool};
-use crate::context::{CompletionSink, Context, ContextParts, Deferral, Outcome, SCOPE_PLACES, Scope};
+use crate::context::{
+    CompletionSink, Context, ContextParts, Deferral, HandlerSpan, Outcome, SCOPE_PLACES, Scope,
+};
 use crate::error_text::panic_text;
 use crate::message::{Metadata, ReplyExtras};
 use crate::policy::run_queue::{CallCost, ShedReason};
@@ -468,7 +470,8 @@ pub fn guarded<R: RunMethod + ?Sized>(
     let start = out.len();
     // State that the handler shares with other threads is behind its own locks, which poison; `out` is truncated
     // below.
-    let result = catch_unwind(AssertUnwindSafe(|| run.run(call, cx, out)));
+    let span = HandlerSpan::new(cx.method(), cx.call_extensions());
+    let result = catch_unwind(AssertUnwindSafe(|| span.in_scope(|| run.run(call, cx, out))));
     match result {
         Ok(Outcome::Answer) if out.len() - start <= run.reply_bytes_max() && !cx.has_extras() => {
             (Outcome::Answer, CallNote::Ran)

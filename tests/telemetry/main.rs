@@ -7,3 +7,7 @@ mod common;
 #[cfg(all(feature = "admin", feature = "demo"))]
 mod metrics;
 mod spans;
+#[cfg(feature = "usdt")]
+mod usdt;
+#[cfg(feature = "tracing")]
+mod with_tracing;

@@ -9,7 +9,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use coreloop_poller::Key;
+use coreloop_poller::{Key, probes};
 
 use super::traced::{CallTracing, EndedSpan};
 use super::{AppStats, Cx, Dispatcher};
@@ -135,6 +135,7 @@ impl CallEnds {
     #[inline(always)]
     pub(super) fn end_quick(&mut self, cx: &mut Cx<'_>, request: &Request, queue_us: u32, body: &[u8]) {
         debug_assert!(!request.one_way, "such calls are timed individually");
+        probes::call_end(request.id, Code::Ok as u32, queue_us, 0);
         self.timing.calls += 1;
         self.timing.ok += 1;
         // Built in place: a body or an end that is passed on costs a copy through memory.
@@ -160,6 +161,7 @@ impl CallEnds {
         ended: CallEnd<'_>,
     ) {
         let CallEnd { code, queue_us, handler_us, compressed, extras, body, .. } = ended;
+        probes::call_end(request.id, code as u32, queue_us, handler_us);
         self.timing.calls += 1;
         match code {
             Code::Ok => self.timing.ok += 1,
@@ -245,6 +247,7 @@ impl CallEnds {
 
     #[inline]
     fn count(&self, call: &EndingCall<'_>, place: EndPlace, code: Code, queue_us: u32, handler_us: u32) {
+        probes::call_end(call.id, code as u32, queue_us, handler_us);
         let calls = &self.stats.calls;
         match place {
             EndPlace::Worker if code == Code::DeadlineExceeded => calls.late_at_answer.add(1),

@@ -22,7 +22,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use coreloop_poller::Key;
+use coreloop_poller::{Key, probes};
 use slab::Slab;
 
 use self::completion::MailCompletions;
@@ -257,6 +257,7 @@ impl Dispatcher {
 
     #[inline(always)]
     fn on_request(&mut self, registry: &Registry, cx: &mut Cx<'_>, request: Request) {
+        probes::call_begin(request.id, request.method, cx.key().to_bits());
         let Some(index) = registry.index_of(request.method) else {
             return self.refuse_unknown(cx, &request);
         };

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use coreloop_poller::Key;
+use coreloop_poller::{Key, probes};
 
 use super::{Cx, Dispatcher, RpcApp};
 use crate::codec::Codec;
@@ -128,6 +128,7 @@ impl Dispatcher {
     /// Handles a call whose argument follows in data frames.
     #[cold]
     pub(super) fn on_open(&mut self, registry: &Registry, cx: &mut Cx<'_>, request: &Request) {
+        probes::call_begin(request.id, request.method, cx.key().to_bits());
         let Some(index) = registry.index_of(request.method) else {
             return self.refuse_unknown(cx, request);
         };

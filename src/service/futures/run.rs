@@ -19,7 +19,7 @@ use coreloop_bufpool::Chunk;
 use super::ending::CallEnding;
 use super::{AsyncBody, AsyncCall, CallLimits};
 use crate::codec::{self, Body, Codec, CodecError, ValueRules, compress};
-use crate::context::{CallSignal, Outcome, OwnedContext, OwnedContextParts, SharedResponse};
+use crate::context::{CallSignal, HandlerSpan, Outcome, OwnedContext, OwnedContextParts, SharedResponse};
 use crate::error_text::panic_text;
 use crate::service::interceptor::chain::{CalledHandler, CalledMethod, InterceptorChain};
 use crate::service::registry::compress_reply;
@@ -75,6 +75,7 @@ pub(super) struct AsyncRun {
     rules: ValueRules,
     limits: CallLimits,
     compressed: bool,
+    span: HandlerSpan,
     /// The number of the call while a thread polls it.
     number: usize,
     /// Present once the call has begun.
@@ -97,6 +98,7 @@ impl AsyncRun {
         let began = Instant::now();
         let signal = ending.begin(began);
         let (scope, place) = ending.cancellation();
+        let span = HandlerSpan::new(&method, extensions.as_ref());
         let cx = OwnedContext::new(OwnedContextParts {
             method: method.clone(),
             began,
@@ -118,6 +120,7 @@ impl AsyncRun {
             rules,
             limits,
             compressed,
+            span,
             number,
             signal: Some(signal),
             waker: None,
@@ -135,9 +138,9 @@ impl AsyncRun {
         {
             return (run, None);
         }
-        let AsyncRun { ending, .. } = &mut run;
+        let AsyncRun { ending, span, .. } = &mut run;
         let begun = Begun { cx, codec, rules, body: body.as_body(), streams, ending };
-        let result = guarded(number, limits, || handler(begun));
+        let result = guarded(number, limits, || span.in_scope(|| handler(begun)));
         match result {
             Ok(Ok(future)) => (run, Some(future)),
             Ok(Err(status)) => {
@@ -233,14 +236,16 @@ impl AsyncRun {
         }
         let polled = match self.is_of_use(task.waker()) {
             true => {
-                guarded(self.number, self.limits, || future.as_mut().as_pin_mut().map(|it| it.poll(task)))
+                let future = future.as_mut();
+                let poll = || future.as_pin_mut().map(|it| it.poll(task));
+                guarded(self.number, self.limits, || self.span.in_scope(poll))
             }
             false => Ok(None),
         };
         if let Ok(Some(Poll::Pending)) = polled {
             return Poll::Pending;
         }
-        let dropped = guarded(self.number, self.limits, || future.set(None));
+        let dropped = guarded(self.number, self.limits, || self.span.in_scope(|| future.set(None)));
         match (polled, dropped) {
             (Ok(Some(Poll::Ready(result))), Ok(())) => return Poll::Ready(Some(result)),
             (Err(payload), _) | (_, Err(payload)) => self.panicked(payload),
