@@ -2,7 +2,7 @@
 
 use super::ServerBuilder;
 use crate::context::Context;
-use crate::service::route::{HttpMethod, RoutePath, RouteRequest, RouteResponse};
+use crate::service::route::{HttpMethod, RoutePath, RouteRequest, RouteResponse, RouteSink};
 use crate::service::{Kind, Method, RegisterError};
 use crate::status::Status;
 
@@ -52,9 +52,7 @@ impl ServerBuilder {
         kind: Kind,
         function: impl Fn(&Context<'_>, RouteRequest<'_>) -> Result<RouteResponse, Status> + Send + Sync + 'static,
     ) -> ServerBuilder {
-        let parsed = RoutePath::parse(path)
-            .map_err(|error| RegisterError::RoutePath { route: format!("{method} {path}"), error });
-        match parsed.and_then(|path| Method::of_route(method, path, function)) {
+        match parsed(method, path).and_then(|path| Method::of_route(method, path, function)) {
             Ok(method) => self.method_of(method.kind(kind)),
             Err(error) => {
                 self.error.get_or_insert(error.into());
@@ -62,4 +60,34 @@ impl ServerBuilder {
             }
         }
     }
+
+    /// Serves plain HTTP requests at a path with responses that are sent in pieces: event streams, and bodies whose length is
+    /// not known in advance. The function sends them through a [`RouteSink`]; it may wait, and runs on the pool of threads
+    /// for methods that may. An error that it returns before the first piece is answered as for a method. Each open response
+    /// counts as a stream of its connection (`limits.streams_max`), and its deadline is that of the request, if it has one.
+    ///
+    /// As all routes, it is served over HTTP/1.1; HTTP/1.0, which has no chunks, is answered with 505. HEAD is answered
+    /// without a call of the function.
+    ///
+    /// # Errors
+    ///
+    /// As for [`ServerBuilder::route`].
+    pub fn route_stream(
+        mut self,
+        method: HttpMethod,
+        path: &str,
+        function: impl Fn(&Context<'_>, RouteRequest<'_>, RouteSink) -> Result<(), Status> + Send + Sync + 'static,
+    ) -> ServerBuilder {
+        match parsed(method, path).and_then(|path| Method::of_route_stream(method, path, function)) {
+            Ok(method) => self.method_of(method),
+            Err(error) => {
+                self.error.get_or_insert(error.into());
+                self
+            }
+        }
+    }
+}
+
+fn parsed(method: HttpMethod, path: &str) -> Result<RoutePath, RegisterError> {
+    RoutePath::parse(path).map_err(|error| RegisterError::RoutePath { route: format!("{method} {path}"), error })
 }

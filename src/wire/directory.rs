@@ -20,6 +20,9 @@ pub(crate) const ROUTE_METHOD: &str = ":method";
 /// The key of path and query, as they were sent.
 #[cfg(any(feature = "http", feature = "grpc"))]
 pub(crate) const ROUTE_TARGET: &str = ":path";
+/// The key of the head of a response that is a stream: its status in three digits, then its fields as lines.
+#[cfg(feature = "http")]
+pub(crate) const ROUTE_HEAD: &str = ":head";
 
 /// A method, as protocols see it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

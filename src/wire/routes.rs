@@ -92,6 +92,8 @@ pub struct RoutesAt {
     pub allowed: HttpMethods,
     /// The hash of the method to call, if the HTTP method that was asked for has a route.
     pub hash: Option<u32>,
+    /// The response of that method is a stream.
+    pub is_stream: bool,
 }
 
 #[cfg(test)]

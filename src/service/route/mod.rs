@@ -8,6 +8,7 @@
 pub(crate) mod path;
 mod request;
 mod response;
+mod stream;
 mod table;
 
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use std::sync::Arc;
 pub use path::{RoutePath, RoutePathError};
 pub use request::RouteRequest;
 pub use response::{RouteResponse, RouteResponseError};
+pub use stream::RouteSink;
 pub(crate) use table::RouteTable;
 
 use super::{Kind, Method, RegisterError, finish};
@@ -30,6 +32,8 @@ pub(crate) struct Route {
     pub(crate) path: Arc<RoutePath>,
     /// It is a built-in page.
     pub(crate) is_page: bool,
+    /// Its response is sent in pieces.
+    pub(crate) is_stream: bool,
 }
 
 impl Route {
@@ -51,7 +55,7 @@ impl Method {
         function: impl Fn(&Context<'_>, RouteRequest<'_>) -> Result<RouteResponse, Status> + Send + Sync + 'static,
     ) -> Result<Method, RegisterError> {
         let path = Arc::new(path);
-        let route = Route { method, path: path.clone(), is_page: false };
+        let route = Route { method, path: path.clone(), is_page: false, is_stream: false };
         let handler = move |cx: &Context<'_>, _codec: Codec, body: Body<'_>, out: &mut Vec<u8>| {
             let response = RouteRequest::new(cx, &path, body).and_then(|request| function(cx, request));
             match response.and_then(RouteResponse::into_parts) {

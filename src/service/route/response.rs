@@ -146,6 +146,14 @@ impl RouteResponse {
         RouteResponse::of("application/json", text.into())
     }
 
+    /// An event stream (`text/event-stream`, HTML Standard section 9.2), with the status 200, which no cache keeps: the head
+    /// of a response that is sent in pieces ([`RouteSink`](super::RouteSink)).
+    pub fn event_stream() -> RouteResponse {
+        let mut response = RouteResponse::of("text/event-stream", Bytes::default());
+        response.fields.extend_from_slice(b"Cache-Control: no-store\r\n");
+        response
+    }
+
     /// An empty response with the status 204: success, and nothing to say.
     pub fn no_content() -> RouteResponse {
         RouteResponse { status: 204, fields: Vec::new(), body: Bytes::default() }

@@ -59,6 +59,7 @@ impl RouteTable {
                 found.allowed.insert(route.method);
                 if is_wanted {
                     found.hash = Some(*hash);
+                    found.is_stream = route.is_stream;
                 }
             }
         }

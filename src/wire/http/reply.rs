@@ -7,7 +7,7 @@ use super::plain;
 use crate::message::trailers::{LOAD, RETRY_AFTER_MS};
 use crate::message::{HttpResponseHead, Metadata, ReplyExtras, SendBody};
 use crate::status::{Code, Detail};
-use crate::wire::{HttpMethods, Out, ServerContext, details};
+use crate::wire::{HttpMethods, Out, ROUTE_HEAD, ServerContext, details};
 
 /// The line that Go's `rpc.DialHTTP` expects (net/rpc server.go, `connected`).
 pub(super) const GO_RPC: &[u8] = b"HTTP/1.0 200 Connected to Go RPC\n\n";
@@ -70,6 +70,8 @@ pub(super) struct PendingResponse {
     pub(super) is_interim: bool,
     /// The result of the call is a stream.
     pub(super) is_stream: bool,
+    /// The stream is that of a route: bytes as they are, instead of lines of JSON.
+    pub(super) is_raw: bool,
 }
 
 /// An answer.
@@ -206,9 +208,37 @@ pub(super) fn write_stream_head(
     fields: &[u8],
     out: &mut Out<'_>,
 ) {
+    if pending.is_raw {
+        return write_raw_stream_head(side, pending, Metadata::checked_before(fields), out);
+    }
     let mut head = ResponseHead::begin(side, pending, 200, out);
     head.put(b"Content-Type: application/x-ndjson\r\nTransfer-Encoding: chunked\r\n");
     head.metadata(side, b"", Metadata::checked_before(fields));
+    head.end(side, pending, SendBody::Bytes(&[]));
+}
+
+/// Writes the head of the response of a route that is a stream.
+fn write_raw_stream_head(
+    side: &ServerContext,
+    pending: &PendingResponse,
+    fields: Metadata<'_>,
+    out: &mut Out<'_>,
+) {
+    // The digits of the status were written by the handler's side.
+    let own = fields.find(ROUTE_HEAD).and_then(<[u8]>::split_first_chunk::<3>);
+    let (digits, lines) = own.unwrap_or((b"200", b""));
+    let status = digits.iter().fold(0, |status, digit| status * 10 + u16::from(digit.wrapping_sub(b'0')));
+    let mut head = ResponseHead::begin(side, pending, status, out);
+    head.put(lines);
+    head.put(b"Transfer-Encoding: chunked\r\n");
+    for (name, value) in fields.iter().filter(|(name, _)| *name != ROUTE_HEAD) {
+        if fits_response_field(name, value) {
+            head.put(name.as_bytes());
+            head.field(b": ", value);
+        } else {
+            side.note_dropped(1);
+        }
+    }
     head.end(side, pending, SendBody::Bytes(&[]));
 }
 

@@ -189,6 +189,7 @@ fn interpret(
         closes: fields.framing.is_last(is_http_10),
         is_interim: false,
         is_stream: false,
+        is_raw: false,
     };
     let body = match (fields.framing.is_chunked, fields.framing.length) {
         (true, _) => BodyLength::Chunked,
@@ -428,9 +429,7 @@ fn request_target(
         "POST" | "GET" | "HEAD"
             if is_stream && pending.is_http_10 && (method == "POST" || found.is_idempotent) =>
         {
-            let message = "the result is a stream, which requires HTTP/1.1: a body that ends with the connection \
-                           would look complete if the connection was lost";
-            Err(RequestFault::new(505, Code::Unimplemented, message))
+            Err(stream_requires_http_11())
         }
         "POST" => {
             pending.is_stream = is_stream;
@@ -461,6 +460,13 @@ fn request_target(
         }
         _ => Err(not_allowed(allow)),
     }
+}
+
+/// Refuses a stream over HTTP/1.0.
+fn stream_requires_http_11() -> RequestFault {
+    let message = "the result is a stream, which requires HTTP/1.1: a body that ends with the connection would look \
+                   complete if the connection was lost";
+    RequestFault::new(505, Code::Unimplemented, message)
 }
 
 fn not_allowed(method: &str, allow: AllowedMethods) -> RequestFault {

@@ -407,7 +407,8 @@ impl HttpServerInner {
         pending.closes |= self.is_draining;
         let id = self.take_place(pending);
         self.state = match pending {
-            PendingResponse { is_stream: true, .. } => {
+            PendingResponse { is_stream: true, is_raw, .. } => {
+                self.held_stream.is_raw = is_raw;
                 RequestState::Stream { id, progress: StreamProgress::Waiting }
             }
             PendingResponse { closes: true, .. } => RequestState::Ended,

@@ -1,7 +1,8 @@
 //! Requests for routes: any body and any content type, with the limits of calls.
 
 use super::{
-    BodyLength, RequestFields, RequestHead, RequestTarget, check_length, not_allowed, push, time_left,
+    BodyLength, RequestFields, RequestHead, RequestTarget, check_length, not_allowed, push,
+    stream_requires_http_11, time_left,
 };
 use crate::message::{JsonDialect, MetadataBuf};
 use crate::wire::http::fault::RequestFault;
@@ -17,7 +18,7 @@ pub(super) fn request_target(
     question: &mut RequestHead,
     metadata: &mut MetadataBuf,
 ) -> Option<Result<RequestTarget, RequestFault>> {
-    let RoutesAt { allowed, hash } = side.site.routes_at(method, path);
+    let RoutesAt { allowed, hash, is_stream } = side.site.routes_at(method, path);
     if allowed.is_empty() {
         return None;
     }
@@ -28,6 +29,17 @@ pub(super) fn request_target(
         return Some(Ok(RequestTarget::Options { is_preflight }));
     }
     let Some(hash) = hash else { return Some(Err(not_allowed(method, allow))) };
+    if is_stream && question.pending.is_http_10 {
+        return Some(Err(stream_requires_http_11()));
+    }
+    if is_stream {
+        question.pending.is_raw = true;
+        if method == "HEAD" && question.body == BodyLength::Bytes(0) {
+            // The handler would make the stream to know its head.
+            return Some(Ok(RequestTarget::StreamHead));
+        }
+        question.pending.is_stream = true;
+    }
     Some(call(side, method, fields, question).and_then(|time_left_us| {
         complete(metadata, (method, target, path), fields)?;
         let target = CallTarget::Route(hash);

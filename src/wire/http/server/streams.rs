@@ -1,4 +1,5 @@
-//! Answers that are streams of messages: newline-delimited JSON in a chunked body, one message in a chunk.
+//! Answers that are streams of messages: newline-delimited JSON in a chunked body, one message in a chunk. Those of routes
+//! are bytes of any kind.
 //!
 //! No input is taken before such an answer is written, so there is at most one at a time, and it is the last in the order
 //! of the answers. Only the last chunk says that the stream is complete. After an error the body ends without it; if
@@ -16,8 +17,6 @@ use crate::wire::{Out, StreamSupport};
 
 /// The chunk of size 0 without trailers, which ends a body.
 const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
-/// The end of a message and of its chunk.
-const CHUNK_END: &[u8] = b"\n\r\n";
 
 /// How far the answer is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +36,8 @@ pub(super) struct HeldStream {
     fields: Vec<u8>,
     /// Messages as they will be written.
     chunks: Vec<u8>,
+    /// Messages are bytes as they are.
+    pub(super) is_raw: bool,
 }
 
 impl HttpServerInner {
@@ -75,15 +76,20 @@ impl HttpServerInner {
 
     /// Writes a message, or holds it before its turn.
     pub(in crate::wire::http) fn stream_message(&mut self, id: u64, body: SendBody<'_>, out: &mut Out<'_>) {
+        let is_raw = self.held_stream.is_raw;
+        if is_raw && body.len() == 0 {
+            // A chunk of size 0 would end the body.
+            return;
+        }
         match self.progress_of(id) {
-            Some(StreamProgress::Begun) => write_chunk(body, out),
-            Some(StreamProgress::Waiting) if self.begin_stream(id, out) => write_chunk(body, out),
+            Some(StreamProgress::Begun) => write_chunk(body, is_raw, out),
+            Some(StreamProgress::Waiting) if self.begin_stream(id, out) => write_chunk(body, is_raw, out),
             Some(StreamProgress::Waiting) => {
                 let chunks = &mut self.held_stream.chunks;
                 let before = chunks.len();
                 match &body {
-                    SendBody::Bytes(bytes) => put_chunk(bytes, |part| chunks.extend_from_slice(part)),
-                    SendBody::Chunk(chunk) => put_chunk(chunk, |part| chunks.extend_from_slice(part)),
+                    SendBody::Bytes(bytes) => put_chunk(bytes, is_raw, |part| chunks.extend_from_slice(part)),
+                    SendBody::Chunk(chunk) => put_chunk(chunk, is_raw, |part| chunks.extend_from_slice(part)),
                 }
                 self.held_bytes += chunks.len() - before;
             }
@@ -128,7 +134,7 @@ impl HttpServerInner {
     ) {
         match progress {
             StreamProgress::Waiting => {
-                let HeldStream { fields, mut chunks } = std::mem::take(&mut self.held_stream);
+                let HeldStream { fields, mut chunks, .. } = std::mem::take(&mut self.held_stream);
                 self.held_bytes -= fields.len() + chunks.len();
                 let response = error.unwrap_or_else(|| {
                     chunks.extend_from_slice(LAST_CHUNK);
@@ -156,29 +162,34 @@ impl HttpServerInner {
     }
 }
 
-/// Writes a message as a chunk.
-fn write_chunk(body: SendBody<'_>, out: &mut Out<'_>) {
+/// Writes a message as a chunk: bytes as they are if `is_raw`, otherwise a line.
+fn write_chunk(body: SendBody<'_>, is_raw: bool, out: &mut Out<'_>) {
     match body {
-        SendBody::Chunk(chunk) if !chunk.contains(&b'\n') => {
-            put_size(chunk.len(), |size| out.put(size));
+        SendBody::Chunk(chunk) if is_raw || !chunk.contains(&b'\n') => {
+            put_size(chunk.len() + usize::from(!is_raw), |size| out.put(size));
             out.link(chunk);
-            out.put(CHUNK_END);
+            out.put(chunk_end(is_raw));
         }
-        SendBody::Chunk(chunk) => put_chunk(&chunk, |part| out.put(part)),
-        SendBody::Bytes(bytes) => put_chunk(bytes, |part| out.put(part)),
+        SendBody::Chunk(chunk) => put_chunk(&chunk, is_raw, |part| out.put(part)),
+        SendBody::Bytes(bytes) => put_chunk(bytes, is_raw, |part| out.put(part)),
     }
 }
 
-fn put_chunk(message: &[u8], mut put: impl FnMut(&[u8])) {
-    put_size(message.len(), &mut put);
-    put(&one_line(message));
-    put(CHUNK_END);
+fn put_chunk(message: &[u8], is_raw: bool, mut put: impl FnMut(&[u8])) {
+    put_size(message.len() + usize::from(!is_raw), &mut put);
+    if is_raw { put(message) } else { put(&one_line(message)) }
+    put(chunk_end(is_raw));
 }
 
-/// Puts the size of the chunk of a message of `bytes` bytes, which a line feed follows.
+/// Returns the end of a message and of its chunk.
+fn chunk_end(is_raw: bool) -> &'static [u8] {
+    if is_raw { b"\r\n" } else { b"\n\r\n" }
+}
+
+/// Puts the size of a chunk of `bytes` bytes, at least 1.
 fn put_size(bytes: usize, put: impl FnOnce(&[u8])) {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let (mut text, mut at, mut rest) = ([0; 18], 16, bytes + 1);
+    let (mut text, mut at, mut rest) = ([0; 18], 16, bytes);
     text[16..].copy_from_slice(b"\r\n");
     while rest > 0 {
         at -= 1;
