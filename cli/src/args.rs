@@ -74,6 +74,9 @@ pub struct ServeArgs {
     /// Register this address; needed if the server listens on all of them (0.0.0.0).
     #[arg(long, value_name = "ADDR")]
     pub register_address: Option<String>,
+    /// Serve the console, metrics and profiles on this address; `off`: nowhere. Default: 127.0.0.1:6551, if it is free.
+    #[arg(long, value_name = "ADDR")]
+    pub admin: Option<String>,
     /// Pin each reactor to a core.
     #[arg(long)]
     pub pin: bool,

@@ -7,7 +7,7 @@ use std::io::{self, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use coreloop::config::{ConfigError, ConfigWarning, Layers, Resolved, split_listen};
+use coreloop::config::{ConfigError, ConfigWarning, Layers, Origin, Resolved, split_listen};
 use coreloop::discovery::RegistrationEvent;
 use coreloop::reactor::Address;
 use coreloop::server::Stopper;
@@ -19,6 +19,11 @@ use crate::args::ServeArgs;
 use crate::failure::Failure;
 use crate::record::{RecordCounts, Recorder, Recording};
 use crate::report::{Summary, Ticker};
+
+/// The address of the console if neither the command line nor the configuration has one.
+const ADMIN_DEFAULT: &str = "127.0.0.1:6551";
+/// In place of that address: no console.
+const ADMIN_OFF: &str = "off";
 
 /// Runs the command.
 pub fn run(args: &ServeArgs) -> Result<(), Failure> {
@@ -43,7 +48,12 @@ pub fn run(args: &ServeArgs) -> Result<(), Failure> {
             .map_err(|error| Failure::error(format!("cannot watch for signals: {error}")))?
     };
     let listen = resolved.config.listen.clone();
-    let mut builder = demo::services(Server::builder()).config(resolved.config);
+    let has_default_admin = matches!(resolved.origins.of("admin.listen"), None | Some(Origin::Default));
+    if has_default_admin {
+        resolved.config.admin.listen = ADMIN_DEFAULT.to_owned();
+    }
+    let mut builder =
+        demo::services(Server::builder()).resolved(&resolved).admin_optional(has_default_admin);
     builder = builder.on_registration(print_registration);
     builder = args.register.iter().fold(builder, |builder, url| builder.register(url));
     let recorder = args.record.as_ref().map(|file| {
@@ -63,7 +73,12 @@ pub fn run(args: &ServeArgs) -> Result<(), Failure> {
         Failure::error(error)
     })?;
     stop.on_started(server.stopper());
-    announce(server.addresses(), &listen, &warnings);
+    announce(server.addresses(), &listen, &warnings, server.admin_address());
+    if has_default_admin && server.admin_address().is_none() {
+        print_message(format_args!(
+            "coreloop: warning: {ADMIN_DEFAULT} is taken: there is no console; --admin ADDR takes another address"
+        ));
+    }
     let ticker = args.stats_every.map(|seconds| {
         Ticker::start(server.stopper(), Duration::from_secs(u64::from(seconds))).map_err(Failure::error)
     });
@@ -98,9 +113,11 @@ fn layers(args: &ServeArgs) -> Result<Layers, ConfigError> {
         ("register.zone", &args.register_zone),
         ("register.weight", &args.register_weight),
         ("register.address", &args.register_address),
+        ("admin.listen", &args.admin),
     ] {
         if let Some(text) = text {
-            layers = layers.flag(key, text)?;
+            let is_off = key == "admin.listen" && text == ADMIN_OFF;
+            layers = layers.flag(key, if is_off { "" } else { text })?;
         }
     }
     if args.pin {
@@ -116,7 +133,12 @@ fn print_config(resolved: &Resolved) -> Result<(), Failure> {
 }
 
 /// Prints the addresses for programs, and hints for people.
-fn announce(addresses: &[Address], listen: &[String], warnings: &[ConfigWarning]) {
+fn announce(
+    addresses: &[Address],
+    listen: &[String],
+    warnings: &[ConfigWarning],
+    admin: Option<&Address>,
+) {
     let mut lines = String::new();
     for address in addresses {
         let _ = writeln!(lines, "listening on {address}");
@@ -136,6 +158,9 @@ fn announce(addresses: &[Address], listen: &[String], warnings: &[ConfigWarning]
             "curl  curl -d '{{\"A\":6,\"B\":7}}' http://{address}/Arith/Multiply\n\
              see   http://{address}/"
         ));
+    }
+    if let Some(admin) = admin {
+        print_message(format_args!("admin on http://{}/", reachable(admin)));
     }
     let Some(address) = first("native") else { return };
     // The name with which the program was called, so that the lines can be copied unchanged.

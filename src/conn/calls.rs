@@ -63,6 +63,8 @@ pub struct ConnCall {
     pub body_bytes: u32,
     /// What interceptors have attached to it.
     pub extensions: Option<Arc<CallExtensions>>,
+    /// When the call was admitted, if that is known.
+    pub begun: Option<Instant>,
     state: u8,
 }
 
@@ -92,8 +94,16 @@ impl ConnCall {
             method,
             body_bytes,
             extensions: None,
+            begun: None,
             state: 0,
         }
+    }
+
+    /// Sets when the call was admitted.
+    #[inline]
+    pub fn begun(mut self, at: Instant) -> ConnCall {
+        self.begun = Some(at);
+        self
     }
 
     /// Marks a call that has streams.
@@ -290,6 +300,13 @@ impl Calls {
             call.state |= ANSWERED;
             each(call);
         }
+    }
+
+    /// Iterates over the calls in flight with their slots, answered or not.
+    #[cfg(feature = "admin")]
+    pub fn slots(&self) -> impl Iterator<Item = (u32, &ConnCall)> {
+        let entries = self.table.iter().flat_map(|table| table.entries.iter().enumerate());
+        entries.filter_map(|(slot, call)| Some((slot as u32, call.as_ref()?)))
     }
 
     /// Iterates over the calls in flight, answered or not.

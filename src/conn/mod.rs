@@ -522,6 +522,27 @@ impl<W: Protocol> Conn<W> {
         self.protocol
     }
 
+    /// Returns the time at which the connection was opened.
+    #[cfg(feature = "admin")]
+    pub fn since(&self) -> Instant {
+        self.since
+    }
+
+    /// Returns the name of the connection's state, for operators.
+    #[cfg(feature = "admin")]
+    pub fn state_name(&self) -> &'static str {
+        match self.state {
+            ConnState::Opening { .. } => "opening",
+            ConnState::Serving if self.is_paused => "paused",
+            ConnState::Serving => "serving",
+            ConnState::Draining => "draining",
+            ConnState::HalfClosed => "half-closed",
+            ConnState::Finishing(_) => "finishing",
+            ConnState::Lingering { .. } => "lingering",
+            ConnState::Closed(_) => "closed",
+        }
+    }
+
     /// Returns the protocol's state.
     pub fn protocol(&self) -> &W {
         &self.protocol

@@ -305,6 +305,24 @@ impl<T> RunQueue<T> {
         self.lanes.iter().all(|lane| lane.queue.is_empty())
     }
 
+    /// Returns the number of calls that wait for a pool.
+    #[cfg(feature = "admin")]
+    pub fn waiting(&self, pool: WorkPool) -> usize {
+        self.lanes[pool as usize].queue.len()
+    }
+
+    /// Returns the most calls that may wait.
+    #[cfg(feature = "admin")]
+    pub fn waiting_max(&self) -> usize {
+        self.queue_max
+    }
+
+    /// Returns the limit on the calls in progress that adapts to how long calls take, if there is one.
+    #[cfg(feature = "admin")]
+    pub fn adaptive_limit(&self) -> Option<u32> {
+        self.adaptive.as_ref().map(GradientLimit::limit)
+    }
+
     /// Returns the number of calls that were handed over to a pool and have not ended.
     pub fn running(&self, pool: WorkPool) -> u32 {
         self.lanes[pool as usize].running

@@ -368,4 +368,34 @@ impl<A: App> Conns<'_, A> {
     pub fn now(&self) -> Instant {
         self.core.now
     }
+
+    /// Returns the number of connections.
+    #[cfg(feature = "admin")]
+    pub(crate) fn len(&self) -> usize {
+        self.core.slots.len()
+    }
+
+    /// Iterates over the connections, for operators to look at.
+    #[cfg(feature = "admin")]
+    pub(crate) fn views(&self) -> impl Iterator<Item = ConnView<'_, A>> {
+        self.core.slots.iter().map(|(key, slot)| ConnView {
+            key,
+            peer: slot.peer,
+            conn: &slot.conn,
+            session: &slot.session,
+        })
+    }
+}
+
+/// A connection, to look at.
+#[cfg(feature = "admin")]
+pub(crate) struct ConnView<'a, A: App> {
+    /// Its key.
+    pub(crate) key: Key,
+    /// Its peer.
+    pub(crate) peer: Peer,
+    /// Its state.
+    pub(crate) conn: &'a Conn<A::Protocol>,
+    /// The app's state for it.
+    pub(crate) session: &'a A::Session,
 }

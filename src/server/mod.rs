@@ -11,6 +11,8 @@ mod directory;
 mod executor;
 #[cfg(feature = "otlp")]
 mod export;
+#[cfg(feature = "admin")]
+pub(crate) mod live;
 mod observe;
 #[cfg(feature = "http")]
 mod pages;
@@ -288,7 +290,7 @@ impl Server {
     /// Returns the address of the admin listener (`admin.listen`), with the actual port.
     #[cfg(feature = "admin")]
     pub fn admin_address(&self) -> Option<&Address> {
-        self.admin.as_ref().map(|admin| &admin.addresses()[0])
+        self.admin.as_ref().map(crate::admin::AdminServer::address)
     }
 
     /// Returns a handle for other threads.

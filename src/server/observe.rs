@@ -5,11 +5,19 @@ use std::sync::Arc;
 
 use super::app::CallTracing;
 use super::{ServerBuilder, ServerShared};
+#[cfg(all(feature = "admin", feature = "config-file"))]
+use crate::config::{self, Resolved};
 use crate::config::ValidConfig;
 #[cfg(feature = "metrics")]
 use crate::metrics::{
     MetricFamily, MetricSet, MetricSource, add_exemplars, process_families, server_families, trace_families,
 };
+#[cfg(feature = "admin")]
+use crate::policy::fleet::EndpointView;
+#[cfg(feature = "admin")]
+use crate::reactor::Address;
+#[cfg(feature = "admin")]
+use crate::service::interceptor::Interceptor;
 use crate::stats::Snapshot;
 #[cfg(feature = "trace")]
 use crate::trace::Tracer;
@@ -24,9 +32,33 @@ pub(super) struct Observation {
     pub(super) sources: Vec<Arc<dyn MetricSource>>,
     #[cfg(feature = "otlp")]
     pub(super) export: super::export::PlannedExport,
+    /// Of the admin listener.
+    #[cfg(feature = "admin")]
+    pub(super) admin: AdminObservation,
     /// The configuration in force; set at the start.
     pub(super) config: Option<Arc<ValidConfig>>,
 }
+
+/// What a server's builder was given for its admin listener.
+#[cfg(feature = "admin")]
+#[derive(Clone, Default)]
+pub(crate) struct AdminObservation {
+    pub(crate) interceptors: Vec<Arc<dyn Interceptor>>,
+    /// The fleets of clients to show: name, and what reads them.
+    pub(crate) endpoints: Vec<(String, EndpointSource)>,
+    /// Without the listener the server starts all the same, if its address is taken.
+    pub(crate) is_optional: bool,
+    /// The origin of each key of the configuration, if it is known.
+    pub(crate) origins: Vec<(String, String)>,
+    /// The values of the program's own sections: key and text, secrets left out.
+    pub(crate) sections: Vec<(String, String)>,
+    /// The in-memory address of the server, for calls from the console.
+    pub(crate) address: Option<Address>,
+}
+
+/// Reads the endpoints of a client.
+#[cfg(feature = "admin")]
+pub(crate) type EndpointSource = Arc<dyn Fn() -> Vec<EndpointView> + Send + Sync>;
 
 impl Observation {
     /// Returns whether calls are traced.
@@ -71,6 +103,66 @@ impl ServerBuilder {
     }
 }
 
+#[cfg(feature = "admin")]
+impl ServerBuilder {
+    /// Adds an [`Interceptor`] of the requests to the admin listener (`admin.listen`): for authentication, as
+    /// [`TokenCheck`](crate::interceptor::TokenCheck) does it. The methods there are routes, as `GET /calls`.
+    pub fn admin_interceptor(mut self, interceptor: impl Interceptor) -> ServerBuilder {
+        self.observation.admin.interceptors.push(Arc::new(interceptor));
+        self
+    }
+
+    /// Shows the endpoints of a client with several servers on the page `/endpoints` of the admin listener, under this name.
+    /// The function is called for each view of the page.
+    ///
+    /// ```no_run
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let orders = coreloop::client::Client::connect("static:10.0.0.1:6550,10.0.0.2:6550")?;
+    /// let server = coreloop::Server::builder()
+    ///     .configure(|config| config.admin.listen = "127.0.0.1:6551".to_owned())
+    ///     .admin_endpoints("orders", move || orders.endpoints())
+    ///     .start()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn admin_endpoints(
+        mut self,
+        name: &str,
+        endpoints: impl Fn() -> Vec<EndpointView> + Send + Sync + 'static,
+    ) -> ServerBuilder {
+        self.observation.admin.endpoints.push((name.to_owned(), Arc::new(endpoints)));
+        self
+    }
+
+    /// Sets whether the server starts without its admin listener if the address of that is taken. Default: false, the start
+    /// fails. [`Server::admin_address`](super::Server::admin_address) tells whether there is one.
+    pub fn admin_optional(mut self, is_optional: bool) -> ServerBuilder {
+        self.observation.admin.is_optional = is_optional;
+        self
+    }
+
+    /// Sets the configuration, and shows where each value came from on the page `/config` of the admin listener, with the
+    /// values of the program's own sections except secrets.
+    #[cfg(feature = "config-file")]
+    pub fn resolved(mut self, resolved: &Resolved) -> ServerBuilder {
+        let mut text = String::new();
+        // Writing to a string does not fail.
+        let _ = resolved.print(&mut text);
+        let admin = &mut self.observation.admin;
+        for line in text.lines() {
+            let Some((name, rest)) = line.split_once(" = ") else { continue };
+            let (value, origin) = rest.rsplit_once("  # ").unwrap_or((rest, ""));
+            // The meaning of a 0 follows the origin.
+            let origin = origin.split_once("; 0: ").map_or(origin, |(origin, _)| origin);
+            admin.origins.push((name.to_owned(), origin.to_owned()));
+            if !config::keys().any(|key| key.name() == name) {
+                admin.sections.push((name.to_owned(), value.to_owned()));
+            }
+        }
+        self.config(resolved.config.clone())
+    }
+}
+
 /// A view of a running server, for pages and exports. It keeps the server's counters, not the server.
 #[derive(Clone)]
 pub struct Inspector {
@@ -111,6 +203,12 @@ impl Inspector {
             set.add_source(&**source);
         }
         set.finish()
+    }
+
+    /// Returns what the builder was given for the admin listener.
+    #[cfg(feature = "admin")]
+    pub(crate) fn admin(&self) -> &AdminObservation {
+        &self.shared.observation.admin
     }
 
     /// Returns the configuration in force.

@@ -38,6 +38,8 @@ mod overload;
 mod reactors;
 mod reply_limit;
 #[cfg(all(feature = "http", feature = "jsonrpc"))]
+mod route_streams;
+#[cfg(all(feature = "http", feature = "jsonrpc"))]
 mod routes;
 mod silent;
 mod slow_peers;

@@ -398,7 +398,8 @@ impl Dispatcher {
     ) -> (u32, usize) {
         let body_len = request.body.len();
         let Request { id, codec, one_way, compressed, .. } = *request;
-        let mut call = ConnCall::new(id, deadline, work, codec, one_way, compressed, index, body_len as u32);
+        let call = ConnCall::new(id, deadline, work, codec, one_way, compressed, index, body_len as u32);
+        let mut call = call.begun(cx.now());
         if wants_load(cx, request) {
             call = call.wanting_load();
         }

@@ -11,6 +11,8 @@ mod futures;
 mod give_up;
 mod hand_over;
 mod inline;
+#[cfg(feature = "admin")]
+mod inspect;
 mod intercept;
 mod sources;
 mod stream_ends;
@@ -40,6 +42,8 @@ use crate::error_text::{TYPES_TEXT_BYTES_MAX, shortened};
 use crate::message::{JsonDialect, Message, Refusal, ReplyExtras, Request};
 use crate::policy::run_queue::{RunQueue, RunQueueConfig};
 use crate::reactor::{App, ClosedConn, ConnCx, Conns, Remote};
+#[cfg(feature = "admin")]
+use crate::server::live::InspectRequest;
 #[cfg(feature = "bench-internals")]
 use crate::server::timing::Timing;
 use crate::service::futures::{AsyncLimits, Executor};
@@ -68,6 +72,9 @@ pub(crate) enum Completion {
     Stream(StreamCommand),
     /// A task that runs on the reactor's thread.
     Task(Arc<dyn ReactorTask>),
+    /// A question of an operator.
+    #[cfg(feature = "admin")]
+    Inspect(Box<InspectRequest>),
     /// Nothing: what was sent at the end of a turn is written in the next.
     Nudge,
 }
@@ -489,6 +496,8 @@ impl App for RpcApp {
             Completion::Late(late) => self.dispatcher.on_deferred(&self.registry, conns, late),
             Completion::Stream(command) => self.dispatcher.on_stream_command(conns, command),
             Completion::Task(task) => self.dispatcher.run_task(conns, task),
+            #[cfg(feature = "admin")]
+            Completion::Inspect(request) => self.inspect(conns, *request),
             Completion::Nudge => {}
         }
     }

@@ -4,7 +4,7 @@
 //! They are routes, so that interceptors and limits apply to them as to those of the user. Console and document are
 //! created once, when the server starts; they cost calls nothing.
 
-mod openapi;
+pub(super) mod openapi;
 mod schema;
 
 use std::borrow::Cow;

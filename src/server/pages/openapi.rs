@@ -34,6 +34,31 @@ pub(super) fn document(methods: &[Method], config: &config::HttpConfig) -> Value
     })
 }
 
+/// Returns the methods with the schemas of their arguments, for the console of the admin listener: also those with streams of
+/// arguments, which HTTP/1.1 does not carry. Routes are not among them.
+#[cfg(feature = "admin")]
+pub(in crate::server) fn described(methods: &[Method]) -> Value {
+    let mut schemas = Schemas::default();
+    let mut described = Vec::new();
+    for method in methods.iter().filter(|method| !method.is_route()) {
+        described.push(json!({
+            "name": method.name(),
+            "service": method.service().unwrap_or_default(),
+            "docs": method.documentation(),
+            "signature": method.signature(),
+            "runs": method.runs().name(),
+            "shape": method.shape().name(),
+            "idempotent": method.is_idempotent(),
+            "takes_json": method.accepts_codec(Codec::Json),
+            "codecs": method.codec_names().collect::<Vec<_>>(),
+            "argument_optional": method.takes_empty_body(),
+            "argument": schemas.schema_of(method.argument().shape()),
+            "reply": schemas.schema_of(method.reply().shape()),
+        }));
+    }
+    json!({ "methods": described, "schemas": schemas.into_components() })
+}
+
 fn item(service: &str, method: &Method, schemas: &mut Schemas) -> Value {
     let argument = schemas.schema_of(method.argument().shape());
     let reply = schemas.schema_of(method.reply().shape());
