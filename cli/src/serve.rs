@@ -52,8 +52,7 @@ pub fn run(args: &ServeArgs) -> Result<(), Failure> {
     if has_default_admin {
         resolved.config.admin.listen = ADMIN_DEFAULT.to_owned();
     }
-    let mut builder =
-        demo::services(Server::builder()).resolved(&resolved).admin_optional(has_default_admin);
+    let mut builder = demo::services(Server::builder()).resolved(&resolved).admin_optional(has_default_admin);
     builder = builder.on_registration(print_registration);
     builder = args.register.iter().fold(builder, |builder, url| builder.register(url));
     let recorder = args.record.as_ref().map(|file| {
@@ -133,12 +132,7 @@ fn print_config(resolved: &Resolved) -> Result<(), Failure> {
 }
 
 /// Prints the addresses for programs, and hints for people.
-fn announce(
-    addresses: &[Address],
-    listen: &[String],
-    warnings: &[ConfigWarning],
-    admin: Option<&Address>,
-) {
+fn announce(addresses: &[Address], listen: &[String], warnings: &[ConfigWarning], admin: Option<&Address>) {
     let mut lines = String::new();
     for address in addresses {
         let _ = writeln!(lines, "listening on {address}");

@@ -107,7 +107,8 @@ fn made(
 ) -> Result<CallLineEnd, CallError> {
     let argument = order.arguments.first().map_or("null", String::as_str).as_bytes();
     let message = |reply: Vec<u8>| {
-        send(sink, &CallLine::Message(String::from_utf8_lossy(&reply).into_owned())).map_err(CallError::Status)
+        send(sink, &CallLine::Message(String::from_utf8_lossy(&reply).into_owned()))
+            .map_err(CallError::Status)
     };
     match shape {
         CallShape::Unary => {
@@ -210,5 +211,8 @@ impl Unpark {
 }
 
 fn texts(metadata: Metadata<'_>) -> Vec<(String, String)> {
-    metadata.iter().map(|(key, value)| (key.to_owned(), String::from_utf8_lossy(value).into_owned())).collect()
+    metadata
+        .iter()
+        .map(|(key, value)| (key.to_owned(), String::from_utf8_lossy(value).into_owned()))
+        .collect()
 }

@@ -64,10 +64,21 @@ mod tests {
 
     #[test]
     fn a_loopback_listener_has_local_names_only() {
-        for host in ["127.0.0.1:6551", "127.0.0.1", "localhost:1", "LocalHost", "[::1]:6551", "[::1]", "10.0.0.1:1", ""] {
+        for host in [
+            "127.0.0.1:6551",
+            "127.0.0.1",
+            "localhost:1",
+            "LocalHost",
+            "[::1]:6551",
+            "[::1]",
+            "10.0.0.1:1",
+            "",
+        ] {
             assert!(is_local_name(host.as_bytes()), "{host}");
         }
-        for host in ["evil.example", "evil.example:6551", "127.0.0.1.evil.example:1", "localhost.evil", "[evil]:1"] {
+        for host in
+            ["evil.example", "evil.example:6551", "127.0.0.1.evil.example:1", "localhost.evil", "[evil]:1"]
+        {
             assert!(!is_local_name(host.as_bytes()), "{host}");
         }
     }

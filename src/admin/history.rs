@@ -16,6 +16,8 @@ const SAMPLE_EVERY: Duration = Duration::from_secs(1);
 const SAMPLES_MAX: usize = 300;
 /// The counters of the methods are compared with those of at least this many samples before.
 const METHODS_EVERY: usize = 5;
+/// The least time of sampled turns that a share is taken of.
+const SAMPLED_NS_MIN: u64 = 1_000_000;
 /// The place of the wait in the stages of a turn.
 const WAIT: usize = 0;
 
@@ -115,7 +117,8 @@ impl History {
             state.last = Some(reading);
             next = (next + SAMPLE_EVERY).max(Instant::now());
             while !state.is_stopped {
-                let Some(left) = next.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) else {
+                let Some(left) = next.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())
+                else {
                     break;
                 };
                 state = self.stopped.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
@@ -139,9 +142,8 @@ impl History {
 
 fn sample(before: &Reading, now: &Reading) -> HistorySample {
     let seconds = now.at.saturating_duration_since(before.at).as_secs_f64().max(1e-3);
-    let per_second = |of: &dyn Fn(&Snapshot) -> u64| {
-        of(&now.stats).saturating_sub(of(&before.stats)) as f64 / seconds
-    };
+    let per_second =
+        |of: &dyn Fn(&Snapshot) -> u64| of(&now.stats).saturating_sub(of(&before.stats)) as f64 / seconds;
     let quantile = |quantile: f64, of: fn(&MethodSnapshot) -> &HistogramSnapshot| {
         let all = |stats: &Snapshot| merged(stats.methods.iter().map(of));
         quantile_since(&all(&now.stats), &all(&before.stats), quantile)
@@ -164,7 +166,9 @@ fn sample(before: &Reading, now: &Reading) -> HistorySample {
         connections: now.stats.connections(),
         queued: now.stats.workers.queued,
         read_bytes_per_second: per_second(&|stats| stats.reactors.iter().map(|one| one.read_bytes).sum()),
-        written_bytes_per_second: per_second(&|stats| stats.reactors.iter().map(|one| one.written_bytes).sum()),
+        written_bytes_per_second: per_second(&|stats| {
+            stats.reactors.iter().map(|one| one.written_bytes).sum()
+        }),
     }
 }
 
@@ -191,7 +195,8 @@ fn total(stages: &[[u64; STAGES.len()]]) -> [u64; STAGES.len()] {
 pub(super) fn utilisation(now: &[u64; STAGES.len()], before: &[u64; STAGES.len()]) -> f64 {
     let stages: [u64; STAGES.len()] = std::array::from_fn(|at| now[at].saturating_sub(before[at]));
     let all: u64 = stages.iter().sum();
-    if all == 0 { 0.0 } else { (all - stages[WAIT]) as f64 / all as f64 }
+    // A single turn of an idle reactor says nothing.
+    if all < SAMPLED_NS_MIN { 0.0 } else { (all - stages[WAIT]) as f64 / all as f64 }
 }
 
 /// Returns the buckets of several histograms in one list, ordered by their largest values.
@@ -248,7 +253,8 @@ mod tests {
 
     #[test]
     fn waiting_is_no_work() {
-        assert_eq!(utilisation(&[30, 0, 10, 0, 0, 0, 0], &[0; 7]), 0.25);
-        assert_eq!(utilisation(&[5; 7], &[5; 7]), 0.0);
+        const MS: u64 = 1_000_000;
+        assert_eq!(utilisation(&[30 * MS, 0, 10 * MS, 0, 0, 0, 0], &[0; 7]), 0.25);
+        assert_eq!(utilisation(&[0, 5, 5, 5, 5, 5, 5], &[0; 7]), 0.0);
     }
 }

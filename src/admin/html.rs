@@ -82,12 +82,16 @@ fn filter(out: &mut String, path: &str, fields: &[super::view::FilterField]) {
         let (name, label, value) = (field.name, field.label, escaped(&field.value));
         let _ = write!(out, "<label>{label} ");
         if field.options.is_empty() {
-            let _ = write!(out, "<input name=\"{name}\" value=\"{value}\" autocomplete=\"off\" spellcheck=\"false\">");
+            let _ = write!(
+                out,
+                "<input name=\"{name}\" value=\"{value}\" autocomplete=\"off\" spellcheck=\"false\">"
+            );
         } else {
             let _ = write!(out, "<select name=\"{name}\">");
             for (option, text) in &field.options {
                 let selected = if *option == field.value { " selected" } else { "" };
-                let _ = write!(out, "<option value=\"{}\"{selected}>{}</option>", escaped(option), escaped(text));
+                let _ =
+                    write!(out, "<option value=\"{}\"{selected}>{}</option>", escaped(option), escaped(text));
             }
             out.push_str("</select>");
         }
@@ -120,7 +124,11 @@ pub(super) fn region(view: &View) -> String {
             }
             Block::Filter(_) => {}
             Block::Widget(name, text) => {
-                let _ = write!(out, "<div data-widget=\"{name}\"><pre class=\"fallback\">{}</pre></div>", escaped(text));
+                let _ = write!(
+                    out,
+                    "<div data-widget=\"{name}\"><pre class=\"fallback\">{}</pre></div>",
+                    escaped(text)
+                );
             }
         }
     }
@@ -152,7 +160,11 @@ fn chart(out: &mut String, chart: &Chart) {
             continue;
         }
         if at == 0 {
-            let _ = write!(out, "<path class=\"area {}\" d=\"{path}L{width} {height}L{first:.1} {height}Z\"/>", line.tone.name());
+            let _ = write!(
+                out,
+                "<path class=\"area {}\" d=\"{path}L{width} {height}L{first:.1} {height}Z\"/>",
+                line.tone.name()
+            );
         }
         let place = if at == 0 { "front" } else { "back" };
         let _ = write!(out, "<path class=\"line {place} {}\" d=\"{path}\"/>", line.tone.name());
@@ -175,7 +187,10 @@ fn table(out: &mut String, table: &Table) {
         let _ = write!(out, "<p class=\"empty\">{}</p>", table.empty);
     } else {
         let label = if title.is_empty() { "Table".to_owned() } else { title };
-        let _ = write!(out, "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"{label}\"><table><thead><tr>");
+        let _ = write!(
+            out,
+            "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"{label}\"><table><thead><tr>"
+        );
         let class = |column: &super::view::Column| match (column.is_number, column.is_wide) {
             (true, _) => " class=\"number\"",
             (_, true) => " class=\"wide\"",
@@ -210,7 +225,9 @@ fn cell(out: &mut String, cell: &Cell) {
         Cell::Text(text) | Cell::Number(text) => write!(out, "{}", escaped(text)),
         Cell::Code(text) => write!(out, "<code>{}</code>", escaped(text)),
         Cell::Tag(tone, text) => write!(out, "<span class=\"tag {}\">{}</span>", tone.name(), escaped(text)),
-        Cell::Link { href, text } => write!(out, "<a href=\"{}\"><code>{}</code></a>", escaped(href), escaped(text)),
+        Cell::Link { href, text } => {
+            write!(out, "<a href=\"{}\"><code>{}</code></a>", escaped(href), escaped(text))
+        }
         Cell::Bar(share, tone, text) => {
             bar(out, 0.0, *share, *tone, "bar");
             write!(out, "<span class=\"beside\">{}</span>", escaped(text))
@@ -278,7 +295,13 @@ mod tests {
                 Block::Table(table),
             ],
         };
-        let frame = Frame { path: "/", events: ODD.into(), application: ODD, pages: &[("/", "Overview")], version: "1" };
+        let frame = Frame {
+            path: "/",
+            events: ODD.into(),
+            application: ODD,
+            pages: &[("/", "Overview")],
+            version: "1",
+        };
         let text = document(&view, &frame);
         assert!(!text.contains("<img") && !text.contains("alert('") && !text.contains('\0'), "{text}");
         let form = "&lt;img src=x onerror=&quot;alert(&#39;1&#39;)&quot;&gt;&amp;\u{fffd}\n";

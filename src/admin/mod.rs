@@ -115,19 +115,31 @@ impl Console {
         self.address_for("native")
     }
 
-    fn frame<'a>(&'a self, page: &PageEntry, request: &RouteRequest<'_>, titles: &'a [(&'static str, &'static str)]) -> Frame<'a> {
+    fn frame<'a>(
+        &'a self,
+        page: &PageEntry,
+        request: &RouteRequest<'_>,
+        titles: &'a [(&'static str, &'static str)],
+    ) -> Frame<'a> {
         let events = match page.is_live {
             true => format!("/events?page={}&{}", page.path, request.query()),
             false => String::new(),
         };
-        Frame { path: page.path, events, application: self.application(), pages: titles, version: &self.version }
+        Frame {
+            path: page.path,
+            events,
+            application: self.application(),
+            pages: titles,
+            version: &self.version,
+        }
     }
 
     fn page(&self, page: &PageEntry, request: &RouteRequest<'_>) -> Result<RouteResponse, Status> {
         check_host(request, self.is_loopback)?;
         let format = Format::of(request)?;
         let made = (page.make)(self, &Params::of(request))?;
-        let titles: Vec<(&'static str, &'static str)> = PAGES.iter().map(|page| (page.path, page.title)).collect();
+        let titles: Vec<(&'static str, &'static str)> =
+            PAGES.iter().map(|page| (page.path, page.title)).collect();
         respond::respond(&made, format, &self.frame(page, request, &titles))
     }
 
@@ -141,7 +153,8 @@ impl Console {
             pair.ok_or_else(|| Status::invalid_argument(format!("the form has no field {name:?}")))
         };
         let malformed = |name: &str| Status::invalid_argument(format!("the field {name:?} is not a number"));
-        let connection = u64::from_str_radix(field("connection")?, 16).map_err(|_| malformed("connection"))?;
+        let connection =
+            u64::from_str_radix(field("connection")?, 16).map_err(|_| malformed("connection"))?;
         let call = LiveCallId {
             connection: coreloop_poller::Key::from_bits(connection),
             slot: field("slot")?.parse().map_err(|_| malformed("slot"))?,
@@ -165,7 +178,8 @@ pub(crate) fn start(listen: &str, inspector: Inspector, addresses: &[Address]) -
     config.http.openapi = false;
     config.blocking_threads = EVENT_STREAMS_MAX + PAGE_THREADS;
     let history = History::start(inspector.clone())?;
-    let protocols = inspector.config().listen.iter().map(|text| split_listen(text).0.unwrap_or_default().to_owned());
+    let protocols =
+        inspector.config().listen.iter().map(|text| split_listen(text).0.unwrap_or_default().to_owned());
     let console = Arc::new(Console {
         history: history.clone(),
         started: Instant::now(),

@@ -16,7 +16,12 @@ pub(super) struct Params(Vec<(String, String)>);
 
 impl Params {
     pub(super) fn of(request: &RouteRequest<'_>) -> Params {
-        Params(request.query_pairs().map(|(name, value)| (Cow::into_owned(name), Cow::into_owned(value))).collect())
+        Params(
+            request
+                .query_pairs()
+                .map(|(name, value)| (Cow::into_owned(name), Cow::into_owned(value)))
+                .collect(),
+        )
     }
 
     /// Returns the first value of that name that is not empty.

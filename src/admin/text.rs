@@ -17,7 +17,10 @@ pub(super) fn page(view: &View) -> String {
             Block::Charts(charts) => {
                 out.push('\n');
                 for chart in charts {
-                    out.push_str(&format!("{}: {} now, {} at most in {}\n", chart.name, chart.now, chart.top, chart.span));
+                    out.push_str(&format!(
+                        "{}: {} now, {} at most in {}\n",
+                        chart.name, chart.now, chart.top, chart.span
+                    ));
                 }
             }
             Block::Table(table) => {
@@ -47,7 +50,9 @@ pub(super) fn page(view: &View) -> String {
                         let cells: Vec<(String, usize, bool)> = row
                             .iter()
                             .enumerate()
-                            .map(|(at, cell)| (cell.clone(), widths[at], table.columns[columns[at]].is_number))
+                            .map(|(at, cell)| {
+                                (cell.clone(), widths[at], table.columns[columns[at]].is_number)
+                            })
                             .collect();
                         line(&mut out, &cells);
                     }
@@ -56,7 +61,10 @@ pub(super) fn page(view: &View) -> String {
                     out.push_str(&format!("{note}\n"));
                 }
             }
-            Block::Note(_, text) | Block::Widget(_, text) => out.push_str(&format!("\n{}\n", clean_lines(text))),
+            Block::Widget(_, text) if text.is_empty() => {}
+            Block::Note(_, text) | Block::Widget(_, text) => {
+                out.push_str(&format!("\n{}\n", clean_lines(text)))
+            }
             Block::Filter(_) => {}
         }
     }

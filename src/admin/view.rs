@@ -105,13 +105,26 @@ pub(super) enum Cell {
     Code(String),
     Number(String),
     Tag(Tone, String),
-    Link { href: String, text: String },
+    Link {
+        href: String,
+        text: String,
+    },
     /// A share of 1, and its text.
     Bar(f64, Tone, String),
     /// A part of the time of the row's table: begin and length as shares of 1.
-    Time { begin: f64, length: f64, tone: Tone, text: String },
+    Time {
+        begin: f64,
+        length: f64,
+        tone: Tone,
+        text: String,
+    },
     /// A button that posts these fields to a path.
-    Button { path: &'static str, fields: Vec<(&'static str, String)>, text: &'static str, name: String },
+    Button {
+        path: &'static str,
+        fields: Vec<(&'static str, String)>,
+        text: &'static str,
+        name: String,
+    },
 }
 
 /// A field of a filter.

@@ -480,7 +480,8 @@ fn start(
     #[cfg(feature = "admin")]
     if !config.admin.listen.is_empty() {
         let is_optional = server.shared.observation.admin.is_optional;
-        server.admin = match crate::admin::start(&config.admin.listen, server.inspector(), &server.addresses) {
+        server.admin = match crate::admin::start(&config.admin.listen, server.inspector(), &server.addresses)
+        {
             Err(Error::Io(error)) if is_optional && error.kind() == io::ErrorKind::AddrInUse => None,
             admin => Some(admin?),
         };

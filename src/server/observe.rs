@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use super::app::CallTracing;
 use super::{ServerBuilder, ServerShared};
+use crate::config::ValidConfig;
 #[cfg(all(feature = "admin", feature = "config-file"))]
 use crate::config::{self, Resolved};
-use crate::config::ValidConfig;
 #[cfg(feature = "metrics")]
 use crate::metrics::{
     MetricFamily, MetricSet, MetricSource, add_exemplars, process_families, server_families, trace_families,

@@ -89,5 +89,6 @@ impl ServerBuilder {
 }
 
 fn parsed(method: HttpMethod, path: &str) -> Result<RoutePath, RegisterError> {
-    RoutePath::parse(path).map_err(|error| RegisterError::RoutePath { route: format!("{method} {path}"), error })
+    RoutePath::parse(path)
+        .map_err(|error| RegisterError::RoutePath { route: format!("{method} {path}"), error })
 }

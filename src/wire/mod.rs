@@ -44,10 +44,10 @@ use crate::message::SendBody;
 pub use added::{AddedProtocol, AddedProtocols};
 #[cfg(feature = "client")]
 pub use client_protocol::{ClientProtocol, Scheme};
-#[cfg(feature = "server")]
-pub use directory::{DirectoryEntry, MethodDirectory, ServerContext};
 #[cfg(all(feature = "server", feature = "http"))]
 pub(crate) use directory::ROUTE_HEAD;
+#[cfg(feature = "server")]
+pub use directory::{DirectoryEntry, MethodDirectory, ServerContext};
 #[cfg(all(feature = "server", any(feature = "http", feature = "grpc")))]
 pub(crate) use directory::{ROUTE_METHOD, ROUTE_TARGET};
 pub use foreign::ForeignProtocol;

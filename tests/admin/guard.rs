@@ -37,7 +37,8 @@ fn a_change_is_accepted_from_own_pages_and_from_programs_only() {
     }
     assert_eq!(rig.get("/calls/cancel", &[]).status, 405);
     assert_eq!(rig.get("/call", &[]).status, 405);
-    for form in ["", "reactor=0", "reactor=x&connection=0&slot=0&id=0", "reactor=0&connection=z&slot=0&id=0"] {
+    for form in ["", "reactor=0", "reactor=x&connection=0&slot=0&id=0", "reactor=0&connection=z&slot=0&id=0"]
+    {
         assert_eq!(rig.post("/calls/cancel", &[FORM], form).status, 400, "{form}");
     }
     assert_eq!(rig.post("/calls/cancel", &[FORM], "reactor=99&connection=0&slot=0&id=0").status, 404);
@@ -46,7 +47,8 @@ fn a_change_is_accepted_from_own_pages_and_from_programs_only() {
         let answer = rig.get(path, &[("Host", "evil.example:6551")]);
         assert!(answer.status == 403 && answer.body.contains("loopback"), "{path}: {}", answer.body);
     }
-    let evil = [("Host", "evil.example"), ("Origin", "http://evil.example"), ("Sec-Fetch-Site", "same-origin")];
+    let evil =
+        [("Host", "evil.example"), ("Origin", "http://evil.example"), ("Sec-Fetch-Site", "same-origin")];
     assert_eq!(rig.post("/call", &evil, CALL).status, 403);
     let port = admin.rsplit_once(':').unwrap().1.to_owned();
     assert_eq!(rig.get("/calls", &[("Host", &format!("localhost:{port}"))]).status, 200);

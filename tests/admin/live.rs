@@ -23,7 +23,10 @@ impl Rig {
     fn cancel(&self, call: &Value) -> u16 {
         let form = format!(
             "reactor={}&connection={}&slot={}&id={}",
-            call["reactor"], call["connection"].as_str().unwrap(), call["slot"], call["id"]
+            call["reactor"],
+            call["connection"].as_str().unwrap(),
+            call["slot"],
+            call["id"]
         );
         self.post("/calls/cancel", &[("Content-Type", "application/x-www-form-urlencoded")], &form).status
     }
@@ -69,7 +72,10 @@ fn each_call_has_a_stage_and_can_be_cancelled() {
     assert!(ages.is_sorted_by(|one, other| one >= other), "the oldest first: {ages:?}");
     // Filters.
     let of = |query: &str| rig.json(&format!("/calls?{query}"))["calls"].as_array().unwrap().len();
-    assert_eq!((of("method=Sleep"), of("stage=streaming"), of("peer=127.0.0.1"), of("peer=10.")), (1, 1, 6, 0));
+    assert_eq!(
+        (of("method=Sleep"), of("stage=streaming"), of("peer=127.0.0.1"), of("peer=10.")),
+        (1, 1, 6, 0)
+    );
 
     // A call that sleeps, one that waits, one that streams.
     assert_eq!(rig.cancel(sleep), 200);
@@ -83,7 +89,8 @@ fn each_call_has_a_stage_and_can_be_cancelled() {
     let status = stream.find_map(Result::err).unwrap();
     assert!(status.code == Code::Cancelled && status.message.contains("operator"), "{status:?}");
     // A handler that does not look: its call is answered, and its work goes on.
-    let running = calls.iter().find(|call| call["stage"] == "running" && call["method"] == "Slow.Pooled").unwrap();
+    let running =
+        calls.iter().find(|call| call["stage"] == "running" && call["method"] == "Slow.Pooled").unwrap();
     assert_eq!(rig.cancel(running), 200);
     eventually("the call was answered", || stages(&rig.live_calls()).contains(&pair("Slow.Pooled", "ended")));
     assert_eq!(rig.cancel(running), 404);
@@ -129,13 +136,18 @@ fn connections_reactors_and_queues_show_what_the_server_does() {
     let connections = rig.json("/connections");
     let one = &connections["connections"][0];
     assert_eq!((one["protocol"].as_str(), one["state"].as_str()), (Some("native"), Some("serving")));
-    assert!(one["peer"].as_str().unwrap().starts_with("127.0.0.1:") && connections["open"] == 1, "{connections}");
+    assert!(
+        one["peer"].as_str().unwrap().starts_with("127.0.0.1:") && connections["open"] == 1,
+        "{connections}"
+    );
     assert_eq!(rig.json("/connections?protocol=grpc")["connections"], json!([]));
     let queues = rig.json("/queues");
-    let blocking = queues["queues"].as_array().unwrap().iter().find(|queue| queue["pool"] == "blocking").unwrap();
+    let blocking =
+        queues["queues"].as_array().unwrap().iter().find(|queue| queue["pool"] == "blocking").unwrap();
     assert_eq!((blocking["running"].as_u64(), blocking["waiting"].as_u64()), (Some(1), Some(0)));
     let overview = rig.json("/");
-    let multiply = overview["methods"].as_array().unwrap().iter().find(|one| one["name"] == "Arith.Multiply").unwrap();
+    let multiply =
+        overview["methods"].as_array().unwrap().iter().find(|one| one["name"] == "Arith.Multiply").unwrap();
     assert_eq!(multiply["calls"], 1_000);
     eventually("a second passes", || !rig.json("/")["history"].as_array().unwrap().is_empty());
     let reactor = &rig.json("/reactors")["reactors"][0];
@@ -179,7 +191,9 @@ fn the_console_calls_methods_of_every_shape() {
     assert_eq!(console_call(&rig, &late)[0]["end"]["code"], "deadline_exceeded");
     let unknown = rig.post("/call", &[], &order("No.Such", &["null"]).to_string());
     assert!(unknown.status == 404 && unknown.body.contains("No.Such"), "{}", unknown.body);
-    for (body, part) in [("", "EOF"), ("{}", "method"), ("{\"method\":\"Echo.Echo\",\"arguments\":[\"{\"]}", "not JSON")] {
+    for (body, part) in
+        [("", "EOF"), ("{}", "method"), ("{\"method\":\"Echo.Echo\",\"arguments\":[\"{\"]}", "not JSON")]
+    {
         let refused = rig.post("/call", &[], body);
         assert!(refused.status == 400 && refused.body.contains(part), "{body}: {}", refused.body);
     }
@@ -221,10 +235,10 @@ fn pages_and_metrics_are_served_while_the_server_drains() {
     eventually("the call is in flight", || rig.live_calls().len() == 1);
     let (stopper, door) = (rig.server.stopper(), rig.door.clone());
     let get = |path: &str| request(&admin, "GET", path, &[], "");
-    let Rig { .. } = &rig;
     std::thread::scope(|scope| {
         let mut rig = rig;
-        let server = std::mem::replace(&mut rig.server, coreloop::Server::builder().in_memory().start().unwrap());
+        let server =
+            std::mem::replace(&mut rig.server, coreloop::Server::builder().in_memory().start().unwrap());
         let ended = scope.spawn(move || server.wait().unwrap());
         stopper.stop();
         eventually("the overview says that the server drains", || get("/").body.contains("draining"));
@@ -238,4 +252,58 @@ fn pages_and_metrics_are_served_while_the_server_drains() {
         ended.join().unwrap();
         assert!(began.elapsed() < Duration::from_secs(60), "the console does not hold up the drain");
     });
+}
+
+#[test]
+fn no_call_fails_on_400_connections_while_pages_are_open() {
+    let _turn = shared();
+    const CONNECTIONS: usize = 400;
+    const CALLS_EACH: usize = 25;
+    let rig = rig(|builder| builder);
+    let (admin, address) = (rig.admin(), rig.server.addresses()[0].to_string());
+    let is_done = std::sync::atomic::AtomicBool::new(false);
+    let looks = std::thread::scope(|scope| {
+        let console = scope.spawn(|| {
+            let mut looks = 0;
+            let mut events = BufReader::new(open(&admin, "GET", "/events?page=/connections", &[], ""));
+            head(&mut events);
+            assert!(chunk(&mut events).unwrap().contains("event: region"));
+            while !is_done.load(std::sync::atomic::Ordering::Relaxed) || looks == 0 {
+                for path in ["/", "/calls", "/connections", "/queues", "/reactors", "/methods", "/metrics"] {
+                    let answer = request(&admin, "GET", path, &[("Accept", "text/html")], "");
+                    assert_eq!(answer.status, 200, "{path}: {}", answer.body);
+                    looks += 1;
+                }
+            }
+            looks
+        });
+        let callers: Vec<_> = (0..8)
+            .map(|_| {
+                let address = &address;
+                scope.spawn(move || {
+                    let connect = || coreloop::client::Direct::connect(address).unwrap();
+                    let mut clients: Vec<_> = (0..CONNECTIONS / 8).map(|_| connect()).collect();
+                    for _ in 0..CALLS_EACH {
+                        for client in &mut clients {
+                            let reply = client.call_bytes("Arith.Multiply", Codec::Json, br#"{"A":6,"B":7}"#);
+                            assert_eq!(reply.unwrap(), b"42");
+                        }
+                    }
+                    clients
+                })
+            })
+            .collect();
+        let clients: Vec<_> = callers.into_iter().map(|caller| caller.join().unwrap()).collect();
+        eventually("all connections are listed", || {
+            rig.json("/connections")["connections"].as_array().unwrap().len() >= CONNECTIONS
+        });
+        is_done.store(true, std::sync::atomic::Ordering::Relaxed);
+        drop(clients);
+        console.join().unwrap()
+    });
+    assert!(looks >= 7);
+    let stats = rig.server.stats();
+    let multiply = stats.method("Arith.Multiply").unwrap();
+    assert_eq!(multiply.answered(Code::Ok), (CONNECTIONS * CALLS_EACH) as u64);
+    assert!(stats.refused.is_empty() && stats.dropped == 0, "{stats:?}");
 }

@@ -4,14 +4,25 @@ use std::net::TcpListener;
 use std::time::Duration;
 
 use coreloop::config::{Layers, TraceConfig};
-use coreloop::trace::{AttributeValue, FinishedSpan, SpanEvent, SpanId, SpanKind, TraceContext, TraceId, Tracer};
+use coreloop::trace::{
+    AttributeValue, FinishedSpan, SpanEvent, SpanId, SpanKind, TraceContext, TraceId, Tracer,
+};
 use coreloop::{Code, Server};
 
 use crate::common::shared;
 use crate::rig::{request, rig};
 
 const PAGES: [&str; 10] = [
-    "/", "/methods", "/calls", "/traces", "/connections", "/reactors", "/queues", "/endpoints", "/config", "/profiles",
+    "/",
+    "/methods",
+    "/calls",
+    "/traces",
+    "/connections",
+    "/reactors",
+    "/queues",
+    "/endpoints",
+    "/config",
+    "/profiles",
 ];
 const ODD: &str = "<img src=x onerror=alert(1)>\"'&\n{\"a\":1}";
 
@@ -22,15 +33,25 @@ fn every_page_has_three_forms_and_allows_nothing_from_elsewhere() {
     for path in PAGES {
         let browser = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8";
         let html = rig.get(path, &[("Accept", browser)]);
-        assert_eq!((html.status, html.header("content-type")), (200, Some("text/html; charset=utf-8")), "{path}");
+        assert_eq!(
+            (html.status, html.header("content-type")),
+            (200, Some("text/html; charset=utf-8")),
+            "{path}"
+        );
         let policy = html.header("content-security-policy").unwrap();
-        assert!(policy.contains("default-src 'none'") && policy.contains("frame-ancestors 'none'"), "{policy}");
+        assert!(
+            policy.contains("default-src 'none'") && policy.contains("frame-ancestors 'none'"),
+            "{policy}"
+        );
         assert!(!policy.contains("unsafe"), "{policy}");
         assert_eq!(html.header("x-content-type-options"), Some("nosniff"));
         assert_eq!(html.header("referrer-policy"), Some("no-referrer"));
         assert_eq!(html.header("cache-control"), Some("no-store"));
         // Nothing inline, nothing from another host, and no name becomes markup.
-        assert!(!html.body.contains("<script>") && !html.body.contains(" style=") && !html.body.contains("<img"), "{path}");
+        assert!(
+            !html.body.contains("<script>") && !html.body.contains(" style=") && !html.body.contains("<img"),
+            "{path}"
+        );
         assert!(!html.body.contains("src=\"http") && !html.body.contains("href=\"http"), "{path}");
         assert!(html.body.contains("&lt;img src=x"), "{path}: the name of the application");
         assert_eq!(html.body.matches("aria-current=\"page\"").count(), 1, "{path}");
@@ -41,10 +62,20 @@ fn every_page_has_three_forms_and_allows_nothing_from_elsewhere() {
         let json = rig.get(path, &[("Accept", "application/json")]);
         assert_eq!(json.header("content-type"), Some("application/json"), "{path}");
         assert!(json.json().is_object(), "{path}");
-        assert_eq!(rig.get(&format!("{path}?format=json"), &[("Accept", browser)]).json().as_object().map(|object| object.is_empty()), Some(false));
+        assert_eq!(
+            rig.get(&format!("{path}?format=json"), &[("Accept", browser)])
+                .json()
+                .as_object()
+                .map(|object| object.is_empty()),
+            Some(false)
+        );
     }
     let refused = rig.get("/calls?format=xml", &[]);
-    assert!(refused.status == 400 && refused.body.contains("expected html, text or json"), "{}", refused.body);
+    assert!(
+        refused.status == 400 && refused.body.contains("expected html, text or json"),
+        "{}",
+        refused.body
+    );
     assert_eq!(rig.get("/nothing", &[]).status, 404);
     assert_eq!(rig.get("/traces?min_ms=x", &[]).status, 400);
 }
@@ -82,7 +113,7 @@ fn traces_are_listed_filtered_and_shown_as_a_waterfall() {
     config.enabled = true;
     let tracer = Tracer::new(&config);
     let writer = tracer.writer();
-    let start = 1_700_000_000_000_000_000;
+    let start = 1_700_000_000_000_000_000_u64;
     let mut span = |trace, id, parent: Option<u64>, kind, name: &str, at, ms, code| {
         let mut span = FinishedSpan::new(context(trace, id), kind, name);
         span.parent = parent.and_then(SpanId::new);
@@ -107,8 +138,10 @@ fn traces_are_listed_filtered_and_shown_as_a_waterfall() {
     let rig = rig(|builder| builder.tracer(tracer.clone()));
     let ids = |query: &str| -> Vec<u64> {
         let traces = rig.json(&format!("/traces?{query}"));
-        let id = |trace: &serde_json::Value| u64::from_str_radix(&trace["trace_id"].as_str().unwrap()[16..], 16);
-        let mut ids: Vec<u64> = traces["traces"].as_array().unwrap().iter().map(|one| id(one).unwrap()).collect();
+        let id =
+            |trace: &serde_json::Value| u64::from_str_radix(&trace["trace_id"].as_str().unwrap()[16..], 16);
+        let mut ids: Vec<u64> =
+            traces["traces"].as_array().unwrap().iter().map(|one| id(one).unwrap()).collect();
         ids.sort_unstable();
         ids
     };
@@ -120,8 +153,10 @@ fn traces_are_listed_filtered_and_shown_as_a_waterfall() {
     let id = format!("{:032x}", 7);
     let trace = rig.json(&format!("/traces?id={id}"));
     let spans = trace["spans"].as_array().unwrap();
-    let shown: Vec<(u64, u64)> =
-        spans.iter().map(|span| (span["depth"].as_u64().unwrap(), span["duration_ns"].as_u64().unwrap())).collect();
+    let shown: Vec<(u64, u64)> = spans
+        .iter()
+        .map(|span| (span["depth"].as_u64().unwrap(), span["duration_ns"].as_u64().unwrap()))
+        .collect();
     assert_eq!(shown, [(0, 100_000_000), (1, 50_000_000), (2, 30_000_000)]);
     assert_eq!((spans[2]["name"].as_str(), spans[2]["message"].as_str()), (Some(ODD), Some(ODD)));
     let html = rig.get(&format!("/traces?id={id}"), &[("Accept", "text/html")]).body;
@@ -179,8 +214,11 @@ fn a_list_of_many_connections_is_cut_and_says_so() {
     const CONNECTIONS: usize = 1_500;
     let rig = rig(|builder| builder.in_memory());
     let address = rig.server.addresses()[1].to_string();
-    let held: Vec<_> = (0..CONNECTIONS).map(|_| coreloop::client::Direct::connect(&address).unwrap()).collect();
-    crate::common::eventually("all are open", || rig.json("/connections")["open"].as_u64() == Some(CONNECTIONS as u64));
+    let held: Vec<_> =
+        (0..CONNECTIONS).map(|_| coreloop::client::Direct::connect(&address).unwrap()).collect();
+    crate::common::eventually("all are open", || {
+        rig.json("/connections")["open"].as_u64() == Some(CONNECTIONS as u64)
+    });
     let page = rig.json("/connections");
     let shown = page["connections"].as_array().unwrap().len();
     assert!(shown > 0 && shown <= 1000 && page["is_cut"] == true, "{shown}");

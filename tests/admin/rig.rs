@@ -60,12 +60,18 @@ pub fn rig(change: impl FnOnce(ServerBuilder) -> ServerBuilder) -> Rig {
         |_cx, numbers| numbers.sum(),
     );
     let builder = coreloop::demo::services(Server::builder())
-        .method_of_kind("Slow.Inline", Kind::Inline, move |_: &Context<'_>, ()| Ok::<_, Status>(inline.pass()))
-        .method_of_kind("Slow.Pooled", Kind::Pooled, move |_: &Context<'_>, ()| Ok::<_, Status>(pooled.pass()))
+        .method_of_kind("Slow.Inline", Kind::Inline, move |_: &Context<'_>, ()| {
+            Ok::<_, Status>(inline.pass())
+        })
+        .method_of_kind("Slow.Pooled", Kind::Pooled, move |_: &Context<'_>, ()| {
+            Ok::<_, Status>(pooled.pass())
+        })
         .method_of_kind("Slow.Blocking", Kind::Blocking, move |_: &Context<'_>, ()| {
             Ok::<_, Status>(blocking.pass())
         })
-        .method_of_kind("Slow.Sleep", Kind::Blocking, |cx: &Context<'_>, ()| cx.sleep(Duration::from_secs(600)))
+        .method_of_kind("Slow.Sleep", Kind::Blocking, |cx: &Context<'_>, ()| {
+            cx.sleep(Duration::from_secs(600))
+        })
         .method_of(stream.unwrap().kind(Kind::Blocking))
         .method_of(sum.unwrap().kind(Kind::Blocking))
         .cores(1)
@@ -132,7 +138,8 @@ pub fn request(address: &str, method: &str, path: &str, fields: &[(&str, &str)],
 pub fn open(address: &str, method: &str, path: &str, fields: &[(&str, &str)], body: &str) -> TcpStream {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
-    let mut text = format!("{method} {path} HTTP/1.1\r\nConnection: close\r\nContent-Length: {}\r\n", body.len());
+    let mut text =
+        format!("{method} {path} HTTP/1.1\r\nConnection: close\r\nContent-Length: {}\r\n", body.len());
     if !fields.iter().any(|(name, _)| *name == "Host") {
         text += &format!("Host: {address}\r\n");
     }

@@ -28,9 +28,11 @@ fn rig() -> Rig {
     let (sent, ended) = (flooded.clone(), ended_early.clone());
     let server = Server::builder()
         .route_stream(HttpMethod::Get, "/events/{to}", |_cx, request, sink| {
-            let to: u32 = request.capture("to").unwrap_or_default().parse().map_err(|_| {
-                Status::invalid_argument("the number of events is not a number")
-            })?;
+            let to: u32 = request
+                .capture("to")
+                .unwrap_or_default()
+                .parse()
+                .map_err(|_| Status::invalid_argument("the number of events is not a number"))?;
             sink.begin(RouteResponse::event_stream().header("X-To", to.to_string())?)?;
             for number in 1..=to {
                 sink.send_event("number", &number.to_string())?;
@@ -47,9 +49,7 @@ fn rig() -> Rig {
             Ok(())
         })
         .route_stream(HttpMethod::Get, "/default", |_cx, _request, sink| Ok(sink.send(b"a\nb")?))
-        .route_stream(HttpMethod::Get, "/nothing", |_cx, _request, sink| {
-            sink.begin(RouteResponse::text(""))
-        })
+        .route_stream(HttpMethod::Get, "/nothing", |_cx, _request, sink| sink.begin(RouteResponse::text("")))
         .route_stream(HttpMethod::Get, "/breaks", |_cx, _request, sink| {
             sink.send("begun")?;
             Err(Status::internal("on purpose"))
@@ -111,7 +111,12 @@ fn pieces_are_chunks_as_they_are() {
     let text = rig.get("/events/2");
     let (head, body) = text.split_once("\r\n\r\n").unwrap();
     assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}");
-    for field in ["Content-Type: text/event-stream", "Cache-Control: no-store", "X-To: 2", "Transfer-Encoding: chunked"] {
+    for field in [
+        "Content-Type: text/event-stream",
+        "Cache-Control: no-store",
+        "X-To: 2",
+        "Transfer-Encoding: chunked",
+    ] {
         assert!(head.lines().any(|line| line == field), "{field} is not in {head}");
     }
     let event = |number| format!("17\r\nevent: number\ndata: {number}\n\n\r\n");
@@ -120,7 +125,10 @@ fn pieces_are_chunks_as_they_are() {
     let echo = "POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nConnection: close\r\n\r\na\nb";
     let text = rig.all(echo);
     let (head, body) = text.split_once("\r\n\r\n").unwrap();
-    assert!(head.starts_with("HTTP/1.1 201 Created\r\n") && head.contains("\r\nContent-Type: x/echo\r\n"), "{head}");
+    assert!(
+        head.starts_with("HTTP/1.1 201 Created\r\n") && head.contains("\r\nContent-Type: x/echo\r\n"),
+        "{head}"
+    );
     assert_eq!(body, "1\r\na\r\n1\r\n\n\r\n1\r\nb\r\n0\r\n\r\n");
 
     let text = rig.get("/default");
@@ -142,7 +150,10 @@ fn an_error_before_the_first_piece_is_answered_and_a_later_one_leaves_the_body_i
     let text = rig.all("GET /events/1 HTTP/1.0\r\n\r\n");
     assert!(text.starts_with("HTTP/1.1 505 ") && text.contains("requires HTTP/1.1"), "{text}");
     let text = rig.all("HEAD /events/1 HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
-    assert!(text.starts_with("HTTP/1.1 200 ") && text.ends_with("chunked\r\nConnection: close\r\n\r\n"), "{text}");
+    assert!(
+        text.starts_with("HTTP/1.1 200 ") && text.ends_with("chunked\r\nConnection: close\r\n\r\n"),
+        "{text}"
+    );
     rig.server.shutdown();
 }
 
@@ -151,7 +162,9 @@ fn pieces_arrive_as_they_are_sent_and_requests_behind_a_stream_wait_for_it() {
     let _turn = shared();
     let rig = rig();
     let mut stream = rig.connect();
-    stream.write_all(b"GET /held HTTP/1.1\r\nHost: a\r\n\r\nGET /events/1 HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+    stream
+        .write_all(b"GET /held HTTP/1.1\r\nHost: a\r\n\r\nGET /events/1 HTTP/1.1\r\nHost: a\r\n\r\n")
+        .unwrap();
     let mut until = |end: &str| {
         let mut text = Vec::new();
         while !text.ends_with(end.as_bytes()) {
@@ -211,7 +224,8 @@ fn curl_reads_an_event_stream() {
     let _turn = shared();
     let rig = rig();
     let url = format!("http://{}/events/3", rig.server.addresses()[0]);
-    let out = Command::new("curl").args(["-sSN", "--max-time", "30", &url]).output().expect("curl is installed");
+    let out =
+        Command::new("curl").args(["-sSN", "--max-time", "30", &url]).output().expect("curl is installed");
     assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
     let event = |number| format!("event: number\ndata: {number}\n\n");
     assert_eq!(String::from_utf8(out.stdout).unwrap(), event(1) + &event(2) + &event(3));

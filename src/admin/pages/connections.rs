@@ -75,7 +75,8 @@ pub(super) fn page(console: &Console, params: &Params) -> Result<Page, Status> {
             unwritten_bytes: one.unwritten_bytes,
         });
         model.connections.extend(shown.filter(|one| {
-            peer.is_none_or(|text| one.peer.contains(text)) && protocol.is_none_or(|name| one.protocol == name)
+            peer.is_none_or(|text| one.peer.contains(text))
+                && protocol.is_none_or(|name| one.protocol == name)
         }));
     }
     model.connections.sort_by_key(|one| std::cmp::Reverse((one.in_flight + one.streams, one.age_us)));
@@ -115,14 +116,19 @@ fn view(model: &ConnectionsModel, params: &Params) -> View {
         ]);
     }
     table.note = super::left_out(model.connections.len(), model.listed, model.is_cut);
-    let mut closed = Table::new("Closed, by reason", "No connection has closed.").text("reason").number("connections");
+    let mut closed =
+        Table::new("Closed, by reason", "No connection has closed.").text("reason").number("connections");
     for (reason, number) in &model.closed {
         closed.row(vec![Cell::text(reason.replace('_', " ")), Cell::number(count(*number))]);
     }
     let facts = vec![
         Fact::new("open", count(model.open)),
         Fact::new("accepted", count(model.accepted)),
-        Fact::new("refused", count(model.refused)).tone(if model.refused > 0 { Tone::Warn } else { Tone::Plain }),
+        Fact::new("refused", count(model.refused)).tone(if model.refused > 0 {
+            Tone::Warn
+        } else {
+            Tone::Plain
+        }),
     ];
     let field = |name, label, options: &[&str]| FilterField {
         name,

@@ -96,7 +96,11 @@ fn view(model: &EndpointsModel) -> View {
                 100 => one.weight.to_string(),
                 percent => format!("{} ({percent} %)", one.weight),
             };
-            let health = if one.is_ejected { tag(false, "", "ejected") } else { tag(one.is_healthy, "healthy", "failing") };
+            let health = if one.is_ejected {
+                tag(false, "", "ejected")
+            } else {
+                tag(one.is_healthy, "healthy", "failing")
+            };
             table.row(vec![
                 Cell::code(&one.address),
                 Cell::text(&one.zone),

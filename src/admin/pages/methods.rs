@@ -8,9 +8,15 @@ pub(super) fn page(console: &Console, params: &Params) -> Result<Page, Status> {
     let data = console.inspector.described_methods();
     // The script shows the same as forms.
     let is_wanted = |name: &str| params.get("method").is_none_or(|wanted| wanted == name);
-    let mut table =
-        Table::new("", "There is no such method.").text("method").wide("types").text("runs").text("").text("documentation");
-    for method in console.inspector.methods().iter().filter(|method| !method.is_route() && is_wanted(method.name())) {
+    let mut table = Table::new("", "There is no such method.")
+        .text("method")
+        .wide("types")
+        .text("runs")
+        .text("")
+        .text("documentation");
+    for method in
+        console.inspector.methods().iter().filter(|method| !method.is_route() && is_wanted(method.name()))
+    {
         table.row(vec![
             Cell::code(method.name()),
             Cell::code(method.signature()),

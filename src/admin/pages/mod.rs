@@ -62,5 +62,8 @@ fn silent_reactors(silent: &[usize]) -> Option<String> {
         return None;
     }
     let names: Vec<String> = silent.iter().map(usize::to_string).collect();
-    Some(format!("Not answered within 1 s: reactor {}. It is busy in one turn, or has ended.", names.join(", ")))
+    Some(format!(
+        "Not answered within 1 s: reactor {}. It is busy in one turn, or has ended.",
+        names.join(", ")
+    ))
 }

@@ -49,8 +49,13 @@ struct BusyMethod {
 pub(super) fn page(console: &Console, _params: &Params) -> Result<Page, Status> {
     let now = Reading::take(&console.inspector);
     let base = console.history.base();
-    let mut methods: Vec<BusyMethod> =
-        now.stats.methods.iter().enumerate().map(|(at, method)| busy(at, method, &now, base.as_ref())).collect();
+    let mut methods: Vec<BusyMethod> = now
+        .stats
+        .methods
+        .iter()
+        .enumerate()
+        .map(|(at, method)| busy(at, method, &now, base.as_ref()))
+        .collect();
     methods.retain(|method| method.calls > 0);
     methods.sort_by(|one, other| {
         other.calls_per_second.total_cmp(&one.calls_per_second).then(other.calls.cmp(&one.calls))
@@ -196,8 +201,16 @@ fn charts(history: &[HistorySample]) -> Vec<Chart> {
                 ("p50", Tone::Good, |one| one.lag_p50_us as f64),
             ],
         ),
-        chart("Reactor utilisation", &|value| percent(value), &[("busy", Tone::Plain, |one| one.utilisation)]),
-        chart("Connections", &|value| count(value as u64), &[("open", Tone::Plain, |one| one.connections as f64)]),
+        chart(
+            "Reactor utilisation",
+            &|value| percent(value),
+            &[("busy", Tone::Plain, |one| one.utilisation)],
+        ),
+        chart(
+            "Connections",
+            &|value| count(value as u64),
+            &[("open", Tone::Plain, |one| one.connections as f64)],
+        ),
         chart(
             "Traffic",
             &|value| format!("{}/s", bytes(value as u64)),

@@ -22,7 +22,10 @@ pub(super) fn page(_console: &Console, _params: &Params) -> Result<Page, Status>
     let model = ProfilesModel {
         profiles: vec![
             profile("/debug/pprof/profile?seconds=10", "CPU time by function, over the next seconds"),
-            profile("/debug/pprof/heap", "Memory by the function that allocated it, if the program samples its heap"),
+            profile(
+                "/debug/pprof/heap",
+                "Memory by the function that allocated it, if the program samples its heap",
+            ),
             profile("/debug/pprof/threads", "What each thread does now"),
         ],
     };

@@ -124,7 +124,8 @@ fn view(model: &QueuesModel) -> View {
             Cell::number(queue.limit.map_or_else(|| "none".to_owned(), |limit| count(limit.into()))),
         ]);
     }
-    let mut sheds = Table::new("Shed calls", "No call was shed.").wide("method").text("reason").number("calls");
+    let mut sheds =
+        Table::new("Shed calls", "No call was shed.").wide("method").text("reason").number("calls");
     for shed in model.sheds.iter().take(ROWS_MAX) {
         sheds.row(vec![
             Cell::code(&shed.method),
@@ -133,7 +134,8 @@ fn view(model: &QueuesModel) -> View {
         ]);
     }
     sheds.note = super::left_out(model.sheds.len().min(ROWS_MAX), model.sheds.len(), false);
-    let mut refused = Table::new("Refused before they ran", "No call was refused.").text("status").number("calls");
+    let mut refused =
+        Table::new("Refused before they ran", "No call was refused.").text("status").number("calls");
     for (code, number) in &model.refused {
         refused.row(vec![Cell::code(*code), Cell::number(count(*number))]);
     }

@@ -145,10 +145,11 @@ fn view(model: &ReactorsModel) -> View {
 
 /// The lag by powers of two.
 fn lag_table(one: &ShownReactor) -> Table {
-    let mut table = Table::new(format!("Reactor {}: loop lag", one.reactor), "No turn was sampled in the last seconds.")
-        .number("up to")
-        .wide("share of the turns")
-        .number("sampled turns");
+    let mut table =
+        Table::new(format!("Reactor {}: loop lag", one.reactor), "No turn was sampled in the last seconds.")
+            .number("up to")
+            .wide("share of the turns")
+            .number("sampled turns");
     let mut octaves: Vec<(u64, u64)> = Vec::new();
     for (top, number) in &one.lag {
         let octave = (top + 1).next_power_of_two();

@@ -194,7 +194,11 @@ fn list_view(model: &TracesModel, params: &Params) -> View {
 
 fn ago(now_seconds: u64, unix_ns: u64) -> String {
     let seconds = now_seconds.saturating_sub(unix_ns / 1_000_000_000);
-    if seconds == 0 { "now".to_owned() } else { format!("{} ago", time_us(seconds.saturating_mul(1_000_000))) }
+    if seconds == 0 {
+        "now".to_owned()
+    } else {
+        format!("{} ago", time_us(seconds.saturating_mul(1_000_000)))
+    }
 }
 
 fn code_tag(code: &str) -> Cell {
@@ -302,7 +306,8 @@ fn trace_view(model: &TraceModel, start: u64, spans: usize) -> View {
             (true, "client") => Tone::Good,
             (true, _) => Tone::Plain,
         };
-        let attempt = if span.attempt > 0 { format!(" (attempt {})", span.attempt + 1) } else { String::new() };
+        let attempt =
+            if span.attempt > 0 { format!(" (attempt {})", span.attempt + 1) } else { String::new() };
         let indent = "\u{2003}".repeat(span.depth.min(12));
         let is_server = span.kind == "server";
         table.row(vec![
@@ -326,9 +331,14 @@ fn trace_view(model: &TraceModel, start: u64, spans: usize) -> View {
             details.row(vec![Cell::code(&span.name), Cell::number(time_ns(*at)), Cell::text(text)]);
         }
         for (name, value) in &span.attributes {
-            details.row(vec![Cell::code(&span.name), Cell::number(""), Cell::text(format!("{name} = {value}"))]);
+            details.row(vec![
+                Cell::code(&span.name),
+                Cell::number(""),
+                Cell::text(format!("{name} = {value}")),
+            ]);
         }
-        let sizes = format!("{} in, {} out, {}", bytes(span.request_bytes), bytes(span.reply_bytes), span.protocol);
+        let sizes =
+            format!("{} in, {} out, {}", bytes(span.request_bytes), bytes(span.reply_bytes), span.protocol);
         details.row(vec![Cell::code(&span.name), Cell::number(""), Cell::text(sizes)]);
     }
     table.note = super::left_out(model.spans.len(), spans, false);

@@ -150,8 +150,7 @@ impl Method {
         let handler = move |cx: &Context<'_>, _codec: Codec, body: Body<'_>, _out: &mut Vec<u8>| {
             let run = || {
                 let request = RouteRequest::new(cx, &path, body)?;
-                let ticket =
-                    cx.take_ticket().ok_or_else(|| Status::internal("the reply was taken twice"))?;
+                let ticket = cx.take_ticket().ok_or_else(|| Status::internal("the reply was taken twice"))?;
                 let (sink, end) = HandlerStreams::take(cx)?.sink(ticket, encode_piece, false)?;
                 cx.attach_stream(sink.response());
                 end.returned(function(cx, request, RouteSink { sink }));
@@ -172,6 +171,9 @@ mod tests {
     #[test]
     fn no_text_can_end_an_event_or_begin_another() {
         assert_eq!(event("tick", "1"), "event: tick\ndata: 1\n\n");
-        assert_eq!(event("a\nb\r", "1\n\n2\r\n3\r4"), "event: ab\ndata: 1\ndata: \ndata: 2\ndata: 3\ndata: 4\n\n");
+        assert_eq!(
+            event("a\nb\r", "1\n\n2\r\n3\r4"),
+            "event: ab\ndata: 1\ndata: \ndata: 2\ndata: 3\ndata: 4\n\n"
+        );
     }
 }

@@ -3,56 +3,15 @@
 // Calls Arith.Multiply by the page's own button, reads the page's output, and checks errors, the filter and links.
 
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { withBrowser } from "../browser.mjs";
 
 const [url, screenshot] = process.argv.slice(2);
-const profile = mkdtempSync(join(tmpdir(), "chromium-"));
-const flags = [
-  "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-  "--disable-component-update", "--disable-sync", `--user-data-dir=${profile}`, "--remote-debugging-pipe",
-  "--window-size=1000,1200", "about:blank",
-];
-const chromium = spawn(process.env.CHROMIUM ?? "chromium", flags, { stdio: ["ignore", "ignore", "ignore", "pipe", "pipe"] });
-const ended = new Promise((resolve) => chromium.on("exit", resolve));
 
-let last = 0;
-let rest = "";
-const waiting = new Map();
-chromium.stdio[4].setEncoding("utf8");
-chromium.stdio[4].on("data", (data) => {
-  const messages = (rest + data).split("\0");
-  rest = messages.pop();
-  for (const message of messages.map((text) => JSON.parse(text))) {
-    const { resolve, reject } = waiting.get(message.id) ?? {};
-    if (message.error) reject?.(new Error(message.error.message));
-    else resolve?.(message.result);
-  }
-});
-const ask = (method, params = {}, sessionId = undefined) => new Promise((resolve, reject) => {
-  waiting.set(++last, { resolve, reject });
-  chromium.stdio[3].write(`${JSON.stringify({ id: last, method, params, sessionId })}\0`);
-});
-
-const run = async () => {
-  const { targetId } = await ask("Target.createTarget", { url: "about:blank" });
-  const { sessionId } = await ask("Target.attachToTarget", { targetId, flatten: true });
-  // The value of an expression; waits if it is a promise.
-  const page = async (expression) => {
-    const params = { expression, awaitPromise: true, returnByValue: true };
-    const { result, exceptionDetails } = await ask("Runtime.evaluate", params, sessionId);
-    assert.equal(exceptionDetails, undefined, exceptionDetails?.exception?.description);
-    return result.value;
-  };
-  // Waits in the page for its changes. There is no timeout here: the program that started this script has one.
-  await ask("Page.addScriptToEvaluateOnNewDocument", { source: `const until = (holds) => new Promise((resolve) => {
-    const look = () => holds() ? resolve(true) : setTimeout(look, 10);
-    look();
-  });` }, sessionId);
-  await ask("Page.enable", {}, sessionId);
-  await ask("Page.navigate", { url: `${url}/#Arith.Multiply` }, sessionId);
+await withBrowser(async (open) => {
+  const tab = await open();
+  const page = tab.run;
+  await tab.look({ width: 1000, height: 1200 });
+  await tab.goto(`${url}/#Arith.Multiply`);
   await page(`until(() => document.getElementById("Arith.Multiply")?.open)`);
   const called = async (name, argument) => page(`(async () => {
     const box = document.getElementById(${JSON.stringify(name)});
@@ -106,29 +65,7 @@ const run = async () => {
   assert.equal(await page(`document.title`), "Methods");
   if (screenshot) {
     await page(`document.getElementById("Users.Get").scrollIntoView(); scrollTo(0, 0)`);
-    const { data } = await ask("Page.captureScreenshot", {}, sessionId);
-    writeFileSync(screenshot, Buffer.from(data, "base64"));
+    await tab.screenshot(screenshot);
   }
-  await ask("Browser.close");
-};
-
-// Child processes of the browser may still write there for a moment after it has ended.
-const removed = async (folder) => {
-  for (let left = 50; ; left--) {
-    try {
-      return rmSync(folder, { recursive: true, force: true });
-    } catch (error) {
-      if (left === 0) throw error;
-      await new Promise((again) => setTimeout(again, 100));
-    }
-  }
-};
-
-try {
-  await run();
-  console.log("the console page works");
-} finally {
-  chromium.kill();
-  await ended;
-  await removed(profile);
-}
+});
+console.log("the console page works");

@@ -177,7 +177,11 @@ fn write_chunk(body: SendBody<'_>, is_raw: bool, out: &mut Out<'_>) {
 
 fn put_chunk(message: &[u8], is_raw: bool, mut put: impl FnMut(&[u8])) {
     put_size(message.len() + usize::from(!is_raw), &mut put);
-    if is_raw { put(message) } else { put(&one_line(message)) }
+    if is_raw {
+        put(message)
+    } else {
+        put(&one_line(message))
+    }
     put(chunk_end(is_raw));
 }
 
