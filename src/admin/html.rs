@@ -249,8 +249,8 @@ fn cell(out: &mut String, cell: &Cell) {
 /// A bar from `begin` on, both as shares of 1. Its sizes are attributes, since the policy allows no styles in elements.
 fn bar(out: &mut String, begin: f64, length: f64, tone: Tone, class: &str) {
     let (begin, length) = (begin.clamp(0.0, 1.0), length.clamp(0.0, 1.0));
-    // A short part is visible.
-    let length = length.max(0.004);
+    // A short part is visible; none is not.
+    let length = if length > 0.0 { length.max(0.004) } else { 0.0 };
     let begin = begin.min(1.0 - length);
     let _ = write!(
         out,
