@@ -128,7 +128,7 @@ const jsonField = (name, schema, all) => {
 const field = (name, schema, all, depth = 0) => {
   if (schema.$ref && depth < 6) {
     const inner = all[schema.$ref.split("/").pop()];
-    return field(name, { ...inner, title: typeOf(schema) }, all, depth + 1);
+    return field(name, { ...inner, title: typeOf(schema) }, all, depth);
   }
   const type = schema.title ?? typeOf(schema);
   if (schema.anyOf && depth < 6) {
