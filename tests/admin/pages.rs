@@ -114,7 +114,7 @@ fn traces_are_listed_filtered_and_shown_as_a_waterfall() {
     let tracer = Tracer::new(&config);
     let writer = tracer.writer();
     let start = 1_700_000_000_000_000_000_u64;
-    let mut span = |trace, id, parent: Option<u64>, kind, name: &str, at: u64, ms, code| {
+    let span = |trace, id, parent: Option<u64>, kind, name: &str, at: u64, ms, code| {
         let mut span = FinishedSpan::new(context(trace, id), kind, name);
         span.parent = parent.and_then(SpanId::new);
         span.start_unix_ns = start + at * 1_000_000;

@@ -31,9 +31,14 @@ const region = document.getElementById("region");
 const toggle = document.getElementById("live");
 let source;
 
+let kept;
 const show = text => {
-  // A button must not move away below the pointer.
-  if (region.querySelector("form[data-action] button:is(:hover, :focus-visible, :disabled)")) return;
+  // A button must not move away below the pointer: the change waits. The server does not send it again.
+  clearTimeout(kept);
+  if (region.querySelector("form[data-action] button:is(:hover, :focus-visible, :disabled)")) {
+    kept = setTimeout(() => show(text), 300);
+    return;
+  }
   const fresh = new DOMParser().parseFromString(text, "text/html").body;
   const target = element("div", { id: "region" });
   target.append(...fresh.childNodes);
