@@ -311,12 +311,6 @@ impl<T> RunQueue<T> {
         self.lanes[pool as usize].queue.len()
     }
 
-    /// Returns the most calls that may wait.
-    #[cfg(feature = "admin")]
-    pub fn waiting_max(&self) -> usize {
-        self.queue_max
-    }
-
     /// Returns the limit on the calls in progress that adapts to how long calls take, if there is one.
     #[cfg(feature = "admin")]
     pub fn adaptive_limit(&self) -> Option<u32> {

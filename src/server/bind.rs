@@ -49,6 +49,16 @@ pub(super) fn bind(
     Ok((of_reactor, addresses))
 }
 
+/// Binds a further listener, in memory, with the first reactor: calls from the console of the admin listener arrive there,
+/// whatever the other listeners serve.
+#[cfg(feature = "admin")]
+pub(super) fn bind_in_memory(config: &Config, listeners: &mut [NumberedListeners]) -> Result<Address, Error> {
+    let listener = Listener::bind(&Address::Memory("0".to_owned()), &UnixSocketAccess::default())?;
+    let address = listener.local()?;
+    listeners[0].push((config.listen.len(), listener));
+    Ok(address)
+}
+
 /// Returns the access to the Unix sockets; user and group names are resolved now.
 fn unix_socket_access(config: &Config) -> io::Result<UnixSocketAccess> {
     let number = |key: &str, what: &str, name: &str, look_up: fn(&str) -> io::Result<Option<u32>>| {

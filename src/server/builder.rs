@@ -11,6 +11,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::app::{AppParts, AppStats, Completion, RpcApp};
+#[cfg(feature = "admin")]
+use super::bind::bind_in_memory;
 use super::bind::{NumberedListeners, bind};
 use super::directory::RegistryDirectory;
 use super::executor::{refuse_async, work_limits};
@@ -23,8 +25,6 @@ use crate::config::{AcceptMode, Config, ValidConfig, split_listen};
 use crate::context::{Context, RunMethod};
 use crate::policy::flush::FlushPolicy;
 use crate::reactor::{AcceptorShare, Address, Loads, Reactor, ReactorConfig, RoleHandle, UnbuiltReactor};
-#[cfg(feature = "admin")]
-use crate::reactor::{Listener, UnixSocketAccess};
 use crate::service::builtin::{Health, Meta};
 use crate::service::futures::{AsyncCalls, Executor};
 use crate::service::interceptor::Interceptor;
@@ -406,14 +406,11 @@ fn start(
         return Err(io::Error::new(io::ErrorKind::InvalidInput, text).into());
     }
     unbuilt.resize_with(reactors, || None);
-    #[cfg_attr(not(feature = "admin"), allow(unused_mut, reason = "the admin listener adds one"))]
+    #[cfg_attr(not(feature = "admin"), allow(unused_mut))]
     let (mut listeners, addresses) = bind(config, reactors)?;
     #[cfg(feature = "admin")]
     if !config.admin.listen.is_empty() {
-        // Calls from the console arrive here, whatever the other listeners serve.
-        let listener = Listener::bind(&Address::Memory("0".to_owned()), &UnixSocketAccess::default())?;
-        make.observation.admin.address = Some(listener.local()?);
-        listeners[0].push((config.listen.len(), listener));
+        make.observation.admin.address = Some(bind_in_memory(config, &mut listeners)?);
     }
     let registrations = registrations.check(config, &addresses)?;
     // After this only the machine itself can prevent the start, so a file that an interceptor creates stays.
@@ -479,12 +476,7 @@ fn start(
     server.start_export()?;
     #[cfg(feature = "admin")]
     if !config.admin.listen.is_empty() {
-        let is_optional = server.shared.observation.admin.is_optional;
-        server.admin = match crate::admin::start(&config.admin.listen, server.inspector(), &server.addresses)
-        {
-            Err(Error::Io(error)) if is_optional && error.kind() == io::ErrorKind::AddrInUse => None,
-            admin => Some(admin?),
-        };
+        server.start_admin()?;
     }
     if let Some(checked) = registrations {
         // Last, since it serves now. An error ends what has started.

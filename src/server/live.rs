@@ -4,12 +4,13 @@
 //! next turn with at most [`ENTRIES_MAX`] entries, within about [`INSPECT_MAX`]. A reactor that does not answer within
 //! [`ANSWER_WAIT`] is reported as such.
 
+use std::io;
 use std::time::{Duration, Instant};
 
 use coreloop_poller::Key;
 use crossbeam_channel::{Receiver, Sender, bounded};
 
-use super::{Completion, Inspector};
+use super::{Completion, Error, Inspector, Server};
 use crate::context::Peer;
 use crate::service::Method;
 use crate::stats::{Counter, STAGES};
@@ -152,5 +153,19 @@ impl Inspector {
         }
         let answer = self.ask_one(reactor, |sender| InspectRequest::Cancel(call, sender));
         answer.recv_timeout(ANSWER_WAIT).ok()
+    }
+}
+
+impl Server {
+    /// Starts the admin listener that the configuration names.
+    pub(super) fn start_admin(&mut self) -> Result<(), Error> {
+        let inspector = self.inspector();
+        let is_optional = inspector.admin().is_optional;
+        let listen = inspector.config().admin.listen.clone();
+        self.admin = match crate::admin::start(&listen, inspector, &self.addresses) {
+            Err(Error::Io(error)) if is_optional && error.kind() == io::ErrorKind::AddrInUse => None,
+            admin => Some(admin?),
+        };
+        Ok(())
     }
 }

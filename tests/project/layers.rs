@@ -46,7 +46,7 @@ const NEIGHBOURS: [(&str, &str); 1] = [("wire/netrpc/", "codec::gob::stream")];
 /// are found by describing its type, and descriptions of types live with the codecs. A server starts its admin listener, which
 /// is a server itself.
 const UPWARD: [(&str, &str); 3] =
-    [("config/section.rs", "codec::describe"), ("server/builder.rs", "admin"), ("server/mod.rs", "admin")];
+    [("config/section.rs", "codec::describe"), ("server/live.rs", "admin"), ("server/mod.rs", "admin")];
 
 /// The maximum number of lines of a file without its tests. When a file is longer, split off the second question
 /// that it answers.

@@ -63,7 +63,7 @@ impl RpcApp {
         let pools = [WorkPool::Cpu, WorkPool::Blocking];
         QueueState {
             waiting: pools.map(|pool| queue.waiting(pool)),
-            waiting_max: queue.waiting_max(),
+            waiting_max: self.dispatcher.side.limits.run_queue_max,
             running: pools.map(|pool| queue.running(pool)),
             work_ns: pools.map(|pool| queue.work_ns(pool)),
             load_ns: queue.load_ns(),
