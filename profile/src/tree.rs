@@ -51,7 +51,7 @@ impl Node {
     fn into_tree(self, name: String) -> CallTree {
         let mut children: Vec<CallTree> =
             self.children.into_iter().map(|(name, node)| node.into_tree(name)).collect();
-        children.sort_by(|one, other| other.total.cmp(&one.total));
+        children.sort_by_key(|child| std::cmp::Reverse(child.total));
         let total = self.own + children.iter().map(|child| child.total).sum::<u64>();
         CallTree { name, own: self.own, total, children }
     }

@@ -89,7 +89,7 @@ pub(super) fn call(console: &Console, request: &RouteRequest<'_>, sink: &RouteSi
         CallLineEnd { code: status.code.name(), text: status.message, ..CallLineEnd::default() }
     });
     end.total_us = began.elapsed().as_micros().try_into().unwrap_or(u64::MAX);
-    Ok(send(sink, &CallLine::End(end))?)
+    send(sink, &CallLine::End(end))
 }
 
 fn send(sink: &RouteSink, line: &CallLine) -> Result<(), Status> {

@@ -108,7 +108,7 @@ impl History {
                 }
                 state.samples.push_back(sample);
             }
-            if state.samples.len() % METHODS_EVERY == 0 || state.bases.is_empty() {
+            if state.samples.len().is_multiple_of(METHODS_EVERY) || state.bases.is_empty() {
                 if state.bases.len() == 2 {
                     state.bases.pop_front();
                 }

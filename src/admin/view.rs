@@ -197,7 +197,7 @@ pub(super) fn count(count: u64) -> String {
     let digits = count.to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);
     for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at) % 3 == 0 {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
             text.push(',');
         }
         text.push(digit);
@@ -223,12 +223,16 @@ pub(super) fn time_ns(ns: u64) -> String {
     };
     match ns {
         0 => "0".to_owned(),
-        ..1_000 => format!("{ns} ns"),
-        ..1_000_000 => of(ns as f64 / 1e3, "µs"),
-        ..1_000_000_000 => of(ns as f64 / 1e6, "ms"),
-        ..60_000_000_000 => of(ns as f64 / 1e9, "s"),
-        ..3_600_000_000_000 => format!("{} min {} s", ns / 60_000_000_000, ns / 1_000_000_000 % 60),
-        ..86_400_000_000_000 => format!("{} h {} min", ns / 3_600_000_000_000, ns / 60_000_000_000 % 60),
+        1..1_000 => format!("{ns} ns"),
+        1_000..1_000_000 => of(ns as f64 / 1e3, "µs"),
+        1_000_000..1_000_000_000 => of(ns as f64 / 1e6, "ms"),
+        1_000_000_000..60_000_000_000 => of(ns as f64 / 1e9, "s"),
+        60_000_000_000..3_600_000_000_000 => {
+            format!("{} min {} s", ns / 60_000_000_000, ns / 1_000_000_000 % 60)
+        }
+        3_600_000_000_000..86_400_000_000_000 => {
+            format!("{} h {} min", ns / 3_600_000_000_000, ns / 60_000_000_000 % 60)
+        }
         _ => format!("{} d {} h", ns / 86_400_000_000_000, ns / 3_600_000_000_000 % 24),
     }
 }

@@ -193,7 +193,10 @@ fn stand_by<'a>(
         std::thread::park_timeout(ABSENCE_MAX);
         let is_called = began.elapsed() < ABSENCE_MAX;
         let is_unchanged = std::mem::replace(&mut releases, handover.releases()) == releases;
-        while is_called || is_unchanged {
+        if !(is_called || is_unchanged) {
+            continue;
+        }
+        loop {
             if let Some(taken) = handover.take(threads::mark()) {
                 return taken;
             }

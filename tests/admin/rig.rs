@@ -61,13 +61,16 @@ pub fn rig(change: impl FnOnce(ServerBuilder) -> ServerBuilder) -> Rig {
     );
     let builder = coreloop::demo::services(Server::builder())
         .method_of_kind("Slow.Inline", Kind::Inline, move |_: &Context<'_>, ()| {
-            Ok::<_, Status>(inline.pass())
+            inline.pass();
+            Ok::<_, Status>(())
         })
         .method_of_kind("Slow.Pooled", Kind::Pooled, move |_: &Context<'_>, ()| {
-            Ok::<_, Status>(pooled.pass())
+            pooled.pass();
+            Ok::<_, Status>(())
         })
         .method_of_kind("Slow.Blocking", Kind::Blocking, move |_: &Context<'_>, ()| {
-            Ok::<_, Status>(blocking.pass())
+            blocking.pass();
+            Ok::<_, Status>(())
         })
         .method_of_kind("Slow.Sleep", Kind::Blocking, |cx: &Context<'_>, ()| {
             cx.sleep(Duration::from_secs(600))

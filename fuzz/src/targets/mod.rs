@@ -41,6 +41,7 @@ pub const TARGETS: [Target; 22] = [
     ("netrpc", netrpc),
     ("connect", connect),
     ("sniff", sniff),
+    ("trace_headers", trace_headers),
     ("dns", dns),
     ("codec_json", codec_json),
     ("codec_compact", codec_compact),

@@ -77,7 +77,7 @@ impl HttpServerInner {
     /// Writes a message, or holds it before its turn.
     pub(in crate::wire::http) fn stream_message(&mut self, id: u64, body: SendBody<'_>, out: &mut Out<'_>) {
         let is_raw = self.held_stream.is_raw;
-        if is_raw && body.len() == 0 {
+        if is_raw && body.is_empty() {
             // A chunk of size 0 would end the body.
             return;
         }
