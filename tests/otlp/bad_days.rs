@@ -111,7 +111,7 @@ fn a_peer_that_never_answers_delays_no_call_and_no_drain_for_long() {
         .listen("127.0.0.1:0")
         .start()
         .unwrap();
-    let client = Client::connect(&server.addresses()[0].to_string()).unwrap();
+    let client = Client::connect(server.addresses()[0].to_string()).unwrap();
     eventually("metrics wait", || server.export_stats().unwrap().metrics.waiting > 0);
     for _ in 0..1000 {
         let reply: String = client.call_value("Greeter.Greet", &"Ann").unwrap();

@@ -61,7 +61,7 @@ fn a_server_exports_its_metrics_and_the_last_ones_at_the_end_of_a_drain() {
             .listen("127.0.0.1:0")
             .start()
             .unwrap();
-        let client = Client::connect(&server.addresses()[0].to_string()).unwrap();
+        let client = Client::connect(server.addresses()[0].to_string()).unwrap();
         for _ in 0..3 {
             let _: String = client.call_value("Greeter.Greet", &"Ann").unwrap();
         }

@@ -212,7 +212,9 @@ fn what_waits_for_a_slow_peer_is_bounded_and_a_peer_that_leaves_ends_the_stream(
     stream.write_all(b"GET /held HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
     let sink = rig.held.recv_timeout(Duration::from_secs(30)).unwrap();
     let (left, heard) = mpsc::channel();
-    sink.on_cancel(move || drop(left.send(())));
+    sink.on_cancel(move || {
+        let _ = left.send(());
+    });
     drop(stream);
     heard.recv_timeout(Duration::from_secs(30)).unwrap();
     assert!(sink.is_cancelled() && matches!(sink.try_send("x"), Err(SinkError::Ended(_))));

@@ -34,7 +34,7 @@ pub use streams::{streams_client, streams_server};
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets.
-pub const TARGETS: [Target; 22] = [
+pub const TARGETS: [Target; 23] = [
     ("frame", frame),
     ("metadata", metadata),
     ("jsonrpc", jsonrpc),
