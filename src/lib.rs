@@ -71,7 +71,8 @@
 //! | `metrics` | metrics in the formats of Prometheus and OpenMetrics |
 //! | `otlp` | export of spans and metrics to an OpenTelemetry collector |
 //! | `admin` | the admin listener: console, `/metrics` |
-//! | `full` | all of the above |
+//! | `profile` | CPU, heap and thread profiles on the admin listener |
+//! | `full` | all of the above except `tracing` and `usdt` |
 //! | `config-file` | configuration from a TOML file, the environment and flags |
 //!
 //! # Options of a method

@@ -89,7 +89,7 @@ impl ClientApp {
 
 impl FleetState {
     /// Returns when a check that is a call is given up, and with it its connection: later than the checks that eject the
-    /// server, since the end of its only connection begins them anew.
+    /// server, since they begin again when its only connection ends.
     fn check_timeout(&self) -> Duration {
         let health = &self.policies.config().health;
         let each_ms = health.interval_ms.saturating_mul(2).saturating_add(health.timeout_ms);
