@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use crate::route::{RouteRequest, RouteResponse};
+use crate::service::route::{RouteRequest, RouteResponse};
 use crate::status::Status;
 
 /// Checks the host that a request names. A page of another site can make a name of its own resolve to this machine (DNS
