@@ -193,10 +193,11 @@ pub(crate) fn start(listen: &str, inspector: Inspector, addresses: &[Address]) -
     let builder = routes(Server::builder().config(config).not_exported(), &console);
     let builder = builder.route(HttpMethod::Get, "/metrics", {
         let inspector = inspector.clone();
+        // Prometheus may name it in any way.
         move |_cx, request| metrics::page(&inspector, &request)
     });
     #[cfg(feature = "profile")]
-    let builder = profiles::routes(builder);
+    let builder = profiles::routes(builder, console.is_loopback);
     let interceptors = inspector.admin().interceptors.iter().cloned();
     let server = interceptors.fold(builder, ServerBuilder::interceptor).start();
     match server {

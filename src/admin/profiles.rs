@@ -1,12 +1,14 @@
 //! The profiles, at the paths that Go's net/http/pprof has: for `go tool pprof http://ADDR/debug/pprof/profile?seconds=10`.
 //!
-//! `format=tree` (a tree of calls, as JSON) is for the console; `debug=1` is a text, as in Go.
+//! `format=tree` is for the console: a tree of calls as JSON, each with its `name`, its `value` with what it has called, its part
+//! of that without (`self`), and its `children`; `debug=1` is a text, as in Go.
 
 use std::time::Duration;
 
 use coreloop_profile::{CallTree, CpuProfile, HeapProfile, ProfileError, ThreadsProfile};
 use serde_json::{Value, json};
 
+use super::guard::check_host;
 use crate::context::Context;
 use crate::server::ServerBuilder;
 use crate::service::Kind;
@@ -20,29 +22,33 @@ const SECONDS: u64 = 30;
 const SAMPLES_PER_SECOND: u32 = 99;
 
 /// Adds the routes.
-pub(super) fn routes(builder: ServerBuilder) -> ServerBuilder {
+pub(super) fn routes(builder: ServerBuilder, is_loopback: bool) -> ServerBuilder {
+    let checked = |make: fn(&Context<'_>, &RouteRequest<'_>) -> Result<RouteResponse, Status>| {
+        move |cx: &Context<'_>, request: RouteRequest<'_>| {
+            check_host(&request, is_loopback)?;
+            make(cx, &request)
+        }
+    };
     builder
-        .route_of_kind(HttpMethod::Get, "/debug/pprof/profile", Kind::Blocking, cpu)
-        .route_of_kind(HttpMethod::Get, "/debug/pprof/heap", Kind::Blocking, |_, request| heap(&request))
-        .route_of_kind(HttpMethod::Get, "/debug/pprof/threads", Kind::Blocking, |_, request| {
-            threads(&request)
-        })
+        .route_of_kind(HttpMethod::Get, "/debug/pprof/profile", Kind::Blocking, checked(cpu))
+        .route_of_kind(HttpMethod::Get, "/debug/pprof/heap", Kind::Blocking, checked(heap))
+        .route_of_kind(HttpMethod::Get, "/debug/pprof/threads", Kind::Blocking, checked(threads))
 }
 
-fn cpu(cx: &Context<'_>, request: RouteRequest<'_>) -> Result<RouteResponse, Status> {
-    let seconds = number(&request, "seconds", SECONDS)?;
-    let rate = number(&request, "hz", u64::from(SAMPLES_PER_SECOND))?;
+fn cpu(cx: &Context<'_>, request: &RouteRequest<'_>) -> Result<RouteResponse, Status> {
+    let seconds = number(request, "seconds", SECONDS)?;
+    let rate = number(request, "hz", u64::from(SAMPLES_PER_SECOND))?;
     let rate = u32::try_from(rate).unwrap_or(u32::MAX);
     // A caller that has gone needs no profile.
     let profile = CpuProfile::record(Duration::from_secs(seconds), rate, || cx.is_cancelled());
     let profile = profile.map_err(refused)?;
-    match is_tree(&request) {
+    match is_tree(request) {
         true => Ok(tree(&profile.tree(), "samples")),
         false => pprof("profile", profile.to_pprof()),
     }
 }
 
-fn heap(request: &RouteRequest<'_>) -> Result<RouteResponse, Status> {
+fn heap(_cx: &Context<'_>, request: &RouteRequest<'_>) -> Result<RouteResponse, Status> {
     let profile = HeapProfile::take().map_err(refused)?;
     match is_tree(request) {
         true => Ok(tree(&profile.tree(), "bytes")),
@@ -50,7 +56,7 @@ fn heap(request: &RouteRequest<'_>) -> Result<RouteResponse, Status> {
     }
 }
 
-fn threads(request: &RouteRequest<'_>) -> Result<RouteResponse, Status> {
+fn threads(_cx: &Context<'_>, request: &RouteRequest<'_>) -> Result<RouteResponse, Status> {
     let profile = ThreadsProfile::take().map_err(refused)?;
     match number(request, "debug", 0)? {
         0 => pprof("threads", profile.to_pprof()),
@@ -101,5 +107,5 @@ fn tree(tree: &CallTree, unit: &str) -> RouteResponse {
 /// Stacks are bounded, so the recursion is.
 fn tree_value(tree: &CallTree) -> Value {
     let children: Vec<Value> = tree.children.iter().map(tree_value).collect();
-    json!({ "name": tree.name, "self": tree.own, "total": tree.total, "children": children })
+    json!({ "name": tree.name, "self": tree.own, "value": tree.total, "children": children })
 }

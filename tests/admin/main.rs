@@ -11,4 +11,6 @@ mod events;
 mod guard;
 mod live;
 mod pages;
+#[cfg(feature = "profile")]
+mod profiles;
 mod rig;
