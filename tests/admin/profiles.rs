@@ -2,12 +2,13 @@
 
 use std::thread;
 
-use crate::rig::{Answer, rig};
+use crate::rig::{Answer, request, rig};
 
 #[test]
 fn a_profile_is_bounded_and_there_is_one_at_a_time() {
     let rig = rig(|builder| builder);
-    let get = |path: &str| rig.get(path, &[]);
+    let address = rig.admin();
+    let get = |path: &str| request(&address, "GET", path, &[], "");
     let hour = get("/debug/pprof/profile?seconds=3600");
     assert!(hour.status == 400 && hour.body.contains("at most 60s"), "{}", hour.body);
     let odd = get("/debug/pprof/profile?seconds=-1");
