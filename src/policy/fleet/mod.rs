@@ -346,7 +346,7 @@ impl Fleet {
         }
         let is_permitted = !call.is_attempt
             && call.count() < self.config.retry.attempts_max
-            && self.selection.has_untried(&self.table, &call.tried);
+            && self.selection.has_untried(&self.table, &call.tried, now_ns);
         if !is_permitted || !self.take_from_budget(now_ns) {
             return false;
         }

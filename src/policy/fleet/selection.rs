@@ -364,6 +364,10 @@ impl Selection {
                     return chosen;
                 }
             }
+            let mut cold = self.tiers[first].cold.iter().chain(&self.tiers[1 - first].cold);
+            if let Some(slot) = cold.copied().find(|slot| is_permitted(*slot)) {
+                return Some(slot);
+            }
         }
         None
     }
@@ -418,9 +422,12 @@ impl Selection {
     }
 
     /// Returns whether there is an endpoint that the call has not tried and that may be used now.
-    pub fn has_untried(&self, table: &Table, tried: &[EndpointId]) -> bool {
-        let lists = self.tiers.iter().flat_map(|tier| tier.list.slots().iter().chain(&tier.cold));
-        lists.into_iter().any(|slot| !tried.contains(&table.at(*slot).id))
+    pub fn has_untried(&self, table: &Table, tried: &[EndpointId], now_ns: u64) -> bool {
+        let mut lists = self.tiers.iter().flat_map(|tier| tier.list.slots().iter().chain(&tier.cold));
+        lists.any(|slot| {
+            let endpoint = table.at(*slot);
+            endpoint.paused_until_ns <= now_ns && !tried.contains(&endpoint.id)
+        })
     }
 
     /// Asserts that the lists match the table, if they are not stale.

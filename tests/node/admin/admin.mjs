@@ -45,6 +45,8 @@ await withBrowser(async (open) => {
 
   // Live: the numbers change without a reload, and a pause stops that.
   await tab.goto(`${url}/`);
+  // A server that has just started has no history.
+  await tab.run(`until(() => document.querySelector(".chart svg") !== null)`);
   await tab.run(`window.before = document.getElementById("region").innerHTML; window.kept = document.querySelector(".chart svg")`);
   await tab.run(`until(() => document.getElementById("region").innerHTML !== before)`);
   assert.equal(await tab.run(`document.querySelector(".chart svg") === kept`), true, "nodes are kept");
