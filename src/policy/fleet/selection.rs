@@ -364,7 +364,7 @@ impl Selection {
                     return chosen;
                 }
             }
-            let mut cold = self.tiers[first].cold.iter().chain(&self.tiers[1 - first].cold);
+            let cold = self.tiers[first].cold.iter().chain(&self.tiers[1 - first].cold);
             if let Some(slot) = cold.copied().find(|slot| is_permitted(*slot)) {
                 return Some(slot);
             }
