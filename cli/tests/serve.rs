@@ -116,7 +116,8 @@ fn unknown_variables_warn_and_wrong_values_fail() {
         command.envs(variables);
         command
     };
-    let server = Served::start_command(with_variables(&["serve", "--listen", "127.0.0.1:0"]), 1);
+    let server =
+        Served::start_command(with_variables(&["serve", "--listen", "127.0.0.1:0", "--admin", "off"]), 1);
     let ended = server.stop();
     assert_eq!(ended.code, Some(0), "{ended:?}");
     let warnings =

@@ -242,7 +242,10 @@ mod tests {
         MetricFamily::new(name, "", MetricKind::Gauge, "A test.")
     }
 
-    fn finish(families: Vec<Vec<MetricFamily>>) -> (Vec<(String, usize)>, Vec<(String, u64)>) {
+    /// The families that were accepted, by name, with the number of their samples; and the reasons of the others.
+    type Merged = (Vec<(String, usize)>, Vec<(String, u64)>);
+
+    fn finish(families: Vec<Vec<MetricFamily>>) -> Merged {
         let mut set = MetricSet::new();
         families.into_iter().for_each(|families| set.add(families));
         let mut families = set.finish();
