@@ -190,7 +190,10 @@ pub(crate) fn start(listen: &str, inspector: Inspector, addresses: &[Address]) -
         version: format!("{:08x}", fnv1a32(&[STYLE.as_bytes(), SCRIPT.as_bytes()].concat())),
         inspector: inspector.clone(),
     });
-    let builder = routes(Server::builder().config(config).not_exported(), &console);
+    let builder = Server::builder().config(config);
+    #[cfg(feature = "otlp")]
+    let builder = builder.not_exported();
+    let builder = routes(builder, &console);
     let builder = builder.route(HttpMethod::Get, "/metrics", {
         let inspector = inspector.clone();
         // Prometheus may name it in any way.
