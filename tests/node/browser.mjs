@@ -54,14 +54,17 @@ export const withBrowser = async (run) => {
     const { targetId } = await ask("Target.createTarget", { url: "about:blank" });
     const { sessionId } = await ask("Target.attachToTarget", { targetId, flatten: true });
     const here = (method, params) => ask(method, params, sessionId);
-    const tab = { faults: [], ask: here };
+    const tab = { faults: [], loaded: new Set(), ask: here };
     listeners.push((message) => {
       if (message.sessionId !== sessionId) return;
       const { method, params } = message;
       if (method === "Runtime.exceptionThrown") tab.faults.push(params.exceptionDetails.exception?.description ?? params.exceptionDetails.text);
       if (method === "Runtime.consoleAPICalled" && params.type === "error") tab.faults.push(JSON.stringify(params.args));
       if (method === "Log.entryAdded" && params.entry.level === "error") tab.faults.push(`${params.entry.text} ${params.entry.url ?? ""}`);
-      if (method === "Page.loadEventFired") tab.loaded?.();
+      if (method === "Page.lifecycleEvent" && params.name === "load") {
+        tab.loaded.add(params.loaderId);
+        tab.onLoaded?.();
+      }
     });
     // Waits in the page for its changes. There is no timeout here: the program that started this script has one.
     await here("Page.addScriptToEvaluateOnNewDocument", { source: `const until = (holds) => new Promise((resolve) => {
@@ -69,10 +72,14 @@ export const withBrowser = async (run) => {
       look();
     });` });
     for (const domain of ["Page", "Runtime", "Log", "Network"]) await here(`${domain}.enable`);
+    await here("Page.setLifecycleEventsEnabled", { enabled: true });
     tab.goto = async (url) => {
-      const loaded = new Promise((resolve) => { tab.loaded = resolve; });
-      await here("Page.navigate", { url });
-      await loaded;
+      // By its id: the event of an earlier document may come late.
+      const { loaderId } = await here("Page.navigate", { url });
+      await new Promise((resolve) => {
+        tab.onLoaded = () => { if (loaderId === undefined || tab.loaded.has(loaderId)) resolve(); };
+        tab.onLoaded();
+      });
     };
     // The value of an expression; waits if it is a promise.
     tab.run = async (expression) => {
