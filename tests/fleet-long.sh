@@ -1,6 +1,5 @@
 #!/usr/bin/env bash
-# The long forms of the tests of clients that have several servers. They take about ten minutes on two cores, most of them
-# for the seeds; what is measured is printed.
+# The long forms of the tests of clients that have several servers. What is measured is printed.
 #
 #   SIM_SEEDS   seeds of the simulation (default 10000)
 set -euo pipefail

@@ -11,7 +11,7 @@ pub(crate) const SAMPLE_BYTES: u64 = 512 << 10;
 /// Samples allocations, about one in 512 KiB, for heap profiles ([`HeapProfile::take`](crate::HeapProfile::take)). An
 /// allocation that is not sampled costs a subtraction in memory of the thread; a deallocation, one read of a small table.
 ///
-/// A sampled allocation takes a lock, and walks the stack, which takes some microseconds.
+/// A sampled allocation takes a lock, and walks the stack.
 ///
 /// ```
 /// use coreloop_profile::SampledAllocator;

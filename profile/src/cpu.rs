@@ -27,8 +27,7 @@ pub struct CpuProfile {
 
 impl CpuProfile {
     /// Samples the CPU time of all threads for a time, at most [`CPU_PROFILE_MAX`]; it waits on this thread. 99 samples in
-    /// each second of a thread's CPU time are usual, and cost about 0.2 % of it. Ends early when the function returns true;
-    /// it is called every 50 ms.
+    /// each second of a thread's CPU time are usual. Ends early when the function returns true; it is called every 50 ms.
     ///
     /// # Errors
     ///

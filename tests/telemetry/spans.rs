@@ -21,7 +21,7 @@ fn tracer(change: impl FnOnce(&mut TraceConfig)) -> Tracer {
     Tracer::new(&config)
 }
 
-/// Waits for so many spans, and returns them in the order in which their calls have begun.
+/// Waits for this number of spans, and returns them in the order in which their calls have begun.
 #[track_caller]
 fn spans(tracer: &Tracer, count: usize) -> Vec<Arc<FinishedSpan>> {
     eventually("the spans are made", || tracer.recent().len() >= count);
