@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
@@ -22,6 +22,8 @@ pub struct Tracer {
 struct TracerInner {
     config: TraceConfig,
     queues: Mutex<Vec<Arc<SpanQueue>>>,
+    /// An exporter takes the spans: what it does not take in time is a loss.
+    is_exported: Arc<AtomicBool>,
     /// What was counted by writers that are gone.
     past: Mutex<TraceStats>,
     /// The writer of all clients.
@@ -36,8 +38,8 @@ struct SpanQueue {
     dropped: AtomicU64,
     /// By [`TraceEvent`].
     counts: [AtomicU64; TraceEvent::COUNT],
-    /// An exporter takes the spans: what it does not take in time is a loss.
-    is_exported: AtomicU64,
+    /// That of the tracer.
+    is_exported: Arc<AtomicBool>,
 }
 
 /// What a tracer has counted.
@@ -104,6 +106,7 @@ impl Tracer {
             inner: Arc::new(TracerInner {
                 config: config.clone(),
                 queues: Mutex::default(),
+                is_exported: Arc::default(),
                 past: Mutex::default(),
                 clients: OnceLock::new(),
             }),
@@ -124,7 +127,7 @@ impl Tracer {
             recent_max: spans_max,
             dropped: AtomicU64::new(0),
             counts: Default::default(),
-            is_exported: AtomicU64::new(0),
+            is_exported: self.inner.is_exported.clone(),
         });
         let mut queues = self.queues();
         // Those of servers that have ended, when all their spans are exported.
@@ -147,9 +150,14 @@ impl Tracer {
     /// Takes finished spans for the export, at most `max`. From the first call on, spans that are not taken in time are
     /// counted as dropped.
     pub fn take(&self, max: usize) -> Vec<Arc<FinishedSpan>> {
+        self.inner.is_exported.store(true, Ordering::Relaxed);
         let mut taken = Vec::new();
-        for queue in self.queues().iter() {
-            queue.is_exported.store(1, Ordering::Relaxed);
+        let mut queues = self.queues();
+        // Another thread's spans are first each time: one that makes many does not hold back the others.
+        if !queues.is_empty() {
+            queues.rotate_left(1);
+        }
+        for queue in queues.iter() {
             taken.extend(queue.export.1.try_iter().take(max - taken.len()));
         }
         taken
@@ -205,7 +213,7 @@ impl SpanWriter {
             }
             recent.push_back(span.clone());
         }
-        if queue.is_exported.load(Ordering::Relaxed) != 0
+        if queue.is_exported.load(Ordering::Relaxed)
             && let Err(TrySendError::Full(_)) = queue.export.0.try_send(span)
         {
             queue.dropped.fetch_add(1, Ordering::Relaxed);
@@ -251,6 +259,20 @@ mod tests {
         assert!(tracer.take(10).is_empty());
         assert_eq!(tracer.stats(), TraceStats { spans: 3, dropped: 1, ..TraceStats::default() });
         assert_eq!(ids(tracer.recent()), [2, 3]);
+    }
+
+    #[test]
+    fn an_export_takes_turns_and_includes_threads_that_come_later() {
+        let tracer = Tracer::new(&TraceConfig { ring_spans_max: 8, ..TraceConfig::default() });
+        assert!(tracer.take(10).is_empty());
+        let writers = [tracer.writer(), tracer.writer()];
+        for (id, writer) in (1..=4).flat_map(|id| [(id, &writers[0]), (id + 10, &writers[1])]) {
+            writer.write(span(id));
+        }
+        let mut turns = [tracer.take(2), tracer.take(2)].map(|spans| spans[0].context.span_id.bits());
+        turns.sort_unstable();
+        assert_eq!(turns, [1, 11]);
+        assert_eq!(tracer.take(10).len(), 4);
     }
 
     #[test]
