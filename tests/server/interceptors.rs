@@ -23,7 +23,7 @@ use coreloop::status::Detail;
 use coreloop::{Code, Context, Server, Status};
 
 use crate::common::rig::{ON_PURPOSE, rig_with};
-use crate::common::{Frame, Rig, kind, shared};
+use crate::common::{Frame, Rig, eventually, kind, shared};
 use crate::ends::with_streams;
 use crate::streams::{data, end, next, open};
 
@@ -428,7 +428,8 @@ fn is_contained(rig: &Rig, fails: bool, fails_deferred: bool) {
             assert_eq!(answer.number(), 4);
         }
     }
-    assert_eq!(rig.stats().panics, 6);
+    // A reply that was moved out may arrive before the handler's thread has panicked.
+    eventually("six panics", || rig.stats().panics == 6);
     peer.ping();
 }
 
