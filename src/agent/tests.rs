@@ -26,6 +26,13 @@ struct Greeter {
     sender: mpsc::Sender<Result<Vec<u8>, String>>,
 }
 
+impl Greeter {
+    /// The test may have what it waits for, and be gone.
+    fn tell(&self, result: Result<Vec<u8>, String>) {
+        let _ = self.sender.send(result);
+    }
+}
+
 impl Agent for Greeter {
     fn begin(&mut self, cx: &mut AgentCx<'_>) {
         let target = LinkTarget::Tcp {
@@ -40,12 +47,12 @@ impl Agent for Greeter {
 
     fn on_bytes(&mut self, link: LinkId, bytes: &[u8], _cx: &mut AgentCx<'_>) {
         assert_eq!(Some(link), self.link);
-        self.sender.send(Ok(bytes.to_vec())).unwrap();
+        self.tell(Ok(bytes.to_vec()));
     }
 
     fn on_closed(&mut self, link: LinkId, why: &str, _cx: &mut AgentCx<'_>) {
         assert_eq!(Some(link), self.link);
-        self.sender.send(Err(why.to_owned())).unwrap();
+        self.tell(Err(why.to_owned()));
     }
 
     fn next_at(&self) -> Option<Instant> {
@@ -55,7 +62,7 @@ impl Agent for Greeter {
     fn on_time(&mut self, cx: &mut AgentCx<'_>) {
         cx.close(self.link.unwrap());
         self.gives_up_at = None;
-        self.sender.send(Err("given up".to_owned())).unwrap();
+        self.tell(Err("given up".to_owned()));
     }
 }
 
@@ -91,7 +98,20 @@ impl Agents {
 
 /// Accepts one connection, and sends back what it sends first.
 fn answer_one(listener: &TcpListener) {
-    let (mut stream, _) = listener.accept().unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let until = Instant::now() + PATIENCE;
+    let mut stream = loop {
+        match listener.accept() {
+            Ok((stream, _)) => break stream,
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+                assert!(Instant::now() < until, "nobody connects");
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            Err(error) => panic!("{error}"),
+        }
+    };
+    stream.set_nonblocking(false).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
     let mut bytes = [0; GREETING.len()];
     std::io::Read::read_exact(&mut stream, &mut bytes).unwrap();
     stream.write_all(&bytes).unwrap();
