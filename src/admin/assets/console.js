@@ -15,16 +15,23 @@ const element = (name, props = {}, ...children) => {
 
 // Makes `old` equal to `fresh`, and keeps the nodes that have not changed: focus, selection and scroll positions stay.
 const adapt = (old, fresh) => {
-  if (old.nodeType !== fresh.nodeType || old.nodeName !== fresh.nodeName) return old.replaceWith(fresh);
   if (old.nodeType !== Node.ELEMENT_NODE) {
     if (old.nodeValue !== fresh.nodeValue) old.nodeValue = fresh.nodeValue;
     return;
   }
   for (const { name } of [...old.attributes]) if (!fresh.hasAttribute(name)) old.removeAttribute(name);
   for (const { name, value } of fresh.attributes) if (old.getAttribute(name) !== value) old.setAttribute(name, value);
-  const [before, after] = [[...old.childNodes], [...fresh.childNodes]];
-  after.forEach((node, at) => at < before.length ? adapt(before[at], node) : old.append(node));
-  before.slice(after.length).forEach(node => node.remove());
+  // Each fresh child takes the next old one of its kind; those in between have gone.
+  let next = old.firstChild;
+  for (const node of [...fresh.childNodes]) {
+    let match = next;
+    while (match && match.nodeName !== node.nodeName) match = match.nextSibling;
+    if (!match) { old.insertBefore(node, next); continue; }
+    while (next !== match) { const gone = next; next = next.nextSibling; gone.remove(); }
+    next = match.nextSibling;
+    adapt(match, node);
+  }
+  while (next) { const gone = next; next = next.nextSibling; gone.remove(); }
 };
 
 const region = document.getElementById("region");
