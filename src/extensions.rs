@@ -11,8 +11,11 @@ use std::sync::{Arc, OnceLock};
 #[derive(Default)]
 pub(crate) struct ExtensionValues(Vec<Box<dyn Any + Send + Sync>>);
 
-/// The name of the authenticated caller.
-struct Principal(Arc<str>);
+/// The authenticated caller. Its roles belong to its name: another name replaces both.
+struct Principal {
+    name: Arc<str>,
+    roles: Arc<[Arc<str>]>,
+}
 
 impl ExtensionValues {
     pub(crate) const fn new() -> ExtensionValues {
@@ -25,8 +28,13 @@ impl ExtensionValues {
         self.0.push(Box::new(value));
     }
 
-    pub(crate) fn set_principal(&mut self, name: Arc<str>) {
-        self.insert(Principal(name));
+    /// Holds a value until the call has ended, beside others of its type.
+    pub(crate) fn hold(&mut self, value: impl Any + Send + Sync) {
+        self.0.push(Box::new(value));
+    }
+
+    pub(crate) fn set_principal(&mut self, name: Arc<str>, roles: Arc<[Arc<str>]>) {
+        self.insert(Principal { name, roles });
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -108,7 +116,17 @@ impl<'a> Extensions<'a> {
     }
 
     pub(crate) fn shared_principal(self) -> Option<&'a Arc<str>> {
-        self.get::<Principal>().map(|principal| &principal.0)
+        self.get::<Principal>().map(|principal| &principal.name)
+    }
+
+    /// Returns the roles of the authenticated caller.
+    pub fn roles(self) -> &'a [Arc<str>] {
+        self.get::<Principal>().map_or(&[], |principal| &principal.roles)
+    }
+
+    /// Returns whether the authenticated caller has this role.
+    pub fn has_role(self, role: &str) -> bool {
+        self.roles().iter().any(|has| **has == *role)
     }
 }
 
@@ -135,17 +153,21 @@ mod tests {
         assert_eq!((extensions.get::<u16>(), extensions.principal()), (None, None));
         let mut later = ExtensionValues::new();
         later.insert(3_u8);
-        later.set_principal("ann".into());
+        later.set_principal("ann".into(), ["admin".into()].into());
         assert_eq!(extensions.with(&later).get::<u8>(), Some(&3));
         call.set_later(later);
         assert_eq!((extensions.get::<u8>(), extensions.principal()), (Some(&3), Some("ann")));
         assert_eq!(extensions.get::<&str>(), Some(&"text"));
+        assert!(extensions.has_role("admin") && !extensions.has_role("Admin"));
+        let mut another = ExtensionValues::new();
+        another.set_principal("bob".into(), Arc::default());
+        assert!(!extensions.with(&another).has_role("admin"), "roles of another name are not kept");
         assert_eq!(format!("{call:?}"), "CallExtensions(4 values)", "no value is printed");
     }
 
     #[test]
     fn a_call_without_values_has_none() {
         assert_eq!(Extensions::default().get::<u8>(), None);
-        assert_eq!(Extensions::of(None).principal(), None);
+        assert_eq!((Extensions::of(None).principal(), Extensions::of(None).roles().len()), (None, 0));
     }
 }

@@ -125,7 +125,10 @@ fn value_of_toml(kind: ValueKind, value: &DeValue<'_>) -> Result<ConfigValue, Va
             }
             Err(_) => return Err(ValueFault::Invalid(number.to_string())),
         },
-        (ValueKind::Addresses | ValueKind::Origins | ValueKind::MethodLimits, DeValue::Array(items)) => {
+        (
+            ValueKind::Addresses | ValueKind::Origins | ValueKind::MethodLimits | ValueKind::PermissionRules,
+            DeValue::Array(items),
+        ) => {
             let text = |item: &Spanned<DeValue<'_>>| match item.get_ref() {
                 DeValue::String(text) => Ok(text.to_string()),
                 other => Err(ValueFault::Invalid(format!("{} in the list", came(other)))),

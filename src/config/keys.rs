@@ -7,7 +7,8 @@
 use std::fmt;
 
 use super::value::ValueKind::{
-    self, Account, Addresses, Bytes, Choice, Line, MethodLimits, Number, Origins, SocketFileMode, Switch,
+    self, Account, Addresses, Bytes, Choice, Line, MethodLimits, Number, Origins, PermissionRules,
+    SocketFileMode, Switch,
 };
 use super::value::{ConfigField, ConfigValue, ValueFault};
 use super::{AcceptMode, Config, ConfigError, FairBy, MissingFields, Origin};
@@ -71,6 +72,10 @@ table! {
     register.zone: Line(LINE_CHARS_MAX), "Zone of the server; empty: none.";
     register.weight: Number(0, 65_535), zero "no calls while another server can take them", "Share of the calls, relative to the other servers.";
     register.deregister_ms: Number(0, MILLIS_MAX), zero "no wait", "Time that a drain waits until the server is deregistered: it goes on.";
+    auth.tokens_file: Line(LINE_CHARS_MAX), "File of bearer tokens: on each line a name, a token, and roles with commas in between (docs/security.md). Empty: none.";
+    auth.allow: PermissionRules, "Who may call which methods; once there is a rule, all others are refused. Between commas in the environment and in flags.";
+    auth.calls_per_second: Number(0, 1 << 30), zero "no limit", "Calls per second of each principal, and at once after a pause: the next is answered `resource_exhausted`.";
+    auth.in_progress_max: Number(0, 1 << 20), zero "no limit", "Calls in progress of each principal: the next is answered `resource_exhausted`.";
     trace.enabled: Switch, "Make spans of sampled calls, and read the trace headers of callers.";
     trace.sample_one_in: Number(0, 1 << 40), zero "no call", "One call in this many is sampled if its caller has not decided.";
     trace.slow_ms: Number(0, MILLIS_MAX), zero "no call", "Calls that take at least this long are kept although they were not sampled.";
@@ -221,6 +226,7 @@ mod tests {
             Addresses => "`host:port`, `unix:PATH`".to_owned(),
             Origins => "`scheme://host`, `*`".to_owned(),
             MethodLimits => "`Service.Method=N`".to_owned(),
+            PermissionRules => "`METHODS=CALLER CALLER…`".to_owned(),
             Switch => "`true`, `false`".to_owned(),
             SocketFileMode => "`\"0\"` … `\"0777\"` (octal)".to_owned(),
             Account => "a name, a number".to_owned(),

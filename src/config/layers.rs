@@ -392,6 +392,7 @@ mod tests {
             ValueKind::Addresses => return ("b:2".into(), "[\"b:2\"]".into()),
             ValueKind::Origins => return ("https://b".into(), "[\"https://b\"]".into()),
             ValueKind::MethodLimits => return ("A.B=2".into(), "[\"A.B=2\"]".into()),
+            ValueKind::PermissionRules => return ("A.*=b c".into(), "[\"A.*=b c\"]".into()),
             ValueKind::Switch if key.toml(&Config::default()) == "true" => "false".to_owned(),
             ValueKind::Switch => "true".to_owned(),
             ValueKind::Line(_) => return ("a b".into(), "\"a b\"".into()),

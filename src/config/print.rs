@@ -131,6 +131,11 @@ mod tests {
             ValueKind::Origins => prop::collection::btree_set("https?://[a-z]{1,9}(:[5-9][0-9]{3})?", 0..4)
                 .prop_map(|set| ConfigValue::List(set.into_iter().collect()))
                 .boxed(),
+            ValueKind::PermissionRules => {
+                prop::collection::vec("[A-Z][a-z*]{1,9}\\.[A-Z*]=(role:)?[a-z:/*]{1,9}( anyone)?", 0..4)
+                    .prop_map(ConfigValue::List)
+                    .boxed()
+            }
             ValueKind::MethodLimits => {
                 prop::collection::btree_set("[A-Z][a-z]{1,9}\\.[A-Z][a-z]{1,9}=[1-9][0-9]{0,3}", 0..4)
                     .prop_map(unique_methods)

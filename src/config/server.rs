@@ -8,7 +8,7 @@ pub use super::layers::{Layers, Origins, Resolved};
 pub use super::socket_mode::{SocketMode, SocketModeError};
 pub use super::valid::ValidConfig;
 pub use super::value::split_listen;
-pub(crate) use super::value::split_method_limit;
+pub(crate) use super::value::{split_method_limit, split_permission_rule};
 #[cfg(feature = "config-file")]
 pub use super::warning::ConfigWarning;
 use super::{AdminConfig, Flush, Limits, MissingFields, OtlpConfig, TraceConfig, TurnBudget};
@@ -120,6 +120,9 @@ pub struct Config {
     /// Where and as what the server registers itself.
     pub register: RegisterConfig,
 
+    /// Who may call, and how much.
+    pub auth: AuthConfig,
+
     /// Settings of tracing.
     pub trace: TraceConfig,
 
@@ -157,6 +160,7 @@ impl Default for Config {
             turn: TurnBudget::default(),
             http: HttpConfig::default(),
             register: RegisterConfig::default(),
+            auth: AuthConfig::default(),
             trace: TraceConfig::default(),
             otlp: OtlpConfig::default(),
             admin: AdminConfig::default(),
@@ -275,6 +279,30 @@ impl Default for RegisterConfig {
             deregister_ms: 2000,
         }
     }
+}
+
+/// Who may call, and how much. The interceptors that it stands for are outside all others, in the order of the fields.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct AuthConfig {
+    /// The file of bearer tokens, as [`TokenCheck::from_file`](crate::interceptor::TokenCheck::from_file) reads it: on each
+    /// line a name, a token, and roles. Default: empty, no tokens. A call with a token that is not in the file is refused;
+    /// one without a token too, unless there are rules in [`allow`](AuthConfig::allow). A file that cannot be read keeps the
+    /// server from starting.
+    pub tokens_file: String,
+
+    /// Who may call which methods, as [`Permissions`](crate::interceptor::Permissions) has it:
+    /// `Orders.*=role:admin spiffe://shop/*`. Default: empty, every caller may call every method. Once there is a rule, a
+    /// method that no rule names is closed, also `Health.Check` and the probe `GET /readyz`.
+    pub allow: Vec<String>,
+
+    /// Calls per second of each principal, and as many at once after a pause. Default 0: no limit. Calls without a principal
+    /// are limited together. Too small: bursts of a well-behaved caller are refused.
+    pub calls_per_second: u64,
+
+    /// Calls in progress of each principal, over all reactors. Default 0: no limit. Too small: a caller's own parallel calls
+    /// are refused.
+    pub in_progress_max: u64,
 }
 
 /// Settings of HTTP.

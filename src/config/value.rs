@@ -15,6 +15,8 @@ pub(super) enum ValueKind {
     Origins,
     /// `Service.Method=N`; may be empty.
     MethodLimits,
+    /// `METHODS=CALLER CALLER…`; may be empty.
+    PermissionRules,
     Switch,
     Choice(&'static [&'static str]),
     /// Permission bits in octal.
@@ -67,6 +69,10 @@ impl ValueKind {
             ValueKind::MethodLimits => {
                 "limits like `Service.Method=8`, from 1 to 4294967295, each method once".to_owned()
             }
+            ValueKind::PermissionRules => {
+                "rules like `Orders.*=role:admin spiffe://shop/*`: methods, `=`, and one or more callers"
+                    .to_owned()
+            }
             ValueKind::Switch => "true or false".to_owned(),
             ValueKind::Choice(names) => {
                 let quoted: Vec<String> = names.iter().map(|name| format!("\"{name}\"")).collect();
@@ -91,8 +97,13 @@ impl ValueKind {
         let text = text.trim();
         let invalid = || ValueFault::Invalid(format!("\"{}\"", text.escape_debug()));
         let value = match self {
-            ValueKind::Origins | ValueKind::MethodLimits if text.is_empty() => ConfigValue::List(Vec::new()),
-            ValueKind::Addresses | ValueKind::Origins | ValueKind::MethodLimits => {
+            ValueKind::Origins | ValueKind::MethodLimits | ValueKind::PermissionRules if text.is_empty() => {
+                ConfigValue::List(Vec::new())
+            }
+            ValueKind::Addresses
+            | ValueKind::Origins
+            | ValueKind::MethodLimits
+            | ValueKind::PermissionRules => {
                 ConfigValue::List(text.split(',').map(|part| part.trim().to_owned()).collect())
             }
             ValueKind::Switch => ConfigValue::Switch(text.parse().map_err(|_| invalid())?),
@@ -157,6 +168,12 @@ impl ValueKind {
                 }
                 Ok(value)
             }
+            (ValueKind::PermissionRules, ConfigValue::List(list)) => {
+                match list.iter().find(|text| split_permission_rule(text).is_none()) {
+                    Some(text) => Err(ValueFault::Invalid(format!("\"{}\"", text.escape_debug()))),
+                    None => Ok(value),
+                }
+            }
             (ValueKind::Origins, ConfigValue::List(list)) => {
                 for (at, origin) in list.iter().enumerate() {
                     if !is_origin(origin) {
@@ -192,6 +209,7 @@ impl ValueKind {
                 ValueKind::Addresses
                 | ValueKind::Origins
                 | ValueKind::MethodLimits
+                | ValueKind::PermissionRules
                 | ValueKind::Switch
                 | ValueKind::Choice(_)
                 | ValueKind::SocketFileMode
@@ -298,6 +316,14 @@ pub(crate) fn split_method_limit(text: &str) -> Option<(&str, u32)> {
     let is_name = name.contains('.') && !name.contains(|c: char| c.is_whitespace() || c.is_control());
     let most = if is_integer(most) { most.parse().ok()? } else { return None };
     (is_name && most > 0).then_some((name, most))
+}
+
+/// Splits `METHODS=CALLER CALLER…`.
+pub(crate) fn split_permission_rule(text: &str) -> Option<(&str, std::str::SplitWhitespace<'_>)> {
+    let (methods, callers) = text.split_once('=')?;
+    let (methods, callers) = (methods.trim(), callers.split_whitespace());
+    let is_rule = !methods.is_empty() && callers.clone().next().is_some() && !text.contains(char::is_control);
+    is_rule.then_some((methods, callers))
 }
 
 fn is_address(listen: &str) -> bool {

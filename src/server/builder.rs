@@ -11,6 +11,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::app::{AppParts, AppStats, Completion, RpcApp};
+use super::auth::Auth;
 #[cfg(feature = "admin")]
 use super::bind::bind_in_memory;
 use super::bind::{NumberedListeners, bind};
@@ -42,7 +43,7 @@ const REACTORS_MAX: usize = 1024;
 /// A builder for servers. [`ServerBuilder::start`] and [`ServerBuilder::run`] report what is wrong with any part.
 #[must_use = "a builder does nothing until the server is started"]
 pub struct ServerBuilder {
-    config: Config,
+    pub(super) config: Config,
     listens: Vec<String>,
     protocols: Vec<ProtocolSet>,
     methods: Vec<Method>,
@@ -58,6 +59,7 @@ pub struct ServerBuilder {
     /// Where the server registers itself.
     pub(super) registrations: PlannedRegistrations,
     pub(super) observation: Observation,
+    auth: Auth,
     pub(super) error: Option<Error>,
 }
 
@@ -76,6 +78,7 @@ impl ServerBuilder {
             executor: None,
             registrations: PlannedRegistrations::default(),
             observation: Observation::default(),
+            auth: Auth::default(),
             error: None,
         };
         let (health, meta) = (builder.health.clone(), builder.meta.clone());
@@ -218,43 +221,6 @@ impl ServerBuilder {
         self
     }
 
-    /// Sets the whole configuration.
-    pub fn config(mut self, config: Config) -> ServerBuilder {
-        self.config = config;
-        self
-    }
-
-    /// Changes the configuration.
-    pub fn configure(mut self, change: impl FnOnce(&mut Config)) -> ServerBuilder {
-        change(&mut self.config);
-        self
-    }
-
-    /// Sets the number of reactors; 0 is one for each core that the process may use.
-    pub fn cores(self, cores: usize) -> ServerBuilder {
-        self.configure(|config| config.cores = cores)
-    }
-
-    /// Sets the name and the version of the application, which the console and the OpenAPI document show
-    /// (`http.application_name` and `http.application_version`).
-    pub fn application(self, name: &str, version: &str) -> ServerBuilder {
-        self.configure(|config| {
-            config.http.application_name = name.to_owned();
-            config.http.application_version = version.to_owned();
-        })
-    }
-
-    /// Sets whether the console is served at `/` (`http.console`). Default: true.
-    pub fn console(self, is_served: bool) -> ServerBuilder {
-        self.configure(|config| config.http.console = is_served)
-    }
-
-    /// Sets whether the OpenAPI document is served at `/openapi.json` (`http.openapi`), and with it the console,
-    /// which reads the document. Default: true.
-    pub fn openapi(self, is_served: bool) -> ServerBuilder {
-        self.configure(|config| config.http.openapi = is_served)
-    }
-
     /// Serves a protocol of the program's own beside the others, on each listener that is not restricted to one of
     /// them; see `examples/own_protocol.rs`. [`ServerBuilder::start`] fails if its first bytes are those of another.
     pub fn protocol(mut self, protocol: AddedProtocol) -> ServerBuilder {
@@ -262,11 +228,6 @@ impl ServerBuilder {
             self.error.get_or_insert(io::Error::new(io::ErrorKind::InvalidInput, text).into());
         }
         self
-    }
-
-    /// Sets the number of workers; 0 is two, or one for each reactor if that is more.
-    pub fn workers(self, workers: usize) -> ServerBuilder {
-        self.configure(|config| config.workers = workers)
     }
 
     /// Starts the server and returns a handle on it.
@@ -287,6 +248,7 @@ impl ServerBuilder {
             executor: self.executor,
             async_calls: AsyncCalls::new(config.limits.async_in_flight_max),
             observation: self.observation.in_force(&config),
+            auth: self.auth,
         };
         let interceptors = self.interceptors.into_iter().map(|scoped| scoped.interceptor).collect();
         start(make, self.reactors, interceptors, self.registrations)
@@ -303,6 +265,9 @@ impl ServerBuilder {
         let config = std::mem::take(&mut self.config).validate(quota::usable_cores())?;
         #[cfg(feature = "otlp")]
         self.observation.plan_export(&config)?;
+        self.auth = Auth::install(&config.auth, &mut self.interceptors)?;
+        #[cfg(feature = "metrics")]
+        self.observation.sources.extend(self.auth.metrics());
         let rule = Some(config.missing_fields);
         let methods = std::mem::take(&mut self.methods).into_iter();
         let methods: Vec<Method> = methods.map(|method| method.missing_fields_or(rule)).collect();
@@ -366,6 +331,7 @@ pub(super) struct ServerPlan<'a> {
     executor: Option<Executor>,
     async_calls: Arc<AsyncCalls>,
     observation: Observation,
+    auth: Auth,
 }
 
 #[cfg(feature = "bench-internals")]
@@ -386,6 +352,7 @@ impl<'a> ServerPlan<'a> {
             executor,
             async_calls: AsyncCalls::new(config.limits.async_in_flight_max),
             observation: Observation::default(),
+            auth: Auth::default(),
         }
     }
 }
@@ -445,7 +412,7 @@ fn start(
     for (index, reactor) in built.into_iter().enumerate() {
         spawn(index, reactor, &registry, stop.clone())?;
     }
-    let ServerPlan { health, interceptors, async_calls, observation, .. } = make;
+    let ServerPlan { health, interceptors, async_calls, observation, auth, .. } = make;
     let shared = Arc::new(ServerShared {
         registry,
         parts,
@@ -455,6 +422,7 @@ fn start(
         async_calls,
         side,
         observation,
+        auth,
     });
     let grace = Duration::from_millis(config.limits.drain_grace_ms);
     let drain = Duration::from_millis(config.limits.drain_ms);

@@ -3,8 +3,10 @@
 //! The role of its reactors is in `app`; this file starts them, joins them, and adds up their counters.
 
 mod app;
+mod auth;
 mod bind;
 mod builder;
+mod configure;
 #[cfg(feature = "bench-internals")]
 mod detached;
 mod directory;
@@ -43,6 +45,7 @@ pub use detached::DetachedServer;
 pub use observe::Inspector;
 
 use self::app::AppStats;
+use self::auth::Auth;
 use self::observe::Observation;
 use self::registration::Registrations;
 use self::started::StartedInterceptors;
@@ -169,6 +172,7 @@ struct ServerShared {
     interceptors: StartedInterceptors,
     side: Arc<ServerContext>,
     observation: Observation,
+    auth: Auth,
 }
 
 /// A running server. Dropping it stops it at once; [`Server::shutdown`] drains it.

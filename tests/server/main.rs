@@ -9,6 +9,7 @@ mod common;
 
 #[cfg(feature = "json")]
 mod async_methods;
+mod auth;
 mod broadcast;
 mod cancel_deadline;
 mod drain;

@@ -4,6 +4,7 @@
 //! attach; all others have nothing, and cost a countdown. Every span is made in [`CallTracing::end`], which the function
 //! calls in which all calls end. Without the feature `trace`, `untraced.rs` is in the place of this file.
 
+use std::borrow::Cow;
 use std::time::{Duration, Instant};
 
 use crate::context::Peer;
@@ -15,7 +16,9 @@ use crate::status::Code;
 pub(super) use crate::trace::CallTrace;
 use crate::trace::propagation::{self, ReceivedTrace};
 use crate::trace::sampling::{CallSampler, KeepBudget, TraceIds};
-use crate::trace::{FinishedSpan, SpanKind, SpanWriter, TraceContext, TraceEvent, Tracer, unix_ns};
+use crate::trace::{
+    AttributeValue, FinishedSpan, SpanKind, SpanWriter, TraceContext, TraceEvent, Tracer, unix_ns,
+};
 
 /// Why a call has a [`CallTrace`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +44,8 @@ pub(super) struct EndedSpan<'a> {
     /// The reply, or the text of a failure.
     pub(super) body: &'a SendBody<'a>,
 }
+
+type Attribute = (Cow<'static, str>, AttributeValue);
 
 /// The traces of the calls of one reactor.
 pub(in crate::server) struct CallTracing(Option<Box<ReactorTracing>>);
@@ -104,9 +109,11 @@ impl CallTracing {
     #[inline(never)]
     pub(super) fn end(&mut self, ended: &EndedSpan<'_>, extensions: Option<&CallExtensions>) {
         let Some(tracing) = &mut self.0 else { return };
-        let trace = Extensions::of(extensions).get::<CallTrace>();
+        let extensions = Extensions::of(extensions);
+        let trace = extensions.get::<CallTrace>();
         if trace.is_some_and(|trace| trace.context.is_sampled) || tracing.keeps(ended, trace) {
-            tracing.write(ended, trace, None);
+            let principal = extensions.principal().map(|name| ("enduser.id".into(), name.to_owned().into()));
+            tracing.write(ended, trace, principal);
         }
     }
 
@@ -208,11 +215,12 @@ impl ReactorTracing {
             reply_bytes: 0,
             body: &SendBody::Bytes(&[]),
         };
-        self.write(&ended, None, Some(calls));
+        let calls = (calls > 1).then(|| ("coreloop.calls_timed_together".into(), calls.into()));
+        self.write(&ended, None, calls);
     }
 
     #[inline(never)]
-    fn write(&mut self, ended: &EndedSpan<'_>, trace: Option<&CallTrace>, calls: Option<u32>) {
+    fn write(&mut self, ended: &EndedSpan<'_>, trace: Option<&CallTrace>, attribute: Option<Attribute>) {
         let EndedSpan { queue_us, handler_us, code, .. } = *ended;
         let now = Instant::now();
         let in_server = Duration::from_micros(u64::from(queue_us) + u64::from(handler_us));
@@ -241,9 +249,7 @@ impl ReactorTracing {
         if let Some(trace) = trace {
             trace.finish(&mut span);
         }
-        if let Some(calls) = calls.filter(|calls| *calls > 1) {
-            span.attributes.push(("coreloop.calls_timed_together".into(), calls.into()));
-        }
+        span.attributes.extend(attribute);
         self.writer.write(span);
     }
 }

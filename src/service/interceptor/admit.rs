@@ -114,9 +114,17 @@ impl<'a> AdmitCall<'a> {
     }
 
     /// Sets the name of the authenticated caller, for the interceptors after this one, the handler
-    /// ([`Context::principal`](crate::Context::principal)), and the end of the call.
+    /// ([`Context::principal`](crate::Context::principal)), and the end of the call. It has no roles.
     pub fn set_principal(&mut self, name: impl Into<Arc<str>>) {
-        self.values.set_principal(name.into());
+        self.set_principal_with_roles(name, Arc::default());
+    }
+
+    /// Sets the name of the authenticated caller and its roles, in place of another name and its roles. [`Permissions`]
+    /// decides by both, and handlers find the roles in [`Extensions::roles`].
+    ///
+    /// [`Permissions`]: super::Permissions
+    pub fn set_principal_with_roles(&mut self, name: impl Into<Arc<str>>, roles: Arc<[Arc<str>]>) {
+        self.values.set_principal(name.into(), roles);
     }
 
     /// Returns the name of the authenticated caller.

@@ -6,10 +6,13 @@
 
 mod access_log;
 mod admit;
+mod callers;
 pub(crate) mod chain;
+mod concurrency_limit;
 mod ended;
 mod faults;
 mod log_line;
+mod permissions;
 mod rate_limit;
 mod token_check;
 
@@ -20,10 +23,12 @@ use std::sync::Arc;
 pub use access_log::{AccessLog, AccessLogCounts, LogField, LogFormat};
 pub use admit::{Admit, AdmitCall, AdmittedCall};
 pub use chain::{Handled, Next};
+pub use concurrency_limit::ConcurrencyLimit;
 pub use ended::{EndPlace, EndedCall};
 pub use faults::Faults;
+pub use permissions::{PermissionCounts, PermissionRuleError, Permissions};
 pub use rate_limit::RateLimit;
-pub use token_check::TokenCheck;
+pub use token_check::{TokenCheck, TokenFileError};
 
 pub use crate::extensions::Extensions;
 pub use crate::policy::run_queue::ShedReason;

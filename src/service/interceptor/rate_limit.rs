@@ -1,24 +1,20 @@
 //! A limit on the rate of calls: for all of them together, or for each caller.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::callers::{CALLERS_MAX, Callers, LimitedCaller};
 use super::{Admit, AdmitCall, Hooks, Interceptor};
-use crate::context::Peer;
 use crate::policy::token_bucket::BucketSize;
 use crate::status::Status;
-
-/// The default of [`RateLimit::callers_max`].
-const CALLERS_MAX: usize = 65_536;
 
 /// Refuses calls beyond a rate as `resource_exhausted`, with the time after which there is room for one more
 /// ([`Status::retry_after`]). A token bucket: after a pause up to `burst` calls pass at once.
 ///
 /// The limit holds for all methods together for which it is registered, over all reactors: for a limit on each method,
-/// register one for each. A limit on the number of calls in progress is `method_limits` in the configuration.
+/// register one for each. [`ConcurrencyLimit`](super::ConcurrencyLimit) limits the calls in progress.
 ///
 /// ```
 /// use coreloop::interceptor::{RateLimit, TokenCheck};
@@ -43,21 +39,6 @@ pub struct RateLimit {
     /// The same, of each caller. No handler can hold the lock, and each holder only looks up one entry, except for one
     /// in `callers_max` / 2 of them.
     full_at_ns_of: Mutex<HashMap<LimitedCaller, u64>>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Callers {
-    Together,
-    ByPrincipal,
-    ByAddress,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-enum LimitedCaller {
-    Principal(Arc<str>),
-    Address(IpAddr),
-    /// One without a name or an address.
-    Unknown,
 }
 
 impl RateLimit {
@@ -104,20 +85,6 @@ impl RateLimit {
         self
     }
 
-    fn caller(&self, call: &AdmitCall<'_>) -> Option<LimitedCaller> {
-        match self.by {
-            Callers::Together => None,
-            Callers::ByPrincipal => {
-                let principal = call.shared_principal();
-                Some(principal.map_or(LimitedCaller::Unknown, |name| LimitedCaller::Principal(name.clone())))
-            }
-            Callers::ByAddress => Some(match call.peer() {
-                Peer::Tcp(address) => LimitedCaller::Address(address.ip().to_canonical()),
-                Peer::Unix | Peer::Memory => LimitedCaller::Unknown,
-            }),
-        }
-    }
-
     /// Takes a token for a call at `now_ns` after the beginning.
     fn take(&self, caller: Option<LimitedCaller>, now_ns: u64) -> Result<(), Duration> {
         let Some(caller) = caller else {
@@ -161,7 +128,7 @@ impl Interceptor for RateLimit {
 
     fn admit(&self, call: &mut AdmitCall<'_>) -> Admit {
         let since = call.now().saturating_duration_since(self.began);
-        match self.take(self.caller(call), u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)) {
+        match self.take(self.by.of(call), u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)) {
             Ok(()) => Admit::Continue,
             Err(wait) => {
                 let text = format!(

@@ -1,0 +1,89 @@
+//! The interceptors that the section `auth` of the configuration stands for: tokens, permissions, and the limits of
+//! principals.
+
+use std::io;
+use std::sync::Arc;
+
+use super::Error;
+use crate::config::AuthConfig;
+#[cfg(feature = "metrics")]
+use crate::metrics::{MetricFamily, MetricKind, MetricValue};
+use crate::service::interceptor::chain::ScopedInterceptor;
+use crate::service::interceptor::{ConcurrencyLimit, Interceptor, Permissions, RateLimit, TokenCheck};
+
+/// What can change while the server runs.
+#[derive(Clone, Default)]
+pub(super) struct Auth {
+    tokens: Option<Arc<TokenCheck>>,
+    permissions: Option<Arc<Permissions>>,
+}
+
+impl Auth {
+    /// Creates what the configuration asks for, and puts it outside the other interceptors.
+    pub(super) fn install(
+        config: &AuthConfig,
+        interceptors: &mut Vec<ScopedInterceptor>,
+    ) -> Result<Auth, Error> {
+        let mut first: Vec<Arc<dyn Interceptor>> = Vec::new();
+        let mut auth = Auth::default();
+        if !config.tokens_file.is_empty() {
+            let tokens = TokenCheck::from_file(&config.tokens_file).map_err(invalid)?;
+            // With rules, those decide about calls without a token.
+            let tokens = Arc::new(if config.allow.is_empty() { tokens } else { tokens.optional() });
+            first.push(tokens.clone());
+            auth.tokens = Some(tokens);
+        }
+        if !config.allow.is_empty() {
+            let permissions = Arc::new(Permissions::parse(&config.allow).map_err(invalid)?);
+            first.push(permissions.clone());
+            auth.permissions = Some(permissions);
+        }
+        if config.calls_per_second > 0 {
+            let per_second = config.calls_per_second as f64;
+            first.push(Arc::new(RateLimit::per_second(per_second).for_each_principal()));
+        }
+        if config.in_progress_max > 0 {
+            let calls_max = usize::try_from(config.in_progress_max).unwrap_or(usize::MAX);
+            first.push(Arc::new(ConcurrencyLimit::new(calls_max).for_each_principal()));
+        }
+        let first = first.into_iter().map(|interceptor| ScopedInterceptor { pattern: None, interceptor });
+        interceptors.splice(0..0, first);
+        Ok(auth)
+    }
+
+    /// Returns the metrics of the decisions.
+    #[cfg(feature = "metrics")]
+    pub(super) fn metrics(&self) -> Option<Arc<dyn crate::metrics::MetricSource>> {
+        let permissions = self.permissions.clone()?;
+        Some(Arc::new(PermissionMetrics(permissions)))
+    }
+}
+
+#[cfg(feature = "metrics")]
+struct PermissionMetrics(Arc<Permissions>);
+
+#[cfg(feature = "metrics")]
+impl crate::metrics::MetricSource for PermissionMetrics {
+    fn families(&self) -> Vec<MetricFamily> {
+        let counts = self.0.counts();
+        let family = MetricFamily::new(
+            "coreloop_server_permission_decisions",
+            "",
+            MetricKind::Counter,
+            "Decisions of the rules of `auth.allow`.",
+        );
+        let decisions = [
+            ("allowed", counts.allowed),
+            ("denied", counts.denied),
+            ("unauthenticated", counts.unauthenticated),
+        ];
+        let add = |family: MetricFamily, (decision, count): (&str, u64)| {
+            family.sample([("decision", decision.to_owned())], MetricValue::Count(count))
+        };
+        vec![decisions.into_iter().fold(family, add)]
+    }
+}
+
+fn invalid(error: impl std::error::Error + Send + Sync + 'static) -> Error {
+    io::Error::new(io::ErrorKind::InvalidInput, error).into()
+}

@@ -1,0 +1,42 @@
+//! Whom a limit keeps apart: nobody, the authenticated callers, or the peer addresses.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use super::AdmitCall;
+use crate::context::Peer;
+
+/// The most callers that a limit keeps apart, by default.
+pub(super) const CALLERS_MAX: usize = 65_536;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Callers {
+    Together,
+    ByPrincipal,
+    ByAddress,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) enum LimitedCaller {
+    Principal(Arc<str>),
+    Address(IpAddr),
+    /// One without a name or an address.
+    Unknown,
+}
+
+impl Callers {
+    /// Returns whom a call is counted for; `None` if all callers are counted together.
+    pub(super) fn of(self, call: &AdmitCall<'_>) -> Option<LimitedCaller> {
+        match self {
+            Callers::Together => None,
+            Callers::ByPrincipal => {
+                let principal = call.shared_principal();
+                Some(principal.map_or(LimitedCaller::Unknown, |name| LimitedCaller::Principal(name.clone())))
+            }
+            Callers::ByAddress => Some(match call.peer() {
+                Peer::Tcp(address) => LimitedCaller::Address(address.ip().to_canonical()),
+                Peer::Unix | Peer::Memory => LimitedCaller::Unknown,
+            }),
+        }
+    }
+}
