@@ -73,6 +73,23 @@ impl<'a> AdmitCall<'a> {
         self.parts.metadata
     }
 
+    /// Returns the bearer token of the metadata entry or HTTP field `authorization` (RFC 6750), if there is such an entry.
+    ///
+    /// # Errors
+    ///
+    /// The entry has another scheme: `unauthenticated`.
+    pub fn bearer_token(&self) -> Result<Option<&'a [u8]>, Status> {
+        let Some(value) = self.parts.metadata.find("authorization") else { return Ok(None) };
+        match bearer(value) {
+            Some(token) => Ok(Some(token)),
+            None => {
+                let text =
+                    "expected a bearer token in the entry or field \"authorization\", found another scheme";
+                Err(Status::unauthenticated(text))
+            }
+        }
+    }
+
     /// Returns the priority that the caller has stated in its metadata.
     pub fn priority(&self) -> Priority {
         Priority::of(self.parts.metadata)
@@ -194,4 +211,33 @@ pub struct AdmittedCall<'a> {
     pub body: &'a [u8],
     /// What interceptors have attached to the call.
     pub extensions: Extensions<'a>,
+}
+
+/// Returns the token of the value of an `authorization` entry. The scheme is compared without regard to case
+/// (RFC 9110, section 11.1).
+fn bearer(value: &[u8]) -> Option<&[u8]> {
+    const SCHEME: &[u8] = b"bearer ";
+    let (scheme, token) = value.split_at_checked(SCHEME.len())?;
+    scheme.eq_ignore_ascii_case(SCHEME).then(|| token.trim_ascii())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_scheme_is_bearer_in_any_case() {
+        for (value, expected) in [
+            (&b"Bearer abc"[..], Some(&b"abc"[..])),
+            (b"bearer  abc ", Some(b"abc")),
+            (b"BEARER abc", Some(b"abc")),
+            (b"Basic abc", None),
+            (b"Bearerabc", None),
+            (b"Bearer", None),
+            (b"Bearer ", Some(b"")),
+            (b"", None),
+        ] {
+            assert_eq!(bearer(value), expected, "{value:?}");
+        }
+    }
 }
