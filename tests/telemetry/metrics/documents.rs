@@ -72,6 +72,7 @@ fn the_table_has_every_metric_and_no_other() {
     client.call_bytes("Arith.Multiply", Codec::Json, br#"{"A":6,"B":7}"#).unwrap();
     let builder = builder().configure(|config| {
         config.trace.enabled = true;
+        config.auth.allow = vec!["*=anyone".to_owned()];
     });
     let server = builder.metrics(ClientMetrics::new("other", &client)).start().unwrap();
     let mut peer = Peer::connect(&server.addresses()[0]);
