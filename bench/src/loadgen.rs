@@ -221,7 +221,7 @@ fn check_methods(plan: &Plan, entries: &[Entry], calls: &[Call], stop: &AtomicBo
 }
 
 /// Lets signals stop the run as long as the returned value lives.
-fn watch_signals(stop: &Arc<AtomicBool>) -> Result<signals::StopSignals, String> {
+fn watch_signals(stop: &Arc<AtomicBool>) -> Result<signals::WatchedSignals, String> {
     let stop = stop.clone();
     signals::on_stop(move |_| on_signal(&stop)).map_err(|error| format!("cannot watch for signals: {error}"))
 }

@@ -39,7 +39,7 @@ pub enum Command {
 }
 
 /// The arguments of `coreloop serve`.
-#[derive(Debug, Default, Parser)]
+#[derive(Clone, Debug, Default, Parser)]
 #[command(
     after_help = "Each listener prints `listening on ADDR` on standard output once it is ready; all else goes \
                         to standard error.\n\
@@ -83,6 +83,10 @@ pub struct ServeArgs {
     /// Set any key of the configuration, such as limits.idle_ms=5000. May be given several times.
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
+    /// Read the configuration, and the files that it names, again when one of them changes. SIGHUP does so at once, also
+    /// without this.
+    #[arg(long)]
+    pub reload_on_change: bool,
     /// Print the configuration, with the origin of each value, and exit.
     #[arg(long)]
     pub print_config: bool,

@@ -14,6 +14,7 @@ mod health;
 mod line;
 mod list;
 mod record;
+mod reload;
 mod report;
 mod serve;
 

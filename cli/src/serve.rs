@@ -18,10 +18,11 @@ use coreloop_poller::{os, quota};
 use crate::args::ServeArgs;
 use crate::failure::Failure;
 use crate::record::{RecordCounts, Recorder, Recording};
+use crate::reload::Reload;
 use crate::report::{Summary, Ticker};
 
 /// The address of the console if neither the command line nor the configuration has one.
-const ADMIN_DEFAULT: &str = "127.0.0.1:6551";
+pub(crate) const ADMIN_DEFAULT: &str = "127.0.0.1:6551";
 /// In place of that address: no console.
 const ADMIN_OFF: &str = "off";
 
@@ -44,8 +45,10 @@ pub fn run(args: &ServeArgs) -> Result<(), Failure> {
     let stop = Arc::new(Stop::default());
     let _signals = {
         let stop = stop.clone();
-        signals::on_stop(move |_signal| stop.on_signal())
-            .map_err(|error| Failure::error(format!("cannot watch for signals: {error}")))?
+        signals::on_signals(&[signals::TERM, signals::INT, signals::HUP], move |signal| {
+            stop.on_signal(signal)
+        })
+        .map_err(|error| Failure::error(format!("cannot watch for signals: {error}")))?
     };
     let listen = resolved.config.listen.clone();
     let has_default_admin = matches!(resolved.origins.of("admin.listen"), None | Some(Origin::Default));
@@ -71,7 +74,9 @@ pub fn run(args: &ServeArgs) -> Result<(), Failure> {
         print_warnings(&warnings);
         Failure::error(error)
     })?;
-    stop.on_started(server.stopper());
+    let reload = Arc::new(Reload::new(args, server.reloader(), has_default_admin));
+    stop.on_started(server.stopper(), reload.clone());
+    let watch = args.reload_on_change.then(|| reload.watch()).transpose().map_err(Failure::error)?;
     announce(server.addresses(), &listen, &warnings, server.admin_address());
     if has_default_admin && server.admin_address().is_none() {
         print_message(format_args!(
@@ -83,7 +88,7 @@ pub fn run(args: &ServeArgs) -> Result<(), Failure> {
     });
     let ticker = ticker.transpose()?;
     let stats = server.wait().map_err(Failure::error)?;
-    drop(ticker);
+    drop((ticker, watch));
     let drained = stop.since().map_or(Duration::ZERO, |signal| signal.elapsed());
     print_message(format_args!(
         "coreloop: drained in {:.2} s: {}",
@@ -97,7 +102,7 @@ pub fn run(args: &ServeArgs) -> Result<(), Failure> {
 }
 
 /// Adds defaults, file, environment and flags; `Layers` defines the precedence.
-fn layers(args: &ServeArgs) -> Result<Layers, ConfigError> {
+pub(crate) fn layers(args: &ServeArgs) -> Result<Layers, ConfigError> {
     let mut layers = Layers::new();
     if let Some(path) = &args.config {
         layers = layers.file(path)?;
@@ -195,14 +200,14 @@ fn print_recording_stopped(record: &RecordCounts) {
     ));
 }
 
-fn print_warnings(warnings: &[ConfigWarning]) {
+pub(crate) fn print_warnings(warnings: &[ConfigWarning]) {
     for warning in warnings {
         print_message(format_args!("coreloop: warning: {warning}"));
     }
 }
 
 /// Prints a message on standard error. Errors are ignored.
-fn print_message(what: std::fmt::Arguments<'_>) {
+pub(crate) fn print_message(what: std::fmt::Arguments<'_>) {
     let _ = writeln!(io::stderr(), "{what}");
 }
 
@@ -213,25 +218,34 @@ struct Stop(Mutex<StopState>);
 #[derive(Default)]
 struct StopState {
     first: Option<Instant>,
-    stopper: Option<Stopper>,
+    started: Option<(Stopper, Arc<Reload>)>,
 }
 
 impl Stop {
-    /// The first signal begins the drain, the second one ends it at once.
-    fn on_signal(&self) {
+    /// The first signal begins the drain, the second one ends it at once. SIGHUP reads the configuration again; one that
+    /// comes before the server has started finds it just read.
+    fn on_signal(&self, signal: i32) {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if signal == signals::HUP {
+            let reload = state.started.as_ref().map(|(_, reload)| reload.clone());
+            drop(state);
+            if let Some(reload) = reload {
+                reload.run();
+            }
+            return;
+        }
         state.first.get_or_insert_with(Instant::now);
-        if let Some(stopper) = &state.stopper {
+        if let Some((stopper, _)) = &state.started {
             stopper.stop();
         }
     }
 
-    fn on_started(&self, stopper: Stopper) {
+    fn on_started(&self, stopper: Stopper, reload: Arc<Reload>) {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if state.first.is_some() {
             stopper.stop();
         }
-        state.stopper = Some(stopper);
+        state.started = Some((stopper, reload));
     }
 
     /// Returns the time of the first signal.

@@ -1,4 +1,4 @@
-//! SIGTERM and SIGINT, delivered to a separate thread, which may run any code.
+//! Signals, such as SIGTERM and SIGHUP, delivered to a separate thread, which may run any code.
 //!
 //! A signal handler may do almost nothing: this one writes one byte into a socket pair, and a thread reads it. The
 //! handler shares its signals with the rest of the process (`signal-hook-registry`). The `unsafe` half is in `os.rs`.
@@ -21,14 +21,16 @@ pub use crate::os::raise;
 pub const TERM: i32 = libc::SIGTERM;
 /// SIGINT's number: Ctrl-C at the terminal.
 pub const INT: i32 = libc::SIGINT;
+/// SIGHUP's number: the terminal has gone, or, for a service, a request to read its configuration again.
+pub const HUP: i32 = libc::SIGHUP;
 
 /// A guard that keeps signals delivered; dropping it ends the delivery and waits for the thread.
 ///
-/// After the drop the two signals do nothing (unless other code has registered for them): they no longer end the
-/// process, as they did before the first [`on_stop`]. The previous disposition cannot be restored without taking it
+/// After the drop the signals do nothing (unless other code has registered for them): they no longer end the process, as
+/// they did before the first [`on_signals`]. The previous disposition cannot be restored without taking it
 /// away from other code.
 #[must_use = "dropping it unregisters the signals"]
-pub struct StopSignals {
+pub struct WatchedSignals {
     ids: Vec<SigId>,
     /// The writing end; each handler has its own copy.
     writer: UnixStream,
@@ -37,8 +39,7 @@ pub struct StopSignals {
     thread: Option<thread::JoinHandle<()>>,
 }
 
-/// Calls `f` with the number of each SIGTERM and SIGINT that arrives, on a thread named `coreloop-signals`, one at a
-/// time. Signals in quick succession may be merged, by the kernel and here.
+/// Calls `f` with the number of each SIGTERM and SIGINT that arrives: [`on_signals`] for these two.
 ///
 /// ```
 /// use std::sync::mpsc;
@@ -56,11 +57,26 @@ pub struct StopSignals {
 /// # Errors
 ///
 /// Errors of the kernel if descriptors or threads run out.
-pub fn on_stop(mut f: impl FnMut(i32) + Send + 'static) -> io::Result<StopSignals> {
+pub fn on_stop(f: impl FnMut(i32) + Send + 'static) -> io::Result<WatchedSignals> {
+    on_signals(&[TERM, INT], f)
+}
+
+/// Calls `f` with the number of each of these signals that arrives, on a thread named `coreloop-signals`, one at a time.
+/// Signals in quick succession may be merged, by the kernel and here.
+///
+/// # Errors
+///
+/// Errors of the kernel if descriptors or threads run out, or if a signal cannot be caught.
+pub fn on_signals(signals: &[i32], mut f: impl FnMut(i32) + Send + 'static) -> io::Result<WatchedSignals> {
+    let watched = signals;
     let (writer, reader) = UnixStream::pair()?;
     writer.set_nonblocking(true)?;
-    let mut signals =
-        StopSignals { ids: Vec::with_capacity(2), writer, _reader: reader.try_clone()?, thread: None };
+    let mut signals = WatchedSignals {
+        ids: Vec::with_capacity(watched.len()),
+        writer,
+        _reader: reader.try_clone()?,
+        thread: None,
+    };
     let body = move || {
         let mut reader = reader;
         let mut byte = [0];
@@ -74,7 +90,7 @@ pub fn on_stop(mut f: impl FnMut(i32) + Send + 'static) -> io::Result<StopSignal
         }
     };
     signals.thread = Some(thread::Builder::new().name("coreloop-signals".into()).spawn(body)?);
-    for signal in [TERM, INT] {
+    for &signal in watched {
         // From here on an early return drops `signals`, which undoes the registrations so far.
         let id = os::signal_to_stream(signal, signals.writer.try_clone()?)?;
         signals.ids.push(id);
@@ -94,7 +110,7 @@ pub fn refuse_file_size_signal() -> io::Result<()> {
     os::signal_to_nothing(libc::SIGXFSZ).map(drop)
 }
 
-impl Drop for StopSignals {
+impl Drop for WatchedSignals {
     fn drop(&mut self) {
         for id in self.ids.drain(..) {
             signal_hook_registry::unregister(id);
@@ -110,8 +126,8 @@ impl Drop for StopSignals {
     }
 }
 
-impl fmt::Debug for StopSignals {
+impl fmt::Debug for WatchedSignals {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("StopSignals").finish_non_exhaustive()
+        f.debug_struct("WatchedSignals").finish_non_exhaustive()
     }
 }

@@ -148,6 +148,24 @@ const FRAME_BYTES_MAX: u64 = (u32::MAX - 65_536 - 32) as u64;
 /// One terabyte, or the largest `usize` if that is less.
 const HOLD_MAX: u64 = if usize::BITS < 64 { u32::MAX as u64 } else { 1 << 40 };
 
+/// The keys whose values can change while the server runs.
+const LIVE: &[&str] = &[
+    "auth.allow",
+    "trace.sample_one_in",
+    "trace.slow_ms",
+    "trace.kept_per_second_max",
+    "trace.always_keep_unsampled",
+    "limits.connections_max",
+    "limits.in_flight_max",
+    "limits.in_flight_bytes_max",
+    "limits.silent_connections_max",
+    "limits.first_bytes_ms",
+    "limits.head_ms",
+    "limits.frame_ms",
+    "limits.idle_ms",
+    "limits.write_stall_ms",
+];
+
 /// Returns every key of the configuration, in print order.
 pub fn keys() -> impl ExactSizeIterator<Item = &'static ConfigKey> {
     KEYS.iter()
@@ -167,6 +185,11 @@ impl ConfigKey {
     /// Returns what 0 means, if 0 is allowed: it is never merely a small number.
     pub fn zero(&self) -> Option<&'static str> {
         self.zero
+    }
+
+    /// Returns whether the value can change while the server runs ([`Server::reload`](crate::server::Server::reload)).
+    pub fn is_live(&self) -> bool {
+        LIVE.contains(&self.name)
     }
 
     /// Returns the name of the environment variable: `CORELOOP_LIMITS_FRAME_BYTES_MAX`.
@@ -266,6 +289,11 @@ mod tests {
             }
         }
         assert_eq!(fields, keys().map(ConfigKey::name).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn every_live_key_is_a_key() {
+        assert_eq!(keys().filter(|key| key.is_live()).count(), LIVE.len());
     }
 
     #[test]

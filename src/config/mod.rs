@@ -22,6 +22,8 @@ mod valid;
 mod value;
 
 #[cfg(feature = "config-file")]
+mod changes;
+#[cfg(feature = "config-file")]
 mod file;
 #[cfg(feature = "config-file")]
 mod layers;

@@ -1,6 +1,8 @@
 //! The fields of a server's configuration and their meaning, and the names that the configuration of a server adds to
 //! those of `mod.rs`.
 
+#[cfg(feature = "config-file")]
+pub use super::changes::WatchedFiles;
 pub use super::error::{ConfigError, Origin};
 pub use super::keys::{ConfigKey, keys};
 #[cfg(feature = "config-file")]

@@ -364,6 +364,22 @@ impl<A: App> Conns<'_, A> {
         Ok(key)
     }
 
+    /// Takes over those limits that connections and the reactor read at each use. The times of a connection change with its
+    /// next event.
+    #[cfg(feature = "server")]
+    pub(crate) fn set_limits(&mut self, limits: &Limits) {
+        let own = &mut self.core.limits;
+        own.connections_max = limits.connections_max;
+        own.in_flight_max = limits.in_flight_max;
+        own.in_flight_bytes_max = limits.in_flight_bytes_max;
+        own.silent_connections_max = limits.silent_connections_max;
+        own.first_bytes_ms = limits.first_bytes_ms;
+        own.head_ms = limits.head_ms;
+        own.frame_ms = limits.frame_ms;
+        own.idle_ms = limits.idle_ms;
+        own.write_stall_ms = limits.write_stall_ms;
+    }
+
     /// Returns the time at which the turn began.
     pub fn now(&self) -> Instant {
         self.core.now

@@ -5,17 +5,26 @@ use std::io;
 use std::sync::Arc;
 
 use super::Error;
+use super::reload::ReloadError;
 use crate::config::AuthConfig;
 #[cfg(feature = "metrics")]
 use crate::metrics::{MetricFamily, MetricKind, MetricValue};
 use crate::service::interceptor::chain::ScopedInterceptor;
-use crate::service::interceptor::{ConcurrencyLimit, Interceptor, Permissions, RateLimit, TokenCheck};
+use crate::service::interceptor::{
+    ConcurrencyLimit, Interceptor, Permissions, RateLimit, Rules, TokenCheck, TokenSet,
+};
 
 /// What can change while the server runs.
 #[derive(Clone, Default)]
 pub(super) struct Auth {
     tokens: Option<Arc<TokenCheck>>,
     permissions: Option<Arc<Permissions>>,
+}
+
+/// What a reload puts into force.
+pub(super) struct PreparedAuth {
+    tokens: Option<TokenSet>,
+    rules: Option<Rules>,
 }
 
 impl Auth {
@@ -49,6 +58,32 @@ impl Auth {
         let first = first.into_iter().map(|interceptor| ScopedInterceptor { pattern: None, interceptor });
         interceptors.splice(0..0, first);
         Ok(auth)
+    }
+
+    /// Reads what can change: the file of tokens, and the rules.
+    pub(super) fn prepare(&self, config: &AuthConfig) -> Result<PreparedAuth, ReloadError> {
+        let tokens = self.tokens.as_ref().map(|tokens| tokens.read_again()).transpose();
+        let tokens = tokens.map_err(ReloadError::Tokens)?;
+        let rules = match &self.permissions {
+            Some(permissions) if !config.allow.is_empty() => {
+                let rules = Permissions::parse(&config.allow).and_then(|rules| permissions.prepared(rules));
+                Some(rules.map_err(ReloadError::Permissions)?)
+            }
+            None if config.allow.is_empty() => None,
+            // Whether there are rules at all decides which interceptors a server has.
+            _ => return Err(ReloadError::NotLive { keys: vec!["auth.allow"] }),
+        };
+        Ok(PreparedAuth { tokens, rules })
+    }
+
+    /// Puts it into force.
+    pub(super) fn exchange(&self, prepared: PreparedAuth) {
+        if let (Some(check), Some(tokens)) = (&self.tokens, prepared.tokens) {
+            check.exchange(tokens);
+        }
+        if let (Some(permissions), Some(rules)) = (&self.permissions, prepared.rules) {
+            permissions.exchange(rules);
+        }
     }
 
     /// Returns the metrics of the decisions.

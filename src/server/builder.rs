@@ -19,10 +19,11 @@ use super::directory::RegistryDirectory;
 use super::executor::{refuse_async, work_limits};
 use super::observe::Observation;
 use super::registration::{PlannedRegistrations, Registrations};
+use super::reload::Reloads;
 use super::started::StartedInterceptors;
 use super::{Error, ReactorThread, Server, ServerEvent, ServerShared};
 use crate::codec::{Argument, Plain};
-use crate::config::{AcceptMode, Config, ValidConfig, split_listen};
+use crate::config::{AcceptMode, Config, Limits, ValidConfig, split_listen};
 use crate::context::{Context, RunMethod};
 use crate::policy::flush::FlushPolicy;
 use crate::reactor::{AcceptorShare, Address, Loads, Reactor, ReactorConfig, RoleHandle, UnbuiltReactor};
@@ -60,6 +61,7 @@ pub struct ServerBuilder {
     pub(super) registrations: PlannedRegistrations,
     pub(super) observation: Observation,
     auth: Auth,
+    reloads: Arc<Reloads>,
     pub(super) error: Option<Error>,
 }
 
@@ -79,6 +81,7 @@ impl ServerBuilder {
             registrations: PlannedRegistrations::default(),
             observation: Observation::default(),
             auth: Auth::default(),
+            reloads: Arc::new(Reloads::new(Config::default())),
             error: None,
         };
         let (health, meta) = (builder.health.clone(), builder.meta.clone());
@@ -249,6 +252,7 @@ impl ServerBuilder {
             async_calls: AsyncCalls::new(config.limits.async_in_flight_max),
             observation: self.observation.in_force(&config),
             auth: self.auth,
+            reloads: self.reloads,
         };
         let interceptors = self.interceptors.into_iter().map(|scoped| scoped.interceptor).collect();
         start(make, self.reactors, interceptors, self.registrations)
@@ -262,12 +266,17 @@ impl ServerBuilder {
         if !self.listens.is_empty() {
             self.config.listen = std::mem::take(&mut self.listens);
         }
-        let config = std::mem::take(&mut self.config).validate(quota::usable_cores())?;
+        let config = std::mem::take(&mut self.config);
+        self.reloads = Arc::new(Reloads::new(config.clone()));
+        let config = config.validate(quota::usable_cores())?;
         #[cfg(feature = "otlp")]
         self.observation.plan_export(&config)?;
         self.auth = Auth::install(&config.auth, &mut self.interceptors)?;
         #[cfg(feature = "metrics")]
-        self.observation.sources.extend(self.auth.metrics());
+        {
+            self.observation.sources.push(self.reloads.clone());
+            self.observation.sources.extend(self.auth.metrics());
+        }
         let rule = Some(config.missing_fields);
         let methods = std::mem::take(&mut self.methods).into_iter();
         let methods: Vec<Method> = methods.map(|method| method.missing_fields_or(rule)).collect();
@@ -332,6 +341,7 @@ pub(super) struct ServerPlan<'a> {
     async_calls: Arc<AsyncCalls>,
     observation: Observation,
     auth: Auth,
+    reloads: Arc<Reloads>,
 }
 
 #[cfg(feature = "bench-internals")]
@@ -353,6 +363,7 @@ impl<'a> ServerPlan<'a> {
             async_calls: AsyncCalls::new(config.limits.async_in_flight_max),
             observation: Observation::default(),
             auth: Auth::default(),
+            reloads: Arc::new(Reloads::new(Config::default())),
         }
     }
 }
@@ -412,7 +423,7 @@ fn start(
     for (index, reactor) in built.into_iter().enumerate() {
         spawn(index, reactor, &registry, stop.clone())?;
     }
-    let ServerPlan { health, interceptors, async_calls, observation, auth, .. } = make;
+    let ServerPlan { health, interceptors, async_calls, observation, auth, reloads, .. } = make;
     let shared = Arc::new(ServerShared {
         registry,
         parts,
@@ -423,6 +434,7 @@ fn start(
         side,
         observation,
         auth,
+        reloads,
     });
     let grace = Duration::from_millis(config.limits.drain_grace_ms);
     let drain = Duration::from_millis(config.limits.drain_ms);
@@ -512,8 +524,7 @@ pub(super) fn build(
         level_min: config.priority_highest as u8,
         tracing: make.observation.call_tracing(),
     };
-    let mut limits = config.limits.clone();
-    limits.connections_max = limits.connections_max.min(descriptors_for(config.cores));
+    let limits = reactor_limits(config);
     let reactor_config = ReactorConfig {
         limits,
         flush: FlushPolicy {
@@ -533,6 +544,13 @@ pub(super) fn build(
     }
     let part = ReactorThread { remote: reactor.remote(), reactor: reactor.stats(), app: app_stats };
     Ok((reactor, part))
+}
+
+/// Returns the limits of each reactor.
+pub(super) fn reactor_limits(config: &ValidConfig) -> Limits {
+    let mut limits = config.limits.clone();
+    limits.connections_max = limits.connections_max.min(descriptors_for(config.cores));
+    limits
 }
 
 /// Returns how many connections a reactor may hold so that descriptors do not run out before the limit is reached.

@@ -19,6 +19,7 @@ mod observe;
 #[cfg(feature = "http")]
 mod pages;
 mod registration;
+mod reload;
 #[cfg(feature = "http")]
 mod routes;
 mod started;
@@ -43,11 +44,13 @@ pub use builder::ServerBuilder;
 #[doc(hidden)]
 pub use detached::DetachedServer;
 pub use observe::Inspector;
+pub use reload::{ReloadError, Reloaded, Reloader};
 
 use self::app::AppStats;
 use self::auth::Auth;
 use self::observe::Observation;
 use self::registration::Registrations;
+use self::reload::Reloads;
 use self::started::StartedInterceptors;
 use crate::config::ConfigError;
 use crate::discovery::DiscoveryError;
@@ -173,6 +176,7 @@ struct ServerShared {
     side: Arc<ServerContext>,
     observation: Observation,
     auth: Auth,
+    reloads: Arc<Reloads>,
 }
 
 /// A running server. Dropping it stops it at once; [`Server::shutdown`] drains it.

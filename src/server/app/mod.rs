@@ -35,7 +35,7 @@ use self::sources::CallSources;
 use self::streams::{FRAME_HEADER_BYTES, ServerSession};
 pub(super) use self::traced::CallTracing;
 use crate::codec::Codec;
-use crate::config::FairBy;
+use crate::config::{FairBy, Limits, TraceConfig};
 use crate::conn::calls::{ConnCall, FreeList};
 use crate::context::{CompletionSink, DeferredReply, Peer, Scope};
 use crate::error_text::{TYPES_TEXT_BYTES_MAX, shortened};
@@ -72,11 +72,20 @@ pub(crate) enum Completion {
     Stream(StreamCommand),
     /// A task that runs on the reactor's thread.
     Task(Arc<dyn ReactorTask>),
+    /// Values of the configuration that have changed.
+    Configure(Arc<LiveConfig>),
     /// A question of an operator.
     #[cfg(feature = "admin")]
     Inspect(Box<InspectRequest>),
     /// Nothing: what was sent at the end of a turn is written in the next.
     Nudge,
+}
+
+/// The values of the configuration that reactors can change.
+pub(crate) struct LiveConfig {
+    pub(crate) limits: Limits,
+    /// If they have changed. A tracer of the program has settings of its own otherwise.
+    pub(crate) trace: Option<TraceConfig>,
 }
 
 /// The counters of a server's reactor for its calls.
@@ -496,6 +505,12 @@ impl App for RpcApp {
             Completion::Late(late) => self.dispatcher.on_deferred(&self.registry, conns, late),
             Completion::Stream(command) => self.dispatcher.on_stream_command(conns, command),
             Completion::Task(task) => self.dispatcher.run_task(conns, task),
+            Completion::Configure(config) => {
+                conns.set_limits(&config.limits);
+                if let Some(trace) = &config.trace {
+                    self.dispatcher.ends.tracing.configure(trace);
+                }
+            }
             #[cfg(feature = "admin")]
             Completion::Inspect(request) => self.inspect(conns, *request),
             Completion::Nudge => {}

@@ -7,6 +7,7 @@
 use std::borrow::Cow;
 use std::time::{Duration, Instant};
 
+use crate::config::TraceConfig;
 use crate::context::Peer;
 use crate::extensions::{CallExtensions, Extensions};
 use crate::message::{Metadata, SendBody};
@@ -64,18 +65,30 @@ struct ReactorTracing {
 impl CallTracing {
     /// Creates what the reactor of a server with this tracer needs; without one, no call is traced.
     pub(in crate::server) fn new(tracer: Option<&Tracer>) -> CallTracing {
-        CallTracing(tracer.map(|tracer| {
-            let config = tracer.config();
+        let mut tracing = CallTracing(tracer.map(|tracer| {
             Box::new(ReactorTracing {
                 writer: tracer.writer(),
                 ids: TraceIds::new(),
-                sampler: CallSampler::new(config.sample_one_in),
-                budget: KeepBudget::new(config.kept_per_second_max),
-                slow: (config.slow_ms > 0).then(|| Duration::from_millis(config.slow_ms)),
-                keeps_denied: config.always_keep_unsampled,
-                sends_b3: config.send_b3,
+                sampler: CallSampler::new(0),
+                budget: KeepBudget::new(0),
+                slow: None,
+                keeps_denied: false,
+                sends_b3: tracer.config().send_b3,
             })
-        }))
+        }));
+        if let Some(tracer) = tracer {
+            tracing.configure(tracer.config());
+        }
+        tracing
+    }
+
+    /// Takes over which calls are sampled and kept.
+    pub(super) fn configure(&mut self, config: &TraceConfig) {
+        let Some(tracing) = &mut self.0 else { return };
+        tracing.sampler = CallSampler::new(config.sample_one_in);
+        tracing.budget = KeepBudget::new(config.kept_per_second_max);
+        tracing.slow = (config.slow_ms > 0).then(|| Duration::from_millis(config.slow_ms));
+        tracing.keeps_denied = config.always_keep_unsampled;
     }
 
     /// Returns whether calls are traced.

@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::time::Instant;
 
+use crate::config::TraceConfig;
 use crate::context::Peer;
 use crate::extensions::CallExtensions;
 use crate::message::{Metadata, SendBody};
@@ -32,6 +33,8 @@ impl CallTracing {
     pub(super) fn is_on(&self) -> bool {
         false
     }
+
+    pub(super) fn configure(&mut self, _config: &TraceConfig) {}
 
     pub(super) fn look(&mut self, _metadata: &[u8]) -> Option<TraceStart> {
         None

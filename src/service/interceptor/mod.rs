@@ -26,8 +26,10 @@ pub use chain::{Handled, Next};
 pub use concurrency_limit::ConcurrencyLimit;
 pub use ended::{EndPlace, EndedCall};
 pub use faults::Faults;
+pub(crate) use permissions::Rules;
 pub use permissions::{PermissionCounts, PermissionRuleError, Permissions};
 pub use rate_limit::RateLimit;
+pub(crate) use token_check::TokenSet;
 pub use token_check::{TokenCheck, TokenFileError};
 
 pub use crate::extensions::Extensions;

@@ -52,7 +52,7 @@ pub struct Permissions {
 }
 
 #[derive(Debug, Default)]
-struct Rules {
+pub(crate) struct Rules {
     list: Vec<PermissionRule>,
     /// The callers of each method of the server, once it has started.
     callers_of: HashMap<Box<str>, Arc<[PermittedCaller]>>,
@@ -209,11 +209,19 @@ impl Permissions {
     ///
     /// A rule covers no method of the server that these permissions belong to: the rules in use remain.
     pub fn replace(&self, others: Permissions) -> Result<(), PermissionRuleError> {
-        let fresh = others.rules.into_inner().unwrap_or_else(PoisonError::into_inner);
-        let mut rules = self.rules.write().unwrap_or_else(PoisonError::into_inner);
-        let fresh = fresh.compiled(rules.callers_of.keys().map(|method| &**method))?;
-        *rules = fresh;
+        self.exchange(self.prepared(others)?);
         Ok(())
+    }
+
+    /// Looks up the methods of the server in the rules of others, for [`Permissions::exchange`].
+    pub(crate) fn prepared(&self, others: Permissions) -> Result<Rules, PermissionRuleError> {
+        let others = others.rules.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let rules = self.rules.read().unwrap_or_else(PoisonError::into_inner);
+        others.compiled(rules.callers_of.keys().map(|method| &**method))
+    }
+
+    pub(crate) fn exchange(&self, rules: Rules) {
+        *self.rules.write().unwrap_or_else(PoisonError::into_inner) = rules;
     }
 
     /// Returns the decisions so far.

@@ -44,7 +44,7 @@ pub struct TokenCheck {
 
 /// Tokens by their keyed hash.
 #[derive(Default)]
-struct TokenSet {
+pub(crate) struct TokenSet {
     keyed: RandomState,
     owners: HashMap<u64, TokenOwner>,
 }
@@ -186,11 +186,19 @@ impl TokenCheck {
     ///
     /// As of [`TokenCheck::from_file`]: the tokens in use remain.
     pub fn reload(&self) -> Result<usize, TokenFileError> {
-        if let Some(path) = &self.file {
-            let set = TokenSet::read(path)?;
-            *self.tokens.write().unwrap_or_else(PoisonError::into_inner) = set;
+        if self.file.is_some() {
+            self.exchange(self.read_again()?);
         }
         Ok(self.tokens.read().unwrap_or_else(PoisonError::into_inner).owners.len())
+    }
+
+    /// Reads the file, for [`TokenCheck::exchange`]. Without a file there are no tokens.
+    pub(crate) fn read_again(&self) -> Result<TokenSet, TokenFileError> {
+        self.file.as_ref().map_or_else(|| Ok(TokenSet::default()), |path| TokenSet::read(path))
+    }
+
+    pub(crate) fn exchange(&self, tokens: TokenSet) {
+        *self.tokens.write().unwrap_or_else(PoisonError::into_inner) = tokens;
     }
 
     /// Sets the roles of the owner of this name.

@@ -1,0 +1,91 @@
+//! `coreloop serve`: reading the configuration again, on SIGHUP or when a file changes.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use std::{io, thread};
+
+use coreloop::config::{Layers, WatchedFiles};
+use coreloop::server::{ReloadError, Reloaded, Reloader};
+
+use crate::args::ServeArgs;
+use crate::serve::{ADMIN_DEFAULT, layers, print_message, print_warnings};
+
+/// The time between two looks at the files.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// What a reload needs.
+pub struct Reload {
+    args: ServeArgs,
+    reloader: Reloader,
+    has_default_admin: bool,
+}
+
+impl Reload {
+    pub fn new(args: &ServeArgs, reloader: Reloader, has_default_admin: bool) -> Reload {
+        Reload { args: args.clone(), reloader, has_default_admin }
+    }
+
+    /// Reads the configuration again, and says what has changed, or why nothing has.
+    pub fn run(&self) {
+        match self.reload() {
+            Ok(reloaded) if reloaded.changed.is_empty() => {
+                print_message(format_args!("coreloop: configuration read again: no value has changed"));
+            }
+            Ok(reloaded) => {
+                print_message(format_args!(
+                    "coreloop: configuration read again: {}",
+                    reloaded.changed.join(", ")
+                ));
+            }
+            Err(error) => {
+                print_message(format_args!("coreloop: warning: the configuration stays as it was: {error}"));
+            }
+        }
+    }
+
+    fn reload(&self) -> Result<Reloaded, ReloadError> {
+        self.reloader.reload_with(|| {
+            let mut resolved = layers(&self.args).and_then(Layers::resolve)?;
+            print_warnings(&resolved.warnings);
+            if self.has_default_admin {
+                resolved.config.admin.listen = ADMIN_DEFAULT.to_owned();
+            }
+            Ok(resolved.config)
+        })
+    }
+
+    /// Looks at the files on a thread of its own, until the guard is dropped.
+    pub fn watch(self: &Arc<Reload>) -> io::Result<Watch> {
+        let tokens = self.reloader.config().auth.tokens_file;
+        let tokens = (!tokens.is_empty()).then(|| tokens.into());
+        let mut files = WatchedFiles::new(self.args.config.clone().into_iter().chain(tokens));
+        let is_over = Arc::new(AtomicBool::new(false));
+        let (reload, over) = (self.clone(), is_over.clone());
+        let thread = thread::Builder::new().name("coreloop-reload".into()).spawn(move || {
+            while !over.load(Ordering::Relaxed) {
+                if files.have_changed() {
+                    reload.run();
+                }
+                thread::park_timeout(LOOK_EVERY);
+            }
+        })?;
+        Ok(Watch { is_over, thread: Some(thread) })
+    }
+}
+
+/// Ends the look at the files when it is dropped.
+pub struct Watch {
+    is_over: Arc<AtomicBool>,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.is_over.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            thread.thread().unpark();
+            let _ = thread.join();
+        }
+    }
+}
