@@ -263,7 +263,8 @@ mod tests {
         };
         let zero = key.zero.map(|zero| format!(" 0: {zero}.")).unwrap_or_default();
         let default = key.toml(&Config::default());
-        format!("| `{}` | `{default}` | {range} | {}{zero} |", key.name, key.summary)
+        let live = if key.is_live() { " Live." } else { "" };
+        format!("| `{}` | `{default}` | {range} | {}{zero}{live} |", key.name, key.summary)
     }
 
     #[test]
