@@ -34,7 +34,7 @@ impl Key {
                 EncodingKey::from_ec_der(pkcs8.as_ref())
             }
             Algorithm::EdDSA => EncodingKey::from_ed_der(
-                Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).unwrap().as_ref(),
+                Ed25519KeyPair::generate_pkcs8v1(&SystemRandom::new()).unwrap().as_ref(),
             ),
             Algorithm::RS256 => {
                 use aws_lc_rs::encoding::AsDer;
