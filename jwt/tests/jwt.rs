@@ -103,14 +103,14 @@ fn scene(keys: &[&Key]) -> Scene {
         .workers(1)
         .listen("127.0.0.1:0")
         .interceptor(check.clone())
-        .interceptor(Permissions::new().allow("Who.*", ["authenticated"]).allow("Who.Admin", ["role:admin"]))
+        .interceptor(Permissions::new().allow("Who.*", ["authenticated"]))
         .method("Who.Am", |cx: &Context<'_>, _n: i64| {
             let roles: Vec<&str> = cx.extensions().roles().iter().map(|role| &**role).collect();
             Ok(format!("{} {}", cx.principal().unwrap_or("nobody"), roles.join(",")))
         })
         .start()
         .unwrap();
-    let client = Client::connect(format!("http:{}", server.addresses()[0])).unwrap();
+    let client = Client::connect(server.addresses()[0].to_string()).unwrap();
     Scene { _server: server, client, check, file, _folder: folder }
 }
 
