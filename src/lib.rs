@@ -256,6 +256,8 @@ mod readme_tests {
     mod overload {}
     #[doc = include_str!("../docs/resilience.md")]
     mod resilience {}
+    #[doc = include_str!("../docs/security.md")]
+    mod security {}
     #[doc = include_str!("../docs/services.md")]
     mod services {}
     #[doc = include_str!("../docs/wire.md")]

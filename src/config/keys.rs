@@ -73,7 +73,7 @@ table! {
     register.weight: Number(0, 65_535), zero "no calls while another server can take them", "Share of the calls, relative to the other servers.";
     register.deregister_ms: Number(0, MILLIS_MAX), zero "no wait", "Time that a drain waits until the server is deregistered: it goes on.";
     auth.tokens_file: Line(LINE_CHARS_MAX), "File of bearer tokens: on each line a name, a token, and roles with commas in between (docs/security.md). Empty: none.";
-    auth.allow: PermissionRules, "Who may call which methods; once there is a rule, all others are refused. Between commas in the environment and in flags.";
+    auth.allow: PermissionRules, "Callers of each method; once there is a rule, all others are refused. Between commas in the environment and in flags.";
     auth.calls_per_second: Number(0, 1 << 30), zero "no limit", "Calls per second of each principal, and at once after a pause: the next is answered `resource_exhausted`.";
     auth.in_progress_max: Number(0, 1 << 20), zero "no limit", "Calls in progress of each principal: the next is answered `resource_exhausted`.";
     trace.enabled: Switch, "Make spans of sampled calls, and read the trace headers of callers.";

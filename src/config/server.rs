@@ -122,7 +122,7 @@ pub struct Config {
     /// Where and as what the server registers itself.
     pub register: RegisterConfig,
 
-    /// Who may call, and how much.
+    /// The callers, their permissions, and their limits.
     pub auth: AuthConfig,
 
     /// Settings of tracing.
@@ -283,7 +283,7 @@ impl Default for RegisterConfig {
     }
 }
 
-/// Who may call, and how much. The interceptors that it stands for are outside all others, in the order of the fields.
+/// The callers, their permissions, and their limits. The interceptors that it stands for are outside all others, in the order of the fields.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct AuthConfig {
@@ -293,7 +293,7 @@ pub struct AuthConfig {
     /// server from starting.
     pub tokens_file: String,
 
-    /// Who may call which methods, as [`Permissions`](crate::interceptor::Permissions) has it:
+    /// The callers of each method, as [`Permissions`](crate::interceptor::Permissions) has it:
     /// `Orders.*=role:admin spiffe://shop/*`. Default: empty, every caller may call every method. Once there is a rule, a
     /// method that no rule names is closed, also `Health.Check` and the probe `GET /readyz`.
     pub allow: Vec<String>,

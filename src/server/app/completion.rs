@@ -10,17 +10,46 @@ use coreloop_bufpool::Chunk;
 use coreloop_poller::Key;
 
 use super::end::CallEnd;
-use super::{Completion, Cx, Dispatcher, RpcApp, SPARE_BYTES_MAX, SPARE_MAX};
+use super::{Cx, Dispatcher, RpcApp, SPARE_BYTES_MAX, SPARE_MAX};
+use crate::config::{Limits, TraceConfig};
 use crate::context::{CompletionSink, DeferredReply, RunMethod, code_of, reply_too_large};
 use crate::message::{ReplyExtras, SendBody};
 use crate::policy::run_queue::ShedReason;
 use crate::reactor::{Conns, Remote};
+#[cfg(feature = "admin")]
+use crate::server::live::InspectRequest;
 use crate::service::Registry;
 use crate::service::interceptor::EndPlace;
 use crate::stats::micros;
 use crate::stream::{CallStreams, Outbox, ReactorTask, StreamCommand, StreamPort};
 use crate::workers::batch::CallNote;
 use crate::workers::{Pools, WorkBatch, WorkPool};
+
+/// What workers and handlers return to a server's reactor.
+pub(crate) enum Completion {
+    /// A batch whose requests were run.
+    Done(Box<WorkBatch>),
+    /// A deferred answer.
+    Late(DeferredReply),
+    /// A command of a sink or a stream.
+    Stream(StreamCommand),
+    /// A task that runs on the reactor's thread.
+    Task(Arc<dyn ReactorTask>),
+    /// Values of the configuration that have changed.
+    Configure(Arc<LiveConfig>),
+    /// A question of an operator.
+    #[cfg(feature = "admin")]
+    Inspect(Box<InspectRequest>),
+    /// Nothing: what was sent at the end of a turn is written in the next.
+    Nudge,
+}
+
+/// The values of the configuration that reactors can change.
+pub(crate) struct LiveConfig {
+    pub(crate) limits: Limits,
+    /// If they have changed. A tracer of the program has settings of its own otherwise.
+    pub(crate) trace: Option<TraceConfig>,
+}
 
 /// Completes through the mailbox of the reactor.
 pub(super) struct MailCompletions {

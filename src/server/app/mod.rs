@@ -28,6 +28,7 @@ use coreloop_poller::{Key, probes};
 use slab::Slab;
 
 use self::completion::MailCompletions;
+pub(crate) use self::completion::{Completion, LiveConfig};
 use self::end::{CallEnd, CallEnds, EndingCall};
 use self::hand_over::WaitingCall;
 use self::intercept::DispatchedExtensions;
@@ -35,15 +36,13 @@ use self::sources::CallSources;
 use self::streams::{FRAME_HEADER_BYTES, ServerSession};
 pub(super) use self::traced::CallTracing;
 use crate::codec::Codec;
-use crate::config::{FairBy, Limits, TraceConfig};
+use crate::config::FairBy;
 use crate::conn::calls::{ConnCall, FreeList};
-use crate::context::{CompletionSink, DeferredReply, Peer, Scope};
+use crate::context::{CompletionSink, Peer, Scope};
 use crate::error_text::{TYPES_TEXT_BYTES_MAX, shortened};
 use crate::message::{JsonDialect, Message, Refusal, ReplyExtras, Request};
 use crate::policy::run_queue::{RunQueue, RunQueueConfig};
 use crate::reactor::{App, ClosedConn, ConnCx, Conns, Remote};
-#[cfg(feature = "admin")]
-use crate::server::live::InspectRequest;
 #[cfg(feature = "bench-internals")]
 use crate::server::timing::Timing;
 use crate::service::futures::{AsyncLimits, Executor};
@@ -51,7 +50,7 @@ use crate::service::interceptor::EndPlace;
 use crate::service::{CallShape, Kind, Method, Registry};
 use crate::stats::{CallStats, MethodStats};
 use crate::status::Status;
-use crate::stream::{Outbox, ReactorTask, StreamCommand};
+use crate::stream::{Outbox, StreamCommand};
 use crate::wire::{ProtocolId, ProtocolSet, ServerContext, ServerProtocol};
 use crate::workers::{Pools, WorkBatch, WorkPool};
 
@@ -61,32 +60,6 @@ const SPARE_MAX: usize = 2048;
 const SPARE_BYTES_MAX: usize = 32 << 20;
 /// A batch is full when its small arguments reach this size.
 const BATCH_BYTES_MAX: usize = 128 * 1024;
-
-/// What workers and handlers return to a server's reactor.
-pub(crate) enum Completion {
-    /// A batch whose requests were run.
-    Done(Box<WorkBatch>),
-    /// A deferred answer.
-    Late(DeferredReply),
-    /// A command of a sink or a stream.
-    Stream(StreamCommand),
-    /// A task that runs on the reactor's thread.
-    Task(Arc<dyn ReactorTask>),
-    /// Values of the configuration that have changed.
-    Configure(Arc<LiveConfig>),
-    /// A question of an operator.
-    #[cfg(feature = "admin")]
-    Inspect(Box<InspectRequest>),
-    /// Nothing: what was sent at the end of a turn is written in the next.
-    Nudge,
-}
-
-/// The values of the configuration that reactors can change.
-pub(crate) struct LiveConfig {
-    pub(crate) limits: Limits,
-    /// If they have changed. A tracer of the program has settings of its own otherwise.
-    pub(crate) trace: Option<TraceConfig>,
-}
 
 /// The counters of a server's reactor for its calls.
 pub(super) struct AppStats {

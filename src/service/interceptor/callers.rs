@@ -1,4 +1,4 @@
-//! Whom a limit keeps apart: nobody, the authenticated callers, or the peer addresses.
+//! What a limit counts by: nothing, the authenticated caller, or the peer address.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -25,7 +25,7 @@ pub(super) enum LimitedCaller {
 }
 
 impl Callers {
-    /// Returns whom a call is counted for; `None` if all callers are counted together.
+    /// Returns the caller that a call is counted for; `None` if all callers are counted together.
     pub(super) fn of(self, call: &AdmitCall<'_>) -> Option<LimitedCaller> {
         match self {
             Callers::Together => None,

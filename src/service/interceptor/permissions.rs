@@ -1,4 +1,4 @@
-//! Who may call which methods: rules by method and caller, of which none is a refusal.
+//! Permissions: rules by method and caller. What no rule allows is refused.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -13,8 +13,8 @@ use crate::extensions::Extensions;
 use crate::service::Method;
 use crate::status::Status;
 
-/// Admits calls that a rule allows, and refuses all others: a method that no rule names is closed to everybody. Register it
-/// after the interceptors that set the principal.
+/// Admits calls that a rule allows, and refuses all others: a method that no rule names is closed. Register it after the
+/// interceptors that set the principal.
 ///
 /// A rule has a pattern of methods, as [`ServerBuilder::interceptor_for`](crate::server::ServerBuilder::interceptor_for)
 /// has, and a list of callers:
