@@ -66,6 +66,8 @@ pub struct JwtCheck {
     is_optional: bool,
 }
 
+type Roles = Arc<[Arc<str>]>;
+
 /// Why a token was refused; the text is for the caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Refusal {
@@ -84,11 +86,9 @@ impl JwtCheck {
     pub fn from_file(path: impl Into<PathBuf>) -> Result<JwtCheck, JwksError> {
         let file = path.into();
         let keys = VerifyingKeys::read(&file)?;
-        let mut validation = Validation::default();
-        validation.validate_nbf = true;
-        validation.leeway = 60;
         // Without a configured audience, tokens with one are accepted.
-        validation.validate_aud = false;
+        let validation =
+            Validation { validate_nbf: true, leeway: 60, validate_aud: false, ..Validation::default() };
         Ok(JwtCheck {
             file,
             keys: RwLock::new(Arc::new(keys)),
@@ -174,7 +174,7 @@ impl JwtCheck {
     }
 
     /// Verifies a token, and returns the principal and its roles.
-    fn verify(&self, token: &[u8], now: Instant) -> Result<(String, Arc<[Arc<str>]>), Refusal> {
+    fn verify(&self, token: &[u8], now: Instant) -> Result<(String, Roles), Refusal> {
         let header = decode_header(token).map_err(|_| Refusal::NotAToken)?;
         let claims = match self.claims(token, &header) {
             // An unknown key may be a new one. A file that cannot be read now is tried again with a later token.

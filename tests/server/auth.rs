@@ -158,7 +158,7 @@ fn what_cannot_work_prevents_the_start() {
     let file = file.to_str().unwrap().to_owned();
     let start = |change: &dyn Fn(&mut Config)| {
         let builder = Server::builder().listen("127.0.0.1:0").configure(|config| change(config));
-        builder.start().err().expect("no start").to_string()
+        builder.start().map(drop).expect_err("no start").to_string()
     };
     let text = start(&|config| config.auth.tokens_file = file.clone());
     assert!(text.contains("line 1: expected `NAME TOKEN`"), "{text}");
