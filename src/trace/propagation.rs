@@ -13,6 +13,8 @@ use crate::message::{Metadata, MetadataBuf};
 const STATE_BYTES_MAX: usize = 512;
 /// The most members of a `tracestate` (W3C Trace Context section 3.3.1.1).
 const STATE_MEMBERS_MAX: usize = 32;
+/// The longest key or value of a member of a `tracestate`.
+const STATE_PART_BYTES_MAX: usize = 256;
 /// The longest baggage that is passed on, in bytes (W3C Baggage section 3.3.2).
 const BAGGAGE_BYTES_MAX: usize = 8192;
 /// The most members of a baggage.
@@ -197,7 +199,7 @@ fn read_traceparent(text: &[u8]) -> Result<Stated, Broken> {
 /// Reads the values of all `tracestate` headers of a call. `None` if they have no members.
 fn read_tracestate(values: &[&[u8]]) -> Result<Option<Arc<str>>, Broken> {
     let mut state = String::new();
-    let mut members = 0;
+    let mut keys = Vec::new();
     for member in values.iter().flat_map(|value| value.split(|byte| *byte == b',')) {
         let member = member.trim_ascii();
         if member.is_empty() {
@@ -205,27 +207,32 @@ fn read_tracestate(values: &[&[u8]]) -> Result<Option<Arc<str>>, Broken> {
         }
         let text = std::str::from_utf8(member).map_err(|_| Broken)?;
         let (key, value) = text.split_once('=').ok_or(Broken)?;
-        let is_key = |byte: u8| {
-            byte.is_ascii_lowercase()
-                || byte.is_ascii_digit()
-                || matches!(byte, b'_' | b'-' | b'*' | b'/' | b'@')
-        };
-        if key.is_empty() || !key.bytes().all(is_key) || value.contains('=') {
+        if !is_state_key(key) || keys.contains(&key) || !is_state_value(value) {
             return Err(Broken);
         }
-        if value.is_empty() || !value.bytes().all(|byte| (0x20..=0x7e).contains(&byte)) {
-            return Err(Broken);
-        }
-        members += 1;
+        keys.push(key);
         if !state.is_empty() {
             state.push(',');
         }
         state.push_str(text);
-        if members > STATE_MEMBERS_MAX || state.len() > STATE_BYTES_MAX {
+        if keys.len() > STATE_MEMBERS_MAX || state.len() > STATE_BYTES_MAX {
             return Err(Broken);
         }
     }
-    Ok((members > 0).then(|| state.into()))
+    Ok((!keys.is_empty()).then(|| state.into()))
+}
+
+/// Whether this is a key of a `tracestate` (W3C Trace Context level 2, section 3.3.1.3.1).
+fn is_state_key(key: &str) -> bool {
+    let is_first = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    let is_other = |byte: u8| is_first(byte) || matches!(byte, b'_' | b'-' | b'*' | b'/' | b'@');
+    key.len() <= STATE_PART_BYTES_MAX && key.bytes().next().is_some_and(is_first) && key.bytes().all(is_other)
+}
+
+/// Whether this is a value of a `tracestate`, without spaces around it (section 3.3.1.3.2).
+fn is_state_value(value: &str) -> bool {
+    let is_value = |byte: u8| (0x20..=0x7e).contains(&byte) && byte != b'=';
+    (1..=STATE_PART_BYTES_MAX).contains(&value.len()) && value.bytes().all(is_value)
 }
 
 /// Reads a `b3` header: `TRACE-SPAN`, `TRACE-SPAN-SAMPLED`, `TRACE-SPAN-SAMPLED-PARENT`, or only the decision.
@@ -283,12 +290,8 @@ fn read_x_b3(entries: [Once<'_>; 5]) -> Result<Option<Stated>, Broken> {
         Some(b"0" | b"false") => Some(false),
         Some(_) => return Err(Broken),
     };
-    // Flags 1 is debug, which samples the trace.
-    let decision = match flags {
-        Some(b"1") => Some(true),
-        None | Some(b"0") => sampled,
-        Some(_) => return Err(Broken),
-    };
+    // Flags 1 is debug, which samples the trace. Other values are ignored, as B3 has it.
+    let decision = if flags == Some(b"1") { Some(true) } else { sampled };
     let ids = match (trace, span) {
         (None, None) => None,
         (Some(trace), Some(span)) => Some((b3_trace_id(trace)?, span_id(span)?)),
