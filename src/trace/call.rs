@@ -38,6 +38,7 @@ pub(crate) struct CallTrace {
 /// What the handler has noted.
 #[derive(Default)]
 struct SpanNotes {
+    /// Their times are since the arrival of the call, until the span is finished.
     events: Vec<SpanEvent>,
     attributes: Vec<(Cow<'static, str>, AttributeValue)>,
     bytes: usize,
@@ -69,9 +70,14 @@ impl CallTrace {
         }
     }
 
-    /// Moves what the handler has noted into the span of the call, which ends.
+    /// Moves what the handler has noted into the span of the call, which ends. The span has its times.
     pub(crate) fn finish(&self, span: &mut FinishedSpan) {
         let SpanNotes { mut events, mut attributes, dropped, .. } = std::mem::take(&mut *self.notes());
+        let duration_ns = nanos(span.duration);
+        for event in &mut events {
+            // Relative to the begin of the span, since the clock of the system may be set meanwhile.
+            event.at_unix_ns = span.start_unix_ns.saturating_add(event.at_unix_ns.min(duration_ns));
+        }
         // Nothing is noted from here on.
         self.notes().bytes = NOTES_BYTES_MAX;
         events.shrink_to_fit();
@@ -94,7 +100,11 @@ impl fmt::Debug for CallTrace {
 pub(crate) fn unix_ns(at: Instant) -> u64 {
     let ago = Instant::now().saturating_duration_since(at);
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
-    u64::try_from(now.saturating_sub(ago).as_nanos()).unwrap_or(u64::MAX)
+    nanos(now.saturating_sub(ago))
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// Returns the first [`TEXT_BYTES_MAX`] bytes of a text.
@@ -152,7 +162,7 @@ impl<'a> CallSpan<'a> {
     pub fn event(&self, name: impl Into<Cow<'static, str>>) {
         let Some(trace) = self.trace else { return };
         let name = bounded(name.into());
-        let at_unix_ns = unix_ns(Instant::now());
+        let at_unix_ns = nanos(trace.arrived.elapsed());
         let mut notes = trace.notes();
         if notes.take_room(size_of::<SpanEvent>() + name.len()) {
             notes.events.push(SpanEvent::new(at_unix_ns, name));
@@ -251,6 +261,20 @@ mod tests {
         assert_eq!(kept + span.dropped_notes as usize, noted);
         let bytes = span.events.iter().map(|event| size_of::<SpanEvent>() + event.name.len()).sum::<usize>();
         assert!(bytes <= NOTES_BYTES_MAX);
+    }
+
+    #[test]
+    fn events_are_between_the_begin_and_the_end_of_their_span() {
+        let trace = trace(true);
+        let span = CallSpan::of(Some(&trace));
+        span.event("first");
+        span.event("second");
+        let mut finished = FinishedSpan::new(trace.context.clone(), SpanKind::Server, "A.B");
+        (finished.start_unix_ns, finished.duration) = (1_000_000_007, Duration::from_nanos(1));
+        trace.finish(&mut finished);
+        let times: Vec<u64> = finished.events.iter().map(|event| event.at_unix_ns).collect();
+        assert!(times.iter().all(|at| (1_000_000_007..=1_000_000_008).contains(at)), "{times:?}");
+        assert!(times[0] <= times[1]);
     }
 
     #[test]
