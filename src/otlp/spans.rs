@@ -225,6 +225,8 @@ fn attributes(span: &FinishedSpan) -> Vec<(Cow<'_, str>, Value<'_>)> {
     if !span.context.is_sampled {
         add("coreloop.is_kept", Value::Bool(true));
     }
+    // A key exists once: what the handler has set takes precedence.
+    all.retain(|(key, _)| span.attributes.iter().all(|(own, _)| own != key));
     all.extend(span.attributes.iter().map(|(key, value)| (Cow::Borrowed(&**key), Value::of(value))));
     all
 }
