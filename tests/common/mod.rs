@@ -4,6 +4,7 @@
 //! Nothing here uses the crate's client: a peer may send more than that client does.
 #![allow(dead_code, reason = "each test file uses its own part")]
 
+pub mod load;
 pub mod raw_server;
 pub mod rig;
 

@@ -25,6 +25,8 @@ fn a_collector_receives_each_span_once_in_both_formats() {
             exporter.stats().spans.exported > 0
         });
         (first..first + 1500).for_each(|number| writer.write(span(number)));
+        // The end has two seconds for the rest.
+        eventually("most are exported", || exporter.stats().spans.exported > 1024);
         let stats = exporter.shutdown().spans;
         assert_eq!((stats.dropped, stats.requests_failed, stats.waiting), (0, 0, 0));
         assert_eq!(tracer.stats().dropped, 0);

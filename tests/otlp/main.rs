@@ -1,12 +1,20 @@
-//! The export by OTLP: to a real OpenTelemetry Collector, and to peers that fail.
+//! Traces beside other SDKs of OpenTelemetry, and the export by OTLP: to a real Collector, by the official definitions, and to
+//! peers that fail.
 
 #![allow(missing_docs)]
 #![cfg(all(feature = "otlp", feature = "demo"))]
 
 mod bad_days;
+mod chain;
 mod collector;
+#[path = "../common/mod.rs"]
+mod common;
+mod official;
 mod peer;
+mod process;
+mod propagation;
 mod scripted;
+mod stopped;
 
 use std::time::{Duration, Instant};
 
