@@ -72,6 +72,7 @@
 //! | `otlp` | export of spans and metrics to an OpenTelemetry collector |
 //! | `admin` | the admin listener: console, `/metrics` |
 //! | `profile` | CPU, heap and thread profiles on the admin listener |
+//! | `log` | events for the log of the program, through the `log` facade |
 //! | `full` | all of the above except `tracing` and `usdt` |
 //! | `config-file` | configuration from a TOML file, the environment and flags |
 //!
@@ -132,6 +133,16 @@ mod extensions;
 mod in_process;
 #[cfg(feature = "json")]
 mod json_text;
+#[cfg(feature = "bench-internals")]
+#[doc(hidden)]
+pub mod log_events;
+#[cfg(not(feature = "bench-internals"))]
+mod log_events;
+#[cfg(all(feature = "server", feature = "bench-internals"))]
+#[doc(hidden)]
+pub mod log_text;
+#[cfg(all(feature = "server", not(feature = "bench-internals")))]
+mod log_text;
 #[cfg(feature = "bench-internals")]
 #[doc(hidden)]
 pub mod mailbox;

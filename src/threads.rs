@@ -1,12 +1,18 @@
 //! Starting detached threads, and whether the current thread may block. To observe the end of a detached thread, give
 //! it a value to hold and watch for the value's drop.
 
+#[cfg(any(feature = "server", feature = "log"))]
+mod queue;
+
 use std::cell::Cell;
 use std::convert::Infallible;
 use std::io;
 use std::sync::Arc;
 use std::task::{Wake, Waker};
 use std::thread::Thread;
+
+#[cfg(any(feature = "server", feature = "log"))]
+pub(crate) use queue::{QueueEntries, QueueThread, ThreadQueue};
 
 /// What a thread of this crate runs.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -5,6 +5,9 @@ use std::process::ExitCode;
 
 use coreloop::Code;
 use coreloop::client::CallError;
+use log::Level;
+
+use crate::logger;
 
 /// Why a command failed.
 #[derive(Debug)]
@@ -53,6 +56,12 @@ impl Failure {
     pub fn tell(&self) {
         // The server's text may contain any character; it must stay one line and must not control the terminal.
         let line: String = self.line.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
+        if logger::is_json() {
+            logger::say(Level::Error, "failed", line);
+            return logger::finish();
+        }
+        // After what was said before.
+        logger::finish();
         let _ = writeln!(io::stderr(), "{line}");
     }
 

@@ -13,6 +13,7 @@ mod failure;
 mod health;
 mod line;
 mod list;
+mod logger;
 mod record;
 mod reload;
 mod report;

@@ -7,9 +7,11 @@ use std::{io, thread};
 
 use coreloop::config::{Layers, WatchedFiles};
 use coreloop::server::{ReloadError, Reloaded, Reloader};
+use log::Level;
 
 use crate::args::ServeArgs;
-use crate::serve::{ADMIN_DEFAULT, layers, print_message, print_warnings};
+use crate::logger::say;
+use crate::serve::{ADMIN_DEFAULT, layers, say_warnings};
 
 /// The time between two looks at the files.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -28,26 +30,21 @@ impl Reload {
 
     /// Reads the configuration again, and says what has changed, or why nothing has.
     pub fn run(&self) {
-        match self.reload() {
-            Ok(reloaded) if reloaded.changed.is_empty() => {
-                print_message(format_args!("coreloop: configuration read again: no value has changed"));
-            }
-            Ok(reloaded) => {
-                print_message(format_args!(
-                    "coreloop: configuration read again: {}",
-                    reloaded.changed.join(", ")
-                ));
-            }
+        let text = match self.reload() {
+            Ok(reloaded) if reloaded.changed.is_empty() => "no value has changed".to_owned(),
+            Ok(reloaded) => reloaded.changed.join(", "),
             Err(error) => {
-                print_message(format_args!("coreloop: warning: the configuration stays as it was: {error}"));
+                let text = format!("the configuration stays as it was: {error}");
+                return say(Level::Warn, "reload_failed", text);
             }
-        }
+        };
+        say(Level::Info, "reloaded", format!("configuration read again: {text}"));
     }
 
     fn reload(&self) -> Result<Reloaded, ReloadError> {
         self.reloader.reload_with(|| {
             let mut resolved = layers(&self.args).and_then(Layers::resolve)?;
-            print_warnings(&resolved.warnings);
+            say_warnings(&resolved.warnings);
             if self.has_default_admin {
                 resolved.config.admin.listen = ADMIN_DEFAULT.to_owned();
             }

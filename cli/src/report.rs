@@ -1,12 +1,15 @@
 //! A server's numbers as text: a line at regular intervals while it runs, and a line when it has ended.
 
-use std::io::{self, Write};
+use std::io;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use coreloop::server::Snapshot;
 use coreloop::server::Stopper;
+use log::Level;
+
+use crate::logger;
 
 /// The most important numbers of a server.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -124,7 +127,7 @@ impl Ticker {
             while let Err(RecvTimeoutError::Timeout) = ended.recv_timeout(every) {
                 let stats = stopper.stats();
                 let line = tick(&stats, began.elapsed(), every, &mut calls_before);
-                let _ = writeln!(io::stderr(), "{line}");
+                logger::say(Level::Info, "stats", line);
             }
         };
         let thread = thread::Builder::new().name("coreloop-stats".into()).spawn(body)?;

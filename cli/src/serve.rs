@@ -8,21 +8,24 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use coreloop::config::{ConfigError, ConfigWarning, Layers, Origin, Resolved, split_listen};
-use coreloop::discovery::RegistrationEvent;
 use coreloop::reactor::Address;
 use coreloop::server::Stopper;
 use coreloop::signals;
 use coreloop::{Server, demo};
 use coreloop_poller::{os, quota};
+use log::Level;
 
 use crate::args::ServeArgs;
 use crate::failure::Failure;
+use crate::logger::{self, LogSettings, hint, say};
 use crate::record::{RecordCounts, Recorder, Recording};
 use crate::reload::Reload;
 use crate::report::{Summary, Ticker};
 
 /// The address of the console if neither the command line nor the configuration has one.
 pub(crate) const ADMIN_DEFAULT: &str = "127.0.0.1:6551";
+/// The section of the configuration for the log.
+const LOG_SECTION: &str = "log";
 /// In place of that address: no console.
 const ADMIN_OFF: &str = "off";
 
@@ -34,12 +37,15 @@ pub fn run(args: &ServeArgs) -> Result<(), Failure> {
     let valid = resolved.validate(quota::usable_cores()).map_err(Failure::error)?;
     let warnings = std::mem::take(&mut resolved.warnings);
     if args.print_config {
-        print_warnings(&warnings);
+        for warning in &warnings {
+            let _ = writeln!(io::stderr(), "coreloop: warning: {warning}");
+        }
         resolved.config = valid.into_config();
         return print_config(&resolved);
     }
+    resolved.section::<LogSettings>(LOG_SECTION).map_err(Failure::error)?.install();
     if let Err(error) = raised {
-        print_message(format_args!("coreloop: the limit of open descriptors stays as it is: {error}"));
+        say(Level::Warn, "descriptors", format!("the limit of open descriptors stays as it is: {error}"));
     }
     // From here on a signal is kept for the server instead of ending the process, so that nothing is left half-done.
     let stop = Arc::new(Stop::default());
@@ -56,7 +62,6 @@ pub fn run(args: &ServeArgs) -> Result<(), Failure> {
         resolved.config.admin.listen = ADMIN_DEFAULT.to_owned();
     }
     let mut builder = demo::services(Server::builder()).resolved(&resolved).admin_optional(has_default_admin);
-    builder = builder.on_registration(print_registration);
     builder = args.register.iter().fold(builder, |builder, url| builder.register(url));
     let recorder = args.record.as_ref().map(|file| {
         Arc::new(Recorder::new(Recording {
@@ -64,14 +69,14 @@ pub fn run(args: &ServeArgs) -> Result<(), Failure> {
             sample: args.record_sample,
             bytes_max: args.record_max,
             blank: args.record_blank.clone(),
-            on_failure: print_recording_stopped,
+            on_failure: say_recording_stopped,
         }))
     });
     if let Some(recorder) = &recorder {
         builder = builder.interceptor(recorder.clone());
     }
     let server = builder.start().map_err(|error| {
-        print_warnings(&warnings);
+        say_warnings(&warnings);
         Failure::error(error)
     })?;
     let reload = Arc::new(Reload::new(args, server.reloader(), has_default_admin));
@@ -79,9 +84,11 @@ pub fn run(args: &ServeArgs) -> Result<(), Failure> {
     let watch = args.reload_on_change.then(|| reload.watch()).transpose().map_err(Failure::error)?;
     announce(server.addresses(), &listen, &warnings, server.admin_address());
     if has_default_admin && server.admin_address().is_none() {
-        print_message(format_args!(
-            "coreloop: warning: {ADMIN_DEFAULT} is taken: there is no console; --admin ADDR takes another address"
-        ));
+        say(
+            Level::Warn,
+            "no_console",
+            format!("{ADMIN_DEFAULT} is taken: there is no console; --admin ADDR takes another address"),
+        );
     }
     let ticker = args.stats_every.map(|seconds| {
         Ticker::start(server.stopper(), Duration::from_secs(u64::from(seconds))).map_err(Failure::error)
@@ -90,20 +97,18 @@ pub fn run(args: &ServeArgs) -> Result<(), Failure> {
     let stats = server.wait().map_err(Failure::error)?;
     drop((ticker, watch));
     let drained = stop.since().map_or(Duration::ZERO, |signal| signal.elapsed());
-    print_message(format_args!(
-        "coreloop: drained in {:.2} s: {}",
-        drained.as_secs_f64(),
-        Summary::of(&stats).line()
-    ));
+    let summary = Summary::of(&stats).line();
+    say(Level::Info, "summary", format!("drained in {:.2} s: {summary}", drained.as_secs_f64()));
     if let Some(recorder) = &recorder {
-        print_message(format_args!("coreloop: {}", recorder.line()));
+        say(Level::Info, "recorded", recorder.line());
     }
+    logger::finish();
     Ok(())
 }
 
 /// Adds defaults, file, environment and flags; `Layers` defines the precedence.
 pub(crate) fn layers(args: &ServeArgs) -> Result<Layers, ConfigError> {
-    let mut layers = Layers::new();
+    let mut layers = Layers::new().section::<LogSettings>(LOG_SECTION)?;
     if let Some(path) = &args.config {
         layers = layers.file(path)?;
     }
@@ -145,7 +150,7 @@ fn announce(addresses: &[Address], listen: &[String], warnings: &[ConfigWarning]
     // The server continues if its output is closed.
     let _ = crate::print(&lines);
     // After the lines above: some scripts read both outputs as one and wait for the first line.
-    print_warnings(warnings);
+    say_warnings(warnings);
     // A listener may serve another protocol only; curl does not support `unix:`.
     let first = |protocol: &str| {
         let mut both = addresses.iter().zip(listen);
@@ -153,18 +158,18 @@ fn announce(addresses: &[Address], listen: &[String], warnings: &[ConfigWarning]
         both.find(|(_, listen)| serves(listen)).map(|(address, _)| reachable(address))
     };
     if let Some(address) = first("http").filter(|address| !address.starts_with("unix:")) {
-        print_message(format_args!(
+        hint(format!(
             "curl  curl -d '{{\"A\":6,\"B\":7}}' http://{address}/Arith/Multiply\n\
              see   http://{address}/"
         ));
     }
     if let Some(admin) = admin {
-        print_message(format_args!("admin on http://{}/", reachable(admin)));
+        hint(format!("admin on http://{}/", reachable(admin)));
     }
     let Some(address) = first("native") else { return };
     // The name with which the program was called, so that the lines can be copied unchanged.
     let program = std::env::args().next().unwrap_or_else(|| "coreloop".to_owned());
-    print_message(format_args!(
+    hint(format!(
         "try   {program} call {address} Arith.Multiply '{{\"A\":6,\"B\":7}}'\n      \
          {program} list {address}\n\
          load  cargo run --release -p coreloop-bench --bin drive -- {address} --connections 64 --depth 16\n\
@@ -182,33 +187,17 @@ fn reachable(address: &Address) -> String {
     }
 }
 
-fn print_registration(url: &str, event: &RegistrationEvent) {
-    match event {
-        RegistrationEvent::Registered => print_message(format_args!("coreloop: registered at {url}")),
-        RegistrationEvent::Failed(why) => {
-            print_message(format_args!("coreloop: warning: not registered at {url}: {why}"));
-        }
-        _ => {}
-    }
-}
-
-fn print_recording_stopped(record: &RecordCounts) {
+fn say_recording_stopped(record: &RecordCounts) {
     let why = record.trouble.as_deref().unwrap_or("recording stopped");
-    print_message(format_args!(
-        "coreloop: {why}; {} requests are in the file; the server goes on",
-        record.recorded
-    ));
+    let text = format!("{why}; {} requests are in the file; the server goes on", record.recorded);
+    // Text without `warning` in front: scripts look for it.
+    say(Level::Info, "recording_stopped", text);
 }
 
-pub(crate) fn print_warnings(warnings: &[ConfigWarning]) {
+pub(crate) fn say_warnings(warnings: &[ConfigWarning]) {
     for warning in warnings {
-        print_message(format_args!("coreloop: warning: {warning}"));
+        say(Level::Warn, "config_warning", warning.to_string());
     }
-}
-
-/// Prints a message on standard error. Errors are ignored.
-pub(crate) fn print_message(what: std::fmt::Arguments<'_>) {
-    let _ = writeln!(io::stderr(), "{what}");
 }
 
 /// Passes signals to the server, or keeps them until it has started.

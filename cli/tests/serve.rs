@@ -2,11 +2,14 @@
 
 mod common;
 
-use std::io::{BufRead, BufReader};
-use std::net::TcpListener;
-use std::process::{Command, Stdio};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+use std::thread;
 
-use common::{Ran, Served, coreloop, run};
+use common::{PATIENCE, Ran, Served, coreloop, run};
+use serde_json::Value;
 
 #[test]
 fn standard_output_has_only_the_listeners() {
@@ -204,4 +207,152 @@ fn the_file_of_a_unix_socket_is_removed_at_the_end() {
     assert!(path.exists());
     assert_eq!(server.stop().code, Some(0));
     assert!(!path.exists());
+}
+
+/// Connects this often, sends bytes of no protocol, and waits for the end of each connection.
+fn break_the_protocol(address: &str, times: usize) {
+    for _ in 0..times {
+        let mut stream = TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.write_all(&[0; 64]).unwrap();
+        let mut answer = Vec::new();
+        // The connection may be reset.
+        let _ = stream.read_to_end(&mut answer);
+    }
+}
+
+#[test]
+fn events_are_lines_of_json_and_a_flood_of_one_kind_is_few_of_them() {
+    let server = Served::start(&["--admin", "off", "--set", "log.format=json", "--stats-every", "3600"]);
+    break_the_protocol(server.address(), 1000);
+    assert_eq!(run(&["call", server.address(), "Echo.Echo", "\"hi\""]).stdout, "\"hi\"\n");
+    let address = server.address().to_owned();
+    let ended = server.stop();
+    assert_eq!((ended.code, ended.stdout.as_str()), (Some(0), ""), "{ended:?}");
+    let lines: Vec<Value> = ended
+        .stderr
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error} in {line}")))
+        .collect();
+    let of_kind = |kind: &str| lines.iter().filter(|line| line["kind"] == kind).collect::<Vec<_>>();
+    for kind in ["started", "drain_begun", "drained", "summary"] {
+        assert_eq!(of_kind(kind).len(), 1, "{kind} in {}", ended.stderr);
+    }
+    assert_eq!(of_kind("started")[0]["fields"]["addresses"], address);
+    for line in &lines {
+        let text = |key: &str| line[key].as_str().unwrap_or_else(|| panic!("{key} in {line}"));
+        let time = text("time").as_bytes();
+        assert!(time.len() == 24 && time[10] == b'T' && time[23] == b'Z', "{line}");
+        assert!(["info", "warn", "error"].contains(&text("level")), "{line}");
+        assert!(text("target").starts_with("coreloop::") && !text("message").is_empty(), "{line}");
+        assert!(line["fields"].is_object(), "{line}");
+    }
+    let broken = of_kind("protocol_error");
+    assert!(broken[0]["fields"]["peer"].as_str().unwrap().starts_with("127.0.0.1:"), "{}", broken[0]);
+    let suppressed: u64 = of_kind("suppressed")
+        .iter()
+        .filter(|line| line["fields"]["of"] == "protocol_error")
+        .map(|line| line["fields"]["count"].as_u64().unwrap())
+        .sum();
+    assert_eq!(broken.len() as u64 + suppressed, 1000);
+    assert!(broken.len() < 500 && suppressed > 0, "{} lines", broken.len());
+}
+
+#[test]
+fn the_level_and_the_form_of_the_log_are_configuration() {
+    let printed = run(&["serve", "--print-config", "--set", "log.level=warn"]).stdout;
+    assert!(printed.contains("\n[log]\n") || printed.contains("log.level = "), "{printed}");
+    let wrong = run(&["serve", "--set", "log.format=xml"]);
+    assert!(wrong.code == Some(1) && wrong.stderr.contains("`log.format`"), "{wrong:?}");
+    assert!(wrong.stderr.contains("\"text\" or \"json\""), "{wrong:?}");
+    for (level, count) in [("off", 0), ("error", 0), ("warn", 1), ("info", 1)] {
+        let server = Served::start(&["--admin", "off", "--set", &format!("log.level={level}")]);
+        break_the_protocol(server.address(), 1);
+        let ended = server.stop();
+        let lines = ended.stderr.lines();
+        let found = lines.filter(|line| line.contains(" coreloop: warning: 127.0.0.1:")).count();
+        assert_eq!((ended.code, found), (Some(0), count), "{level} {ended:?}");
+        assert_eq!(ended.stderr.contains("coreloop: drained in "), level == "info", "{level} {ended:?}");
+    }
+}
+
+/// Starts a server whose standard error is this. Returns its address, and that of its metrics.
+fn serve_with_error(stderr: Stdio) -> (Child, String, String) {
+    let admin = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let mut command = coreloop(&["serve", "--listen", "127.0.0.1:0", "--admin", &admin]);
+    command.args(["--set", "log.format=json"]);
+    let mut child = command.stdout(Stdio::piped()).stderr(stderr).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let address =
+        line.trim_end().strip_prefix("listening on ").unwrap_or_else(|| panic!("{line:?}")).to_owned();
+    (child, address, admin)
+}
+
+/// Returns the number of events with this outcome.
+fn log_events(admin: &str, outcome: &str) -> u64 {
+    let mut stream = TcpStream::connect(admin).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    let name = format!("coreloop_log_events_total{{outcome=\"{outcome}\"}} ");
+    let value = text.lines().find_map(|line| line.strip_prefix(&name));
+    value.and_then(|value| value.parse().ok()).unwrap_or_else(|| panic!("no {name} in {text}"))
+}
+
+/// Waits for the end of a server after SIGTERM.
+fn stop(child: Child) {
+    let pid = child.id().to_string();
+    assert!(Command::new("kill").args(["-s", "TERM", &pid]).status().unwrap().success());
+    let (send, ended) = mpsc::channel();
+    thread::spawn(move || {
+        let mut child = child;
+        send.send(child.wait().unwrap()).unwrap();
+    });
+    assert_eq!(ended.recv_timeout(PATIENCE).expect("it ends").code(), Some(0));
+}
+
+#[test]
+fn a_standard_error_that_nobody_reads_delays_nothing() {
+    let (unread, mut full) = std::io::pipe().unwrap();
+    let stderr = full.try_clone().unwrap();
+    // A pipe holds 64 KiB, or less.
+    let (send, filled) = mpsc::channel();
+    let filler = thread::spawn(move || {
+        for _ in 0..64 {
+            if full.write_all(&[b' '; 1024]).is_err() {
+                break;
+            }
+        }
+        let _ = send.send(());
+        // Blocks until the other end is closed.
+        let _ = full.write_all(b" ");
+    });
+    filled.recv_timeout(PATIENCE).unwrap();
+    let (child, address, admin) = serve_with_error(stderr.into());
+    break_the_protocol(&address, 100);
+    assert_eq!(run(&["call", &address, "Echo.Echo", "\"hi\""]).stdout, "\"hi\"\n");
+    assert_eq!(log_events(&admin, "logged"), 0, "the logger waits for the pipe");
+    assert!(log_events(&admin, "suppressed") > 0);
+    stop(child);
+    drop(unread);
+    filler.join().unwrap();
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn lines_that_cannot_be_written_are_counted() {
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let (child, address, admin) = serve_with_error(full.into());
+    break_the_protocol(&address, 3);
+    assert_eq!(run(&["call", &address, "Echo.Echo", "\"hi\""]).stdout, "\"hi\"\n");
+    let mut tries = 0;
+    // The start, and three peers.
+    while log_events(&admin, "dropped") < 4 {
+        tries += 1;
+        assert!(tries < 10_000, "the lines are not counted");
+        thread::yield_now();
+    }
+    stop(child);
 }

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::guard::check_host;
 use crate::context::Context;
+use crate::log_events::log_event;
 use crate::server::ServerBuilder;
 use crate::service::Kind;
 use crate::service::route::{HttpMethod, RouteRequest, RouteResponse};
@@ -82,6 +83,7 @@ fn number(request: &RouteRequest<'_>, name: &str, default: u64) -> Result<u64, S
 
 fn refused(error: ProfileError) -> Status {
     let text = error.to_string();
+    log_event!(ProfileRefused { error: text.clone() });
     match error {
         ProfileError::Busy => Status::resource_exhausted(text),
         ProfileError::TooLong { .. } | ProfileError::TooOften { .. } => Status::invalid_argument(text),

@@ -11,6 +11,7 @@ use super::endpoint::Endpoint;
 use super::shared::Client;
 use crate::codec::Codec;
 use crate::discovery::{Instance, Update, Updates, Watch};
+use crate::log_events::log_event;
 use crate::policy::fleet::{Balancer, EndpointView, Fleet, FleetConfig, FleetEvent, FleetStats};
 use crate::status::Status;
 use crate::wire::Scheme;
@@ -99,11 +100,29 @@ impl FleetShared {
         std::mem::take(&mut *self.found.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Passes events to the program's function.
+    /// Passes events to the log and to the program's function.
     pub(super) fn report(&self, events: &[FleetEvent]) {
+        events.iter().for_each(log);
         if let Some(on_event) = &self.on_event {
             events.iter().for_each(|event| guarded(|| on_event(event)));
         }
+    }
+}
+
+fn log(event: &FleetEvent) {
+    match event {
+        FleetEvent::Appeared(id) => log_event!(EndpointAdded { endpoint: id.clone() }),
+        FleetEvent::Gone(id) => log_event!(EndpointRemoved { endpoint: id.clone() }),
+        FleetEvent::BreakerOpened(id) => log_event!(BreakerOpened { endpoint: id.clone() }),
+        FleetEvent::BreakerClosed(id) => log_event!(BreakerClosed { endpoint: id.clone() }),
+        FleetEvent::Unhealthy(id) => log_event!(EndpointUnhealthy { endpoint: id.clone() }),
+        FleetEvent::Healthy(id) => log_event!(EndpointHealthy { endpoint: id.clone() }),
+        FleetEvent::EmptyUpdateIgnored => log_event!(EmptyUpdateIgnored {}),
+        FleetEvent::TooManyInstances(ignored) => log_event!(TooManyInstances { ignored: *ignored }),
+        FleetEvent::ResolveFailed(error) => log_event!(ResolveFailed { error: error.clone() }),
+        FleetEvent::BudgetEmpty => log_event!(RetryBudgetEmpty {}),
+        FleetEvent::SpilledOver => log_event!(ZoneLeft {}),
+        FleetEvent::BackInZone => log_event!(ZoneKept {}),
     }
 }
 

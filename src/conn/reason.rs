@@ -4,6 +4,8 @@
 
 use std::fmt;
 
+use crate::context::Peer;
+use crate::log_events::log_event;
 use crate::stats::CLOSE_REASONS;
 use crate::wire::Broken;
 
@@ -48,6 +50,25 @@ impl CloseReason {
             | CloseReason::Drained
             | CloseReason::App
             | CloseReason::TooManySilent => false,
+        }
+    }
+
+    /// Emits an event if the peer has broken the protocol, or was too slow.
+    pub(crate) fn log(&self, peer: Peer, protocol: &'static str) {
+        match self {
+            CloseReason::Broken(error) => {
+                log_event!(ProtocolError { peer, protocol, error: error.to_string() });
+            }
+            CloseReason::FirstBytesLate | CloseReason::FrameLate | CloseReason::WriteStalled => {
+                log_event!(SlowPeer { peer, protocol, reason: self.name() });
+            }
+            // Peers come and go, and reset connections: that is counted.
+            CloseReason::PeerClosed
+            | CloseReason::Reset(_)
+            | CloseReason::Idle
+            | CloseReason::Drained
+            | CloseReason::App => {}
+            CloseReason::TooManySilent => log_event!(SilentClosed { peer }),
         }
     }
 

@@ -7,6 +7,8 @@ use std::collections::{HashMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::{MetricFamily, MetricHistogram, MetricKind, MetricSample, MetricSource, MetricValue};
+use crate::error_text::panic_text;
+use crate::log_events::log_event;
 
 /// The most series that one source may have, each bucket of a histogram counted as one; further ones are left out. It bounds a
 /// page whose source makes a label of something unbounded.
@@ -69,8 +71,8 @@ impl MetricSet {
             Ok(families) => self.add(families),
             Err(payload) => {
                 self.reject(RejectReason::Panicked);
-                // Its destructor may panic, and that panic would not be caught.
-                std::mem::forget(payload);
+                let text = panic_text(payload);
+                log_event!(Panicked { what: "a source of metrics", text });
             }
         }
     }

@@ -24,6 +24,8 @@ pub use format::MetricsFormat;
 pub use merge::{MetricSet, SERIES_MAX};
 pub use process::process_families;
 pub use recorders::{CounterMetric, GaugeMetric, HistogramMetric};
+#[cfg(feature = "log")]
+pub(crate) use server::log_family;
 pub use server::{server_families, trace_families};
 
 /// The kind of a family.

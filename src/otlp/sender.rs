@@ -18,6 +18,7 @@ use crate::agent::http::HttpRequest;
 use crate::agent::http_client::{AgentHttp, HttpEvent};
 use crate::agent::{Agent, AgentCx, LinkId};
 use crate::error_text::shortened;
+use crate::log_events::log_event;
 use crate::policy::backoff::Backoff;
 
 /// The time from the first try of a request to the last.
@@ -70,6 +71,8 @@ pub(super) struct SignalSender<S: BatchSource> {
     /// When the next request starts, while none is running.
     next_at: Option<Instant>,
     end_by: Option<Instant>,
+    /// The last request has failed.
+    is_failing: bool,
 }
 
 struct PendingBatch {
@@ -83,7 +86,16 @@ struct PendingBatch {
 impl<S: BatchSource> SignalSender<S> {
     pub(super) fn new(source: S, settings: SignalSettings, counters: Arc<ExportCounters>) -> SignalSender<S> {
         let http = AgentHttp::new(&settings.authority);
-        SignalSender { source, settings, counters, http, pending: None, next_at: None, end_by: None }
+        SignalSender {
+            source,
+            settings,
+            counters,
+            http,
+            pending: None,
+            next_at: None,
+            end_by: None,
+            is_failing: false,
+        }
     }
 
     /// Starts the request that waits, or the next one if there is something to send.
@@ -128,7 +140,7 @@ impl<S: BatchSource> SignalSender<S> {
             HttpEvent::Piece(_) => {}
             HttpEvent::Failed(why) => {
                 self.count(|counters| &counters.requests_failed, 1);
-                self.counters.problem(
+                self.report(
                     &format!("{} connection", S::NAME),
                     &format!("{} are not exported: {why}", S::NAME),
                 );
@@ -154,17 +166,28 @@ impl<S: BatchSource> SignalSender<S> {
         }
     }
 
-    fn report_status(&self, status: u16, text: &str) {
+    fn report_status(&mut self, status: u16, text: &str) {
         let text = format!("{} are not exported: {}: {text}", S::NAME, self.http.address());
-        self.counters.problem(&format!("{} {status}", S::NAME), &text);
+        self.report(&format!("{} {status}", S::NAME), &text);
+    }
+
+    /// Reports a request that has failed: the first one after a success goes to the log.
+    fn report(&mut self, kind: &str, text: &str) {
+        if !std::mem::replace(&mut self.is_failing, true) {
+            log_event!(ExportFailed { signal: S::NAME, problem: text.to_owned() });
+        }
+        self.counters.problem(kind, text);
     }
 
     fn on_taken(&mut self, rejected: u64, message: &str, cx: &mut AgentCx<'_>) {
         self.count(|counters| &counters.requests_ok, 1);
+        if std::mem::replace(&mut self.is_failing, false) {
+            log_event!(ExportRecovered { signal: S::NAME });
+        }
         if let Some(pending) = self.pending.take() {
             let rejected = rejected.min(pending.items);
             self.count(|counters| &counters.exported, pending.items - rejected);
-            self.count(|counters| &counters.dropped, rejected);
+            self.count_dropped(rejected);
         }
         if rejected > 0 || !message.is_empty() {
             let said: String =
@@ -201,15 +224,22 @@ impl<S: BatchSource> SignalSender<S> {
 
     fn drop_pending(&mut self) {
         if let Some(pending) = self.pending.take() {
-            self.count(|counters| &counters.dropped, pending.items);
+            self.count_dropped(pending.items);
         }
+    }
+
+    fn count_dropped(&self, items: u64) {
+        if items > 0 {
+            log_event!(ExportDropped { signal: S::NAME, items });
+        }
+        self.count(|counters| &counters.dropped, items);
     }
 
     /// Ends: what is left is lost.
     fn end(&mut self, cx: &mut AgentCx<'_>) {
         self.drop_pending();
         let left = self.source.give_up();
-        self.count(|counters| &counters.dropped, left);
+        self.count_dropped(left);
         self.show_waiting();
         cx.end();
     }

@@ -16,6 +16,7 @@ use super::app_role::{AppRole, LISTENER_GENERATION, Remote};
 use super::loads::Loads;
 use super::{App, Reactor};
 use crate::context::Peer;
+use crate::log_events::log_event;
 use crate::transport::{
     Address, AddressError, BACKLOG, Listener, ReadinessSender, Transport, UnixSocketAccess,
 };
@@ -47,8 +48,8 @@ enum Accepted {
     One(Transport, Peer, usize),
     /// No connection waits, or accepting is paused.
     None,
-    /// No descriptor was free; accepting is paused.
-    Paused,
+    /// The system had no descriptor or no memory for it; accepting is paused.
+    Paused(io::Error),
 }
 
 impl<M> Acceptor<M> {
@@ -114,7 +115,7 @@ impl<M> Acceptor<M> {
                         drop(accepting.listener.accept());
                         self.spare = File::open("/dev/null").ok();
                         self.paused_until = Some(now + PAUSE);
-                        return Accepted::Paused;
+                        return Accepted::Paused(error);
                     }
                     Err(error) => match error.kind() {
                         io::ErrorKind::WouldBlock => accepting.is_ready = false,
@@ -123,7 +124,7 @@ impl<M> Acceptor<M> {
                         io::ErrorKind::Interrupted | io::ErrorKind::ConnectionAborted => {}
                         _ => {
                             self.paused_until = Some(now + PAUSE);
-                            return Accepted::Paused;
+                            return Accepted::Paused(error);
                         }
                     },
                 }
@@ -143,8 +144,9 @@ impl<A: App> AppRole<A> {
             match self.acceptor.accept(self.core.now) {
                 Accepted::One(stream, peer, listener) => self.deal(poller, stream, peer, listener),
                 Accepted::None => return,
-                Accepted::Paused => {
+                Accepted::Paused(error) => {
                     self.core.stats.accept_pauses.add(1);
+                    log_event!(AcceptPaused { reactor: self.index, error: error.to_string() });
                     return;
                 }
             }

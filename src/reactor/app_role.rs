@@ -20,6 +20,7 @@ use super::loads::Loads;
 use super::roles::{ROLE_SLOTS_MAX, Role, RoleHandle, RoleTurn};
 use crate::conn::CloseReason;
 use crate::context::Peer;
+use crate::log_events::log_event;
 use crate::mailbox::{Mailbox, ReactorSender, mailbox};
 use crate::stats::ReactorStats;
 use crate::transport::{ReadinessSender, Transport};
@@ -263,6 +264,9 @@ impl<A: App> AppRole<A> {
         let is_over = self.core.slots.len() >= self.connections_max;
         if is_over || matches!(self.state, RoleState::Aborting) || self.has_ended() {
             self.core.stats.refused.add(u64::from(is_over));
+            if is_over {
+                log_event!(ConnectionsFull { reactor: self.index, connections_max: self.connections_max });
+            }
             self.loads.sub(self.index);
             return;
         }

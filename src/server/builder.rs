@@ -302,13 +302,12 @@ impl ServerBuilder {
     ///
     /// Those of [`ServerBuilder::start`], and the error of a reactor that ended by itself.
     pub fn run(mut self) -> Result<(), Error> {
+        // A logger receives what is printed otherwise.
         self.registrations.print_unless_reported();
         #[cfg(feature = "otlp")]
         self.observation.export.print_unless_reported();
         let server = self.start()?;
-        for warning in server.warnings() {
-            eprintln!("warning: {warning}");
-        }
+        server.print_warnings_unless_logged();
         #[cfg(feature = "signals")]
         let _signals = {
             let stopper = server.stopper();
@@ -458,6 +457,7 @@ fn start(
     if !config.admin.listen.is_empty() {
         server.start_admin()?;
     }
+    server.log_started(config);
     if let Some(checked) = registrations {
         // Last, since it serves now. An error ends what has started.
         server.registrations = checked.start(&server.reactors()[0])?;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::observe::{Inspector, Observation};
 use super::{Error, Server, ServerBuilder};
 use crate::config::ValidConfig;
+use crate::log_events;
 use crate::metrics::{MetricFamily, MetricSource};
 use crate::otlp::{ExportStats, ExporterBuilder};
 use crate::trace::Tracer;
@@ -25,8 +26,11 @@ pub(super) struct PlannedExport {
 }
 
 impl PlannedExport {
-    /// Prints the problems of the export if the program has no function for that.
+    /// Prints the problems of the export if neither the log nor a function of the program receives them.
     pub(super) fn print_unless_reported(&mut self) {
+        if log_events::is_logged() {
+            return;
+        }
         self.report.get_or_insert_with(|| Arc::new(|text| eprintln!("warning: {text}")));
     }
 
@@ -68,7 +72,7 @@ impl Observation {
 
 impl ServerBuilder {
     /// Passes each kind of problem of the export ([`otlp`](crate::otlp)), once, to a function. It runs on the thread of the
-    /// export. [`ServerBuilder::run`] prints them if there is no such function.
+    /// export. [`ServerBuilder::run`] prints them if there is neither such a function nor a logger (feature `log`).
     pub fn on_export_problem(mut self, report: impl Fn(&str) + Send + Sync + 'static) -> ServerBuilder {
         self.observation.export.report = Some(Arc::new(report));
         self

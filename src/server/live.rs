@@ -12,6 +12,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::{Completion, Error, Inspector, Server};
 use crate::context::Peer;
+use crate::log_events::log_event;
 use crate::service::Method;
 use crate::stats::{Counter, STAGES};
 
@@ -163,7 +164,10 @@ impl Server {
         let is_optional = inspector.admin().is_optional;
         let listen = inspector.config().admin.listen.clone();
         self.admin = match crate::admin::start(&listen, inspector, &self.addresses) {
-            Err(Error::Io(error)) if is_optional && error.kind() == io::ErrorKind::AddrInUse => None,
+            Err(Error::Io(error)) if is_optional && error.kind() == io::ErrorKind::AddrInUse => {
+                log_event!(AdminSkipped { address: listen });
+                None
+            }
             admin => Some(admin?),
         };
         Ok(())

@@ -52,8 +52,9 @@ use self::observe::Observation;
 use self::registration::Registrations;
 use self::reload::Reloads;
 use self::started::StartedInterceptors;
-use crate::config::ConfigError;
+use crate::config::{ConfigError, ValidConfig};
 use crate::discovery::DiscoveryError;
+use crate::log_events::{self, log_event};
 use crate::reactor::{Address, Remote, RoleHandle};
 use crate::service::futures::AsyncCalls;
 use crate::service::{RegisterError, Registry};
@@ -266,7 +267,7 @@ impl Server {
 
     /// Returns one line for each method with a type that is not described, and is therefore incomplete in some codecs
     /// ([`Method::warning`](crate::service::Method::warning)), and for each environment variable of the export that has no
-    /// effect. [`ServerBuilder::run`] prints them.
+    /// effect. [`ServerBuilder::run`] prints them unless there is a logger (feature `log`), which receives them.
     pub fn warnings(&self) -> Vec<String> {
         let methods = self.shared.registry.methods().iter().filter_map(|method| method.warning());
         #[cfg(feature = "otlp")]
@@ -316,6 +317,9 @@ impl Server {
             Ok(ServerEvent::Stop) | Err(_) => Ok(self.end()),
             Ok(ServerEvent::Ended(index, result)) => {
                 self.running -= 1;
+                if let Err(Error::ReactorPanicked { reactor }) = result {
+                    log_event!(ReactorPanicked { reactor });
+                }
                 result?;
                 Err(Error::Io(io::Error::other(format!("reactor {index} ended unexpectedly"))))
             }
@@ -329,7 +333,30 @@ impl Server {
         self.end()
     }
 
+    /// Emits the events of the start.
+    fn log_started(&self, config: &ValidConfig) {
+        log_event!(Started {
+            addresses: self.addresses.iter().map(Address::to_string).collect::<Vec<_>>().join(", "),
+            reactors: config.cores,
+            workers: config.workers,
+        });
+        for warning in self.warnings() {
+            log_event!(ConfigWarning { warning });
+        }
+    }
+
+    fn print_warnings_unless_logged(&self) {
+        if !log_events::is_logged() {
+            self.warnings().iter().for_each(|warning| eprintln!("warning: {warning}"));
+        }
+    }
+
     fn end(&mut self) -> Snapshot {
+        let began = Instant::now();
+        log_event!(DrainBegun {
+            connections: self.shared.snapshot().connections(),
+            drain_ms: u64::try_from(self.drain.as_millis()).unwrap_or(u64::MAX),
+        });
         self.shared.health.go_down();
         self.deregister(self.registrations.end_max());
         if !self.grace.is_zero() {
@@ -341,6 +368,7 @@ impl Server {
             self.each(Remote::abort);
             // Only last answers and some bookkeeping remain; a handler that hangs on the reactor is left running.
             self.join_until(Instant::now() + Duration::from_secs(2), false);
+            log_event!(DrainCut { calls: self.shared.snapshot().drain_cancelled });
         }
         self.shared.pools.stop(Duration::from_secs(1));
         self.shared.interceptors.finish();
@@ -349,6 +377,8 @@ impl Server {
         if let Some(exporter) = self.exporter.take() {
             exporter.shutdown();
         }
+        log_event!(Drained { took_ms: u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX) });
+        log_events::finish();
         self.shared.snapshot()
     }
 

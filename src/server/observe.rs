@@ -8,6 +8,8 @@ use super::{ServerBuilder, ServerShared};
 use crate::config::ValidConfig;
 #[cfg(all(feature = "admin", feature = "config-file"))]
 use crate::config::{self, Resolved};
+#[cfg(all(feature = "admin", feature = "config-file"))]
+use crate::log_events::log_event;
 #[cfg(feature = "metrics")]
 use crate::metrics::{
     MetricFamily, MetricSet, MetricSource, add_exemplars, process_families, server_families, trace_families,
@@ -145,6 +147,9 @@ impl ServerBuilder {
     /// values of the program's own sections except secrets.
     #[cfg(feature = "config-file")]
     pub fn resolved(mut self, resolved: &Resolved) -> ServerBuilder {
+        for warning in &resolved.warnings {
+            log_event!(ConfigWarning { warning: warning.to_string() });
+        }
         let mut text = String::new();
         // Writing to a string does not fail.
         let _ = resolved.print(&mut text);
@@ -197,6 +202,8 @@ impl Inspector {
             families.extend(trace_families(&tracer.stats()));
         }
         families.extend(process_families());
+        #[cfg(feature = "log")]
+        families.push(crate::metrics::log_family());
         let mut set = MetricSet::new();
         set.add(families);
         for source in self.metric_sources() {

@@ -16,6 +16,7 @@ use crate::discovery::{
     DiscoveryError, DiscoveryHandle, Instance, Registration, RegistrationEvent, RegistrationEvents, Resolver,
     Target, builtin,
 };
+use crate::log_events::{self, log_event};
 use crate::reactor::{Address, RoleHandle};
 
 /// The function that receives what becomes of registrations, each with its URL.
@@ -47,7 +48,7 @@ impl ServerBuilder {
     }
 
     /// Passes what becomes of each registration to a function, with its URL. It runs on a reactor and must not wait.
-    /// [`ServerBuilder::run`] prints it if there is no such function.
+    /// [`ServerBuilder::run`] prints it if there is neither such a function nor a logger (feature `log`).
     pub fn on_registration(
         mut self,
         report: impl Fn(&str, &RegistrationEvent) + Send + Sync + 'static,
@@ -66,8 +67,11 @@ pub(super) struct PlannedRegistrations {
 }
 
 impl PlannedRegistrations {
-    /// Prints what becomes of the registrations if the program has no function for that.
+    /// Prints what becomes of the registrations if neither the log nor a function of the program receives it.
     pub(super) fn print_unless_reported(&mut self) {
+        if log_events::is_logged() {
+            return;
+        }
         self.report.get_or_insert_with(|| {
             Arc::new(|url, event| match event {
                 RegistrationEvent::Registered => eprintln!("registered at {url}"),
@@ -161,10 +165,21 @@ impl CheckedRegistrations {
         let mut running = Vec::new();
         for (resolver, target) in self.targets {
             let (report, url) = (self.report.clone(), target.to_string());
-            let events = RegistrationEvents::new(move |event| report(&url, &event));
+            let events = RegistrationEvents::new(move |event| {
+                log(&url, &event);
+                report(&url, &event);
+            });
             running.push(resolver.register(&target, &self.instance, events, &on)?);
         }
         Ok(Registrations { running, end_max: self.end_max })
+    }
+}
+
+fn log(url: &str, event: &RegistrationEvent) {
+    let url = || url.to_owned();
+    match event {
+        RegistrationEvent::Registered => log_event!(Registered { url: url() }),
+        RegistrationEvent::Failed(error) => log_event!(NotRegistered { url: url(), error: error.clone() }),
     }
 }
 

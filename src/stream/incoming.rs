@@ -15,6 +15,8 @@ use coreloop_bufpool::Chunk;
 use super::sink::{Sink, SinkLink, SinkWaiter};
 use super::{StreamAction, StreamAddress, StreamOrigin};
 use crate::codec::{Codec, CodecError, compress};
+use crate::error_text::panic_text;
+use crate::log_events::log_event;
 use crate::message::ReplyExtras;
 use crate::status::Status;
 use crate::threads;
@@ -374,8 +376,7 @@ enum NextDelivery {
 /// Calls the user's callback. A panic ends the call.
 fn call(callback: &mut MessageCallback, event: StreamEvent<&[u8]>) -> Result<(), Status> {
     catch_unwind(AssertUnwindSafe(|| (callback.call)(event))).unwrap_or_else(|payload| {
-        // The payload's destructor may panic, and that panic would not be caught.
-        std::mem::forget(payload);
+        log_event!(Panicked { what: "a callback of a stream", text: panic_text(payload) });
         Err(Status::internal("the callback of a stream panicked"))
     })
 }

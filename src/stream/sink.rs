@@ -19,6 +19,8 @@ use super::{Gate, StreamAction, StreamAddress, StreamCommand, StreamOrigin};
 use crate::codec::{Codec, CodecError, ValueRules, compress};
 use crate::conn::streams::{StreamBody, StreamMessage};
 use crate::context::Ticket;
+use crate::error_text::panic_text;
+use crate::log_events::log_event;
 use crate::message::ReplyExtras;
 use crate::status::Status;
 use crate::threads;
@@ -231,8 +233,8 @@ impl SinkLink {
             SinkWaiter::Callback(callback) if self.origin.is_inline && threads::is_reactor() => {
                 // What the callback owned is dropped: a sink among it ends its call.
                 if let Err(payload) = catch_unwind(AssertUnwindSafe(callback)) {
-                    // The payload's destructor may panic, and that panic would not be caught.
-                    std::mem::forget(payload);
+                    let text = panic_text(payload);
+                    log_event!(Panicked { what: "a callback of a sink", text });
                 }
             }
             SinkWaiter::Callback(callback) => self.origin.port.run_callback(callback),

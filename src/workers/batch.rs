@@ -25,6 +25,7 @@ use crate::context::{
     CompletionSink, Context, ContextParts, Deferral, HandlerSpan, Outcome, SCOPE_PLACES, Scope,
 };
 use crate::error_text::panic_text;
+use crate::log_events::log_event;
 use crate::message::{Metadata, ReplyExtras};
 use crate::policy::run_queue::{CallCost, ShedReason};
 use crate::stats::{Paces, micros};
@@ -494,6 +495,7 @@ fn after_panic(
 ) -> (Outcome, CallNote) {
     out.truncate(start);
     let text = panic_text(payload);
+    log_event!(HandlerPanicked { method: cx.method().to_owned(), text: text.clone() });
     if cx.is_deferred() {
         // The ticket answers, whether the panic dropped it or another thread holds it.
         return (Outcome::Deferred, CallNote::Panicked);

@@ -21,6 +21,8 @@ const FLOORS: [&[&str]; 13] = [
         "config",
         "stats",
         "trace",
+        "log_events",
+        "log_text",
     ],
     &["wire", "codec", "policy"],
     &["conn", "mailbox", "transport"],

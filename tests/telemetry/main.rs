@@ -4,6 +4,8 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+#[cfg(feature = "log")]
+mod log_events;
 #[cfg(all(feature = "admin", feature = "demo"))]
 mod metrics;
 mod spans;

@@ -537,7 +537,10 @@ impl App for ClientApp {
     }
 
     fn on_close(&mut self, closed: ClosedConn<'_, ClientApp>) {
-        let ClosedConn { key, mut session, why, .. } = closed;
+        let ClosedConn { key, mut session, why, peer, .. } = closed;
+        if let Some(line) = self.lines.get(&session.line) {
+            why.log(peer, line.scheme.name());
+        }
         self.keys.retain(|other| *other != key);
         let mut over = std::mem::take(&mut self.over);
         session.pending.take_if(|_| true, &mut over);

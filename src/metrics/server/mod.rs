@@ -4,6 +4,8 @@ mod reactors;
 
 use super::buckets::durations;
 use super::{MetricFamily, MetricKind, MetricSample, MetricValue};
+#[cfg(feature = "log")]
+use crate::log_events::{LogCounts, log_counts};
 use crate::stats::{MethodSnapshot, Snapshot};
 use crate::trace::TraceStats;
 
@@ -28,6 +30,16 @@ pub fn trace_families(stats: &TraceStats) -> Vec<MetricFamily> {
         )
         .count([], stats.dropped),
     ]
+}
+
+/// Returns the family of the events for the log, of the whole process.
+#[cfg(feature = "log")]
+pub(crate) fn log_family() -> MetricFamily {
+    let LogCounts { logged, suppressed, dropped } = log_counts();
+    counter("coreloop_log_events", "Events for the log, by what became of them.")
+        .count([("outcome", "logged")], logged)
+        .count([("outcome", "suppressed")], suppressed)
+        .count([("outcome", "dropped")], dropped)
 }
 
 fn call_families(snapshot: &Snapshot) -> Vec<MetricFamily> {

@@ -6,6 +6,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use super::{Cx, Dispatcher, deadline_of};
 use crate::conn::calls::WorkPlace;
 use crate::context::{Deferral, Ticket};
+use crate::error_text::panic_text;
+use crate::log_events::log_event;
 use crate::message::Request;
 use crate::service::futures::{AsyncBody, AsyncParts};
 use crate::service::{CallShape, Method, Registry};
@@ -58,8 +60,8 @@ impl Dispatcher {
         // What is not spawned is dropped, and with it the ticket, which answers.
         let (Some(future), Some(executor)) = (registry.start(method, parts), &self.executor) else { return };
         if let Err(payload) = catch_unwind(AssertUnwindSafe(|| executor(future))) {
-            // The payload's destructor may panic, and that panic would not be caught.
-            std::mem::forget(payload);
+            let text = panic_text(payload);
+            log_event!(Panicked { what: "the executor", text });
             self.ends.count_work(CallNote::Panicked);
         }
         // The executor took time.

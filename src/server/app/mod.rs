@@ -557,10 +557,11 @@ impl App for RpcApp {
     }
 
     fn on_close(&mut self, closed: ClosedConn<'_, RpcApp>) {
-        let ClosedConn { key, peer, protocol, mut session, .. } = closed;
+        let ClosedConn { key, peer, protocol, mut session, why } = closed;
         if let Some(protocol) = protocol.id() {
             self.dispatcher.side.connections.end(protocol);
         }
+        why.log(peer, protocol.id().map_or("unknown", ProtocolId::name));
         for call in session.calls.iter() {
             if !call.is_answered() {
                 self.dispatcher.ends.end_dropped((key, peer, protocol.id()), call);

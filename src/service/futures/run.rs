@@ -21,6 +21,7 @@ use super::{AsyncBody, AsyncCall, CallLimits};
 use crate::codec::{self, Body, Codec, CodecError, ValueRules, compress};
 use crate::context::{CallSignal, HandlerSpan, Outcome, OwnedContext, OwnedContextParts, SharedResponse};
 use crate::error_text::panic_text;
+use crate::log_events::log_event;
 use crate::service::interceptor::chain::{CalledHandler, CalledMethod, InterceptorChain};
 use crate::service::registry::compress_reply;
 use crate::service::{CallShape, of_side};
@@ -272,6 +273,7 @@ impl AsyncRun {
     fn panicked(&mut self, payload: Box<dyn Any + Send>) {
         self.ending.count_panic();
         let text = panic_text(payload);
+        log_event!(HandlerPanicked { method: self.method.to_string(), text: text.clone() });
         self.ending.fail(Status::internal(format!("the handler panicked: {text}")));
     }
 

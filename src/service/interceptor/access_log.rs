@@ -6,12 +6,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use crossbeam_channel::{Receiver, Sender, bounded};
-
 use super::log_line::{LogEntry, put_line};
 use super::{EndedCall, Hooks, Interceptor};
+use crate::log_events::log_event;
 use crate::service::Method;
-use crate::threads;
+use crate::threads::{QueueEntries, QueueThread, ThreadQueue};
 
 pub use super::log_line::{LogField, LogFormat};
 
@@ -55,7 +54,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 pub struct AccessLog {
     format: LogFormat,
     fields: Vec<LogField>,
-    queue: Sender<Option<LogEntry>>,
+    queue: ThreadQueue<LogEntry>,
     writer: Mutex<LogWriter>,
     counts: Arc<LogCounters>,
 }
@@ -76,29 +75,24 @@ struct LogCounters {
     dropped: AtomicU64,
 }
 
-/// The lines that wait to be written; `None` asks for the end.
-type LogQueue = Receiver<Option<LogEntry>>;
-
 /// The thread that writes the lines.
 struct LogWriter {
     /// What it needs, until it is started.
-    parts: Option<(LogQueue, Box<dyn Write + Send>)>,
+    parts: Option<(QueueThread<LogEntry>, Box<dyn Write + Send>)>,
     /// The server's registrations of the log that were started and not finished.
     users: u32,
-    /// Disconnected when it has ended.
-    ended: Option<Receiver<()>>,
 }
 
 impl AccessLog {
     /// Creates a log of text with all fields except [`LogField::Id`], [`LogField::Place`] and [`LogField::OneWay`].
     /// Lines are written in large parts: the sink needs no buffer of its own.
     pub fn new(sink: impl Write + Send + 'static) -> AccessLog {
-        let (queue, queued) = bounded(QUEUE_MAX);
+        let (queue, thread) = ThreadQueue::new(QUEUE_MAX);
         AccessLog {
             format: LogFormat::default(),
             fields: LogField::USUAL.to_vec(),
             queue,
-            writer: Mutex::new(LogWriter { parts: Some((queued, Box::new(sink))), users: 0, ended: None }),
+            writer: Mutex::new(LogWriter { parts: Some((thread, Box::new(sink))), users: 0 }),
             counts: Arc::default(),
         }
     }
@@ -117,10 +111,10 @@ impl AccessLog {
 
     /// Sets the most calls that wait to be written; at least one. Default: 8,192, of about 200 bytes each.
     pub fn queue_max(mut self, calls: usize) -> AccessLog {
-        let (queue, queued) = bounded(calls.max(1));
+        let (queue, thread) = ThreadQueue::new(calls);
         self.queue = queue;
         let writer = self.writer.get_mut().unwrap_or_else(PoisonError::into_inner);
-        writer.parts = writer.parts.take().map(|(_, sink)| (queued, sink));
+        writer.parts = writer.parts.take().map(|(_, sink)| (thread, sink));
         self
     }
 
@@ -146,11 +140,10 @@ impl Interceptor for AccessLog {
         if writer.users > 1 {
             return Ok(());
         }
-        let Some((queued, sink)) = writer.parts.take() else {
+        let Some((thread, sink)) = writer.parts.take() else {
             return Err(io::Error::other("an access log is used by one server, once"));
         };
         let methods = methods.iter().map(|method| method.name().to_owned()).collect();
-        let (running, ended) = bounded(0);
         let lines = LogLines {
             methods,
             format: self.format,
@@ -160,11 +153,7 @@ impl Interceptor for AccessLog {
             sink,
             counts: self.counts.clone(),
         };
-        writer.ended = Some(ended);
-        threads::detached("coreloop-access-log".to_owned(), move || {
-            let _running: Sender<()> = running;
-            lines.run(&queued);
-        })
+        thread.start("coreloop-access-log", move |entries| lines.run(entries))
     }
 
     fn on_end(&self, end: &EndedCall<'_>) {
@@ -183,26 +172,20 @@ impl Interceptor for AccessLog {
             request_bytes: end.request_bytes,
             reply_bytes: end.reply_bytes,
         };
-        if self.queue.try_send(Some(entry)).is_err() {
+        if !self.queue.try_send(entry) {
             self.counts.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
 
     /// Waits until the queued lines are written, but no longer than two seconds for a sink that takes nothing.
     fn finish(&self) {
-        let ended = {
+        let is_last = {
             let mut writer = self.writer();
             writer.users = writer.users.saturating_sub(1);
-            if writer.users > 0 {
-                return;
-            }
-            writer.ended.take()
+            writer.users == 0 && writer.parts.is_none()
         };
-        if let Some(ended) = ended
-            && self.queue.send_timeout(None, PATIENCE).is_ok()
-        {
-            // Nothing is sent; the channel disconnects.
-            let _ = ended.recv_timeout(PATIENCE);
+        if is_last {
+            self.queue.end(PATIENCE);
         }
     }
 }
@@ -230,12 +213,12 @@ struct LogLines {
 }
 
 impl LogLines {
-    fn run(mut self, queued: &Receiver<Option<LogEntry>>) {
+    fn run(mut self, entries: &QueueEntries<LogEntry>) {
         loop {
-            if queued.is_empty() || self.buffer.len() >= BUFFER_BYTES {
+            if entries.is_empty() || self.buffer.len() >= BUFFER_BYTES {
                 self.flush();
             }
-            let Ok(Some(entry)) = queued.recv() else { return self.flush() };
+            let Ok(Some(entry)) = entries.recv() else { return self.flush() };
             let method = entry.method.and_then(|index| self.methods.get(index as usize));
             put_line(&mut self.buffer, self.format, &self.fields, &entry, method.map(String::as_str));
             self.lines += 1;
@@ -251,6 +234,9 @@ impl LogLines {
         let result = self.sink.write_all(&self.buffer).and_then(|()| self.sink.flush());
         let counter = if result.is_ok() { &self.counts.written } else { &self.counts.dropped };
         counter.fetch_add(lines, Ordering::Relaxed);
+        if let Err(error) = result {
+            log_event!(AccessLogFailed { lines, error: error.to_string() });
+        }
         self.buffer.clear();
     }
 }

@@ -1,5 +1,6 @@
 //! The interceptors of one method, in their order, by hook; and how they run.
 
+use std::any::Any;
 use std::cell::Cell;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -16,6 +17,7 @@ use crate::codec::{Body, Codec, Plain, ReplyEncode};
 use crate::context::{Context, Outcome};
 use crate::error_text::panic_text;
 use crate::extensions::{CallExtensions, ExtensionValues, Extensions};
+use crate::log_events::log_event;
 use crate::service::{CallShape, Handler};
 use crate::status::Status;
 use crate::wire::ProtocolId;
@@ -240,15 +242,23 @@ impl InterceptorChain {
 /// Asks one interceptor on the reactor's thread. A panic is the answer `internal`.
 fn ask(interceptor: &dyn Interceptor, call: &mut AdmitCall<'_>) -> Result<Admit, Status> {
     catch_unwind(AssertUnwindSafe(|| interceptor.admit(call)))
-        .map_err(|payload| Status::internal(format!("an interceptor panicked: {}", panic_text(payload))))
+        .map_err(|payload| Status::internal(format!("an interceptor panicked: {}", text_of_panic(payload))))
 }
 
 /// Calls a hook whose panic ends nothing.
 fn contained(hook: impl FnOnce(), note_panic: &impl Fn()) {
     if let Err(payload) = catch_unwind(AssertUnwindSafe(hook)) {
-        drop(panic_text(payload));
+        text_of_panic(payload);
         note_panic();
     }
+}
+
+/// Emits an event for the panic of an interceptor, and returns its text.
+#[cold]
+fn text_of_panic(payload: Box<dyn Any + Send>) -> String {
+    let text = panic_text(payload);
+    log_event!(Panicked { what: "an interceptor", text: text.clone() });
+    text
 }
 
 /// The method of a call.

@@ -2,11 +2,11 @@
 
 use std::fmt::Write;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 use super::EndPlace;
-use crate::calendar;
 use crate::context::Peer;
+use crate::log_text::{put_string, put_time};
 use crate::status::Code;
 use crate::wire::ProtocolId;
 
@@ -171,10 +171,14 @@ fn put_value(line: &mut String, is_json: bool, value: LogValue<'_>) {
         LogValue::Flag(flag) => write!(line, "{flag}"),
         LogValue::Word(word) => write!(line, "{quote}{word}{quote}"),
         LogValue::Text(text) if !is_json && is_plain(text) => line.write_str(text),
-        LogValue::Text(text) => put_string(line, text),
+        LogValue::Text(text) => {
+            put_string(line, text);
+            Ok(())
+        }
         LogValue::Time(time) => {
             line.push_str(quote);
-            put_time(line, time).and_then(|()| line.write_str(quote))
+            put_time(line, time);
+            line.write_str(quote)
         }
         LogValue::Peer(peer) => write!(line, "{quote}{peer}{quote}"),
     };
@@ -186,40 +190,9 @@ fn is_plain(text: &str) -> bool {
     !text.is_empty() && text != "-" && !text.contains(needs_quotes)
 }
 
-/// Appends a JSON string. Control characters and the separators of lines are escaped: a value cannot begin a line.
-fn put_string(line: &mut String, text: &str) -> std::fmt::Result {
-    line.push('"');
-    for c in text.chars() {
-        match c {
-            '"' | '\\' => {
-                line.push('\\');
-                line.push(c);
-            }
-            '\u{2028}' | '\u{2029}' => write!(line, "\\u{:04x}", c as u32)?,
-            c if c.is_control() => write!(line, "\\u{:04x}", c as u32)?,
-            c => line.push(c),
-        }
-    }
-    line.push('"');
-    Ok(())
-}
-
-/// Appends a time as RFC 3339 writes it. A time before 1970 is written as its beginning.
-fn put_time(line: &mut String, time: SystemTime) -> std::fmt::Result {
-    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-    let (days, second) = (since.as_secs() / 86_400, since.as_secs() % 86_400);
-    let (year, month, day) = calendar::date(i128::from(days));
-    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
-    write!(
-        line,
-        "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{:03}Z",
-        since.subsec_millis()
-    )
-}
-
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::time::{Duration, UNIX_EPOCH};
 
     use super::*;
 
