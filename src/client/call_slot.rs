@@ -26,6 +26,7 @@ use coreloop_bufpool::Chunk;
 pub(super) use self::attempt::{EndedAttempt, EndedAttempts, FleetCall, ReplyBody, load_of, outcome_of};
 use self::cell::{AbandonedCall, CallCell};
 pub(super) use self::draft::{CallDraft, CallParts};
+pub(super) use self::ended::AttemptSpan;
 use self::sync::ContentsGuard;
 use super::driving::OTHER_WAIT;
 use super::endpoint::Endpoint;

@@ -8,12 +8,18 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
+use super::call_slot::AttemptSpan;
 use crate::context::Peer;
+use crate::discovery::Target;
+use crate::error_text::beginning;
 use crate::message::MetadataBuf;
 use crate::status::Code;
 use crate::trace::sampling::{CallSampler, TraceIds};
 use crate::trace::{FinishedSpan, SpanId, SpanKind, TraceContext, TraceEvent, Tracer, unix_ns};
 use crate::wire::Scheme;
+
+/// The most bytes of the address in a span.
+const ADDRESS_BYTES_MAX: usize = 256;
 
 /// The tracer of a client.
 pub(super) struct ClientTracing {
@@ -52,16 +58,6 @@ struct AttemptTrace {
     carries_metadata: bool,
     protocol: &'static str,
     peer: Option<Peer>,
-}
-
-/// The end of an attempt.
-pub(super) struct AttemptSpan<'a> {
-    pub(super) method: &'a str,
-    /// The address of the client.
-    pub(super) address: &'a str,
-    pub(super) code: Code,
-    pub(super) request_bytes: usize,
-    pub(super) reply_bytes: usize,
 }
 
 impl CallAttemptTrace {
@@ -133,9 +129,40 @@ impl CallAttemptTrace {
         if ended.code != Code::Ok {
             span.set_message(&message());
         }
-        let address = crate::error_text::beginning(ended.address, 256).to_owned();
-        span.attributes.push(("server.address".into(), address.into()));
+        let (server, port) = server_of(ended.address);
+        span.attributes.push(("server.address".into(), server.into()));
+        span.attributes.extend(port.map(|port| ("server.port".into(), u32::from(port).into())));
         trace.tracing.tracer.client_writer().write(span);
+    }
+}
+
+/// Returns host and port of a client's address; of a Unix socket, its path; of the URL of a resolver, the URL without
+/// parameters and user information, which may be secrets.
+fn server_of(address: &str) -> (String, Option<u16>) {
+    let (_, plain) = Scheme::split(address);
+    let host_and_port = || {
+        let (host, port) = plain.rsplit_once(':')?;
+        let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+        Some((host.to_owned(), Some(port.parse().ok()?)))
+    };
+    let bounded = |text: &str| beginning(text, ADDRESS_BYTES_MAX).to_owned();
+    if let Some(path) = plain.strip_prefix("unix:") {
+        return (bounded(path), None);
+    }
+    if plain.starts_with("memory:") {
+        return (bounded(plain), None);
+    }
+    if Target::scheme_of(plain).is_none() {
+        return host_and_port().unwrap_or_else(|| (bounded(plain), None));
+    }
+    let url = plain.split('?').next().unwrap_or_default();
+    match url.split_once("://") {
+        Some((scheme, rest)) => {
+            let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+            let host = authority.rsplit('@').next().unwrap_or_default();
+            (bounded(&format!("{scheme}://{host}{path}")), None)
+        }
+        None => (bounded(url), None),
     }
 }
 
@@ -198,5 +225,27 @@ impl AttemptTrace {
 impl fmt::Debug for CallAttemptTrace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("CallAttemptTrace").field(&self.0.as_ref().map(|trace| &trace.context)).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_address_of_the_server_has_no_secrets() {
+        for (address, server, port) in [
+            ("10.0.0.1:80", "10.0.0.1", Some(80)),
+            ("http:shop.example:8080", "shop.example", Some(8080)),
+            ("[::1]:6550", "::1", Some(6550)),
+            ("gob:unix:/run/a:1", "/run/a:1", None),
+            ("memory:7", "memory:7", None),
+            ("static:a:1,b:2", "static:a:1,b:2", None),
+            ("consul://me:hidden@h:8500/shop?token=hidden", "consul://h:8500/shop", None),
+            ("dns://h", "dns://h", None),
+        ] {
+            assert_eq!(server_of(address), (server.to_owned(), port), "{address}");
+        }
+        assert_eq!(server_of(&format!("static:{}", "x".repeat(1000))).0.len(), ADDRESS_BYTES_MAX);
     }
 }

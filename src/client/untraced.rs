@@ -3,24 +3,15 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 
+use super::call_slot::AttemptSpan;
 use crate::context::Peer;
 use crate::message::MetadataBuf;
-use crate::status::Code;
 use crate::wire::Scheme;
 
 pub(super) type ClientTracing = Infallible;
 
 #[derive(Debug, Default)]
 pub(super) struct CallAttemptTrace;
-
-#[allow(dead_code, reason = "read by traced.rs")]
-pub(super) struct AttemptSpan<'a> {
-    pub(super) method: &'a str,
-    pub(super) address: &'a str,
-    pub(super) code: Code,
-    pub(super) request_bytes: usize,
-    pub(super) reply_bytes: usize,
-}
 
 impl CallAttemptTrace {
     pub(super) fn begin(

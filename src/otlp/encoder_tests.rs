@@ -58,7 +58,9 @@ messages! {
         start: u64 = [fixed64, tag = "7"];
         end: u64 = [fixed64, tag = "8"];
         attributes: Vec<KeyValue> = [message, repeated, tag = "9"];
+        dropped_attributes_count: u32 = [uint32, tag = "10"];
         events: Vec<Event> = [message, repeated, tag = "11"];
+        dropped_events_count: u32 = [uint32, tag = "12"];
         status: Option<SpanStatus> = [message, optional, tag = "15"];
         flags: u32 = [fixed32, tag = "16"];
     }
@@ -148,6 +150,7 @@ fn span(id: u64) -> Arc<FinishedSpan> {
     event.attributes.push(("ratio".into(), AttributeValue::Float(0.5)));
     span.events.push(event);
     span.attributes.push(("is_new".into(), AttributeValue::Bool(false)));
+    (span.dropped_attributes, span.dropped_events) = (3, 4);
     Arc::new(span)
 }
 
@@ -183,6 +186,7 @@ fn a_span_has_its_fields_in_protobuf() {
     assert_eq!((text("network.peer.address"), int("network.peer.port")), (Some("::1"), Some(80)));
     assert_eq!((int("coreloop.queue_us"), text("coreloop.code")), (Some(12), Some("unavailable")));
     assert_eq!(attribute(&span.attributes, "is_new").bool_value, Some(false));
+    assert_eq!((span.dropped_attributes_count, span.dropped_events_count), (3, 4));
 }
 
 #[test]
@@ -203,6 +207,7 @@ fn a_span_has_its_fields_in_json() {
     assert_eq!((&span["startTimeUnixNano"], &span["kind"]), (&json!("1700000000123456789"), &json!(2)));
     assert_eq!(span["status"], json!({"message": "away", "code": 2}));
     assert_eq!(span["flags"], 0x301);
+    assert_eq!((&span["droppedAttributesCount"], &span["droppedEventsCount"]), (&json!(3), &json!(4)));
     let ratio = json!({"key": "ratio", "value": {"doubleValue": 0.5}});
     assert_eq!(span["events"][0], json!({"timeUnixNano": "5", "name": "cache miss", "attributes": [ratio]}));
 }

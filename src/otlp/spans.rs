@@ -91,7 +91,9 @@ fn write_span(writer: &mut MessageWriter, span: &FinishedSpan) {
     writer.fixed64(field(8, "endTimeUnixNano"), span.start_unix_ns.saturating_add(duration_ns));
     let attributes = attributes(span);
     writer.list(field(9, "attributes"), attributes, |writer, (key, value)| key_value(writer, &key, value));
+    writer.uint32(field(10, "droppedAttributesCount"), span.dropped_attributes);
     writer.list(field(11, "events"), &span.events, write_event);
+    writer.uint32(field(12, "droppedEventsCount"), span.dropped_events);
     writer.message(field(15, "status"), |writer| {
         if is_error(span) {
             writer.text(field(2, "message"), span.message.as_deref().unwrap_or_default());

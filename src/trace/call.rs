@@ -42,7 +42,8 @@ struct SpanNotes {
     events: Vec<SpanEvent>,
     attributes: Vec<(Cow<'static, str>, AttributeValue)>,
     bytes: usize,
-    dropped: u32,
+    dropped_events: u32,
+    dropped_attributes: u32,
 }
 
 impl SpanNotes {
@@ -51,8 +52,6 @@ impl SpanNotes {
         let fits = self.bytes + bytes <= NOTES_BYTES_MAX;
         if fits {
             self.bytes += bytes;
-        } else {
-            self.dropped = self.dropped.saturating_add(1);
         }
         fits
     }
@@ -72,7 +71,8 @@ impl CallTrace {
 
     /// Moves what the handler has noted into the span of the call, which ends. The span has its times.
     pub(crate) fn finish(&self, span: &mut FinishedSpan) {
-        let SpanNotes { mut events, mut attributes, dropped, .. } = std::mem::take(&mut *self.notes());
+        let notes = std::mem::take(&mut *self.notes());
+        let SpanNotes { mut events, mut attributes, bytes: _, dropped_events, dropped_attributes } = notes;
         let duration_ns = nanos(span.duration);
         for event in &mut events {
             // Relative to the begin of the span, since the clock of the system may be set meanwhile.
@@ -82,7 +82,8 @@ impl CallTrace {
         self.notes().bytes = NOTES_BYTES_MAX;
         events.shrink_to_fit();
         attributes.shrink_to_fit();
-        (span.events, span.attributes, span.dropped_notes) = (events, attributes, dropped);
+        (span.events, span.attributes) = (events, attributes);
+        (span.dropped_events, span.dropped_attributes) = (dropped_events, dropped_attributes);
     }
 
     fn notes(&self) -> MutexGuard<'_, SpanNotes> {
@@ -158,7 +159,7 @@ impl<'a> CallSpan<'a> {
     }
 
     /// Notes that something has happened, now. A span holds 2 KiB of events and attributes, with names and texts of up to
-    /// 256 bytes; what does not fit is dropped and counted ([`FinishedSpan::dropped_notes`]).
+    /// 256 bytes; what does not fit is dropped and counted ([`FinishedSpan::dropped_events`]).
     pub fn event(&self, name: impl Into<Cow<'static, str>>) {
         let Some(trace) = self.trace else { return };
         let name = bounded(name.into());
@@ -166,6 +167,8 @@ impl<'a> CallSpan<'a> {
         let mut notes = trace.notes();
         if notes.take_room(size_of::<SpanEvent>() + name.len()) {
             notes.events.push(SpanEvent::new(at_unix_ns, name));
+        } else {
+            notes.dropped_events = notes.dropped_events.saturating_add(1);
         }
     }
 
@@ -187,6 +190,8 @@ impl<'a> CallSpan<'a> {
         if notes.take_room(entry_bytes + key.len() + text_bytes) {
             notes.attributes.retain(|(other, _)| *other != key);
             notes.attributes.push((key, value));
+        } else {
+            notes.dropped_attributes = notes.dropped_attributes.saturating_add(1);
         }
     }
 }
@@ -258,7 +263,8 @@ mod tests {
         assert!(span.events.len() > 5 && span.attributes.len() > 2);
         let noted = 2003;
         let kept = span.events.len() + span.attributes.len() + 1;
-        assert_eq!(kept + span.dropped_notes as usize, noted);
+        assert_eq!(kept + (span.dropped_events + span.dropped_attributes) as usize, noted);
+        assert_eq!(span.dropped_events as usize, 1001 - span.events.len());
         let bytes = span.events.iter().map(|event| size_of::<SpanEvent>() + event.name.len()).sum::<usize>();
         assert!(bytes <= NOTES_BYTES_MAX);
     }

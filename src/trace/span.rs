@@ -155,8 +155,10 @@ pub struct FinishedSpan {
     pub events: Vec<SpanEvent>,
     /// What the handler has set.
     pub attributes: Vec<(Cow<'static, str>, AttributeValue)>,
-    /// Events and attributes that were dropped, because a span has at most 4 KiB.
-    pub dropped_notes: u32,
+    /// Events that were dropped, because a span has at most 4 KiB.
+    pub dropped_events: u32,
+    /// Attributes that were dropped for the same reason.
+    pub dropped_attributes: u32,
 }
 
 impl FinishedSpan {
@@ -182,7 +184,8 @@ impl FinishedSpan {
             message: None,
             events: Vec::new(),
             attributes: Vec::new(),
-            dropped_notes: 0,
+            dropped_events: 0,
+            dropped_attributes: 0,
         }
     }
 

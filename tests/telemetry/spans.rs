@@ -1,8 +1,10 @@
 //! Traces: which calls get spans, what the spans say, and how they belong together over several servers.
 
+mod attempts;
 mod clients;
 mod headers;
 mod kept;
+mod streams;
 
 use std::sync::Arc;
 

@@ -3,8 +3,19 @@
 use super::{CallSlot, Promise, ReplyOutcome};
 use crate::client::CallError;
 use crate::client::interceptor::{self, EndedClientCall};
-use crate::client::traced::AttemptSpan;
 use crate::extensions::Extensions;
+use crate::status::Code;
+
+/// The end of an attempt, for its span.
+#[cfg_attr(not(feature = "trace"), allow(dead_code, reason = "no span is written"))]
+pub(in crate::client) struct AttemptSpan<'a> {
+    pub(in crate::client) method: &'a str,
+    /// The address of the client.
+    pub(in crate::client) address: &'a str,
+    pub(in crate::client) code: Code,
+    pub(in crate::client) request_bytes: usize,
+    pub(in crate::client) reply_bytes: usize,
+}
 
 impl Promise {
     /// Writes the span of an attempt that has ended with this.

@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use coreloop_poller::{Key, probes};
 
-use super::traced::{CallTracing, EndedSpan};
+use super::traced::CallTracing;
 use super::{AppStats, Cx, Dispatcher};
 use crate::conn::calls::ConnCall;
 use crate::context::Peer;
@@ -27,6 +27,23 @@ use crate::workers::batch::CallNote;
 
 /// What is known of the connection of a call that ends.
 pub(super) type CallConn = (Key, Peer, Option<ProtocolId>);
+
+/// A call that ends, for its span.
+#[cfg_attr(not(feature = "trace"), allow(dead_code, reason = "no span is written"))]
+pub(super) struct EndedSpan<'a> {
+    /// Empty if it is not known.
+    pub(super) name: &'a str,
+    pub(super) peer: Option<Peer>,
+    pub(super) protocol: &'static str,
+    pub(super) place: EndPlace,
+    pub(super) code: Code,
+    pub(super) queue_us: u32,
+    pub(super) handler_us: u32,
+    pub(super) request_bytes: usize,
+    pub(super) reply_bytes: usize,
+    /// The reply, or the text of a failure.
+    pub(super) body: &'a SendBody<'a>,
+}
 
 /// The call that ends.
 #[derive(Clone, Copy)]

@@ -7,8 +7,8 @@
 use std::borrow::Cow;
 use std::time::{Duration, Instant};
 
+use super::end::EndedSpan;
 use crate::config::TraceConfig;
-use crate::context::Peer;
 use crate::extensions::{CallExtensions, Extensions};
 use crate::message::{Metadata, SendBody};
 use crate::service::interceptor::EndPlace;
@@ -28,22 +28,6 @@ pub(super) enum TraceStart {
     Sampled,
     /// Its caller has sent trace headers.
     Headers,
-}
-
-/// A call that ends, for its span.
-pub(super) struct EndedSpan<'a> {
-    /// Empty if it is not known.
-    pub(super) name: &'a str,
-    pub(super) peer: Option<Peer>,
-    pub(super) protocol: &'static str,
-    pub(super) place: EndPlace,
-    pub(super) code: Code,
-    pub(super) queue_us: u32,
-    pub(super) handler_us: u32,
-    pub(super) request_bytes: usize,
-    pub(super) reply_bytes: usize,
-    /// The reply, or the text of a failure.
-    pub(super) body: &'a SendBody<'a>,
 }
 
 type Attribute = (Cow<'static, str>, AttributeValue);

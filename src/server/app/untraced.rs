@@ -3,29 +3,13 @@
 use std::convert::Infallible;
 use std::time::Instant;
 
+use super::end::EndedSpan;
 use crate::config::TraceConfig;
-use crate::context::Peer;
 use crate::extensions::CallExtensions;
-use crate::message::{Metadata, SendBody};
-use crate::service::interceptor::EndPlace;
-use crate::status::Code;
+use crate::message::Metadata;
 
 pub(super) type TraceStart = Infallible;
 pub(super) type CallTrace = Infallible;
-
-#[allow(dead_code, reason = "read by traced.rs")]
-pub(super) struct EndedSpan<'a> {
-    pub(super) name: &'a str,
-    pub(super) peer: Option<Peer>,
-    pub(super) protocol: &'static str,
-    pub(super) place: EndPlace,
-    pub(super) code: Code,
-    pub(super) queue_us: u32,
-    pub(super) handler_us: u32,
-    pub(super) request_bytes: usize,
-    pub(super) reply_bytes: usize,
-    pub(super) body: &'a SendBody<'a>,
-}
 
 pub(in crate::server) struct CallTracing;
 
