@@ -239,27 +239,38 @@ pub fn free_port() -> u16 {
 
 /// Returns the body of a GET with status 200, if the server answers.
 pub fn get(address: &str, path: &str) -> Option<String> {
-    exchange(address, &format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n"))
+    Some(exchange(address, "GET", path, "")?.1)
+}
+
+/// Returns a header of the response to a GET with status 200; its name is in lower case.
+pub fn get_header(address: &str, path: &str, name: &str) -> Option<String> {
+    let (head, _) = exchange(address, "GET", path, "")?;
+    let headers = head.lines().filter_map(|line| line.split_once(':'));
+    let found = headers.into_iter().find(|(other, _)| other.to_ascii_lowercase() == name);
+    found.map(|(_, value)| value.trim().to_owned())
 }
 
 /// Returns the body of a POST of JSON with status 200, if the server answers.
 pub fn post(address: &str, path: &str, body: &str) -> Option<String> {
-    let length = body.len();
-    exchange(
-        address,
-        &format!(
-            "POST {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}"
-        ),
-    )
+    Some(exchange(address, "POST", path, body)?.1)
 }
 
-fn exchange(address: &str, request: &str) -> Option<String> {
+/// Returns the body of a PUT of JSON with status 200, if the server answers.
+pub fn put(address: &str, path: &str, body: &str) -> Option<String> {
+    Some(exchange(address, "PUT", path, body)?.1)
+}
+
+/// Returns head and body of a response with status 200. HTTP/1.0 has no chunks, which could divide a word.
+fn exchange(address: &str, method: &str, path: &str, body: &str) -> Option<(String, String)> {
     let mut stream = TcpStream::connect(address).ok()?;
     // A registry that is starting may accept and not answer; the caller asks again.
     stream.set_read_timeout(Some(Duration::from_secs(2))).ok()?;
+    let length = body.len();
+    let request =
+        format!("{method} {path} HTTP/1.0\r\nHost: {address}\r\nContent-Length: {length}\r\n\r\n{body}");
     stream.write_all(request.as_bytes()).ok()?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).ok()?;
     let (head, body) = answer.split_once("\r\n\r\n")?;
-    head.starts_with("HTTP/1.1 200").then(|| body.to_owned())
+    (head.split(' ').nth(1) == Some("200")).then(|| (head.to_owned(), body.to_owned()))
 }
