@@ -80,12 +80,15 @@ fn a_slow_call_is_answered_by_another_server_and_cancelled_at_the_first() {
 #[test]
 fn without_permission_no_call_is_hedged() {
     let pair = Pair::start();
-    let client = hedging(pair.builder()).with_idempotent(false);
+    let client = hedging(pair.builder());
+    // On a busy machine some of the calls so far were slow enough to be hedged.
+    let before = client.fleet_stats();
+    let client = client.with_idempotent(false);
     let slow = client.with_timeout(Duration::from_millis(200)).start_bytes("Slow.Call", Codec::Json, b"true");
     assert_eq!(end(slow).unwrap_err().code(), Code::DeadlineExceeded);
-    assert_eq!(client.fleet_stats().hedge_wins, 0);
+    let after = client.fleet_stats();
+    assert_eq!((after.calls, after.hedges), (before.calls + 1, before.hedges), "{after:?}");
 }
-
 #[test]
 fn a_hedged_call_that_is_dropped_is_cancelled_at_its_server() {
     let pair = Pair::start();
