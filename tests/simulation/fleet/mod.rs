@@ -155,6 +155,14 @@ fn a_fleet_recovers_from_every_fault() {
     }
 }
 
+/// These have violated an invariant before the policies were mended.
+#[test]
+fn seeds_that_have_found_a_fault_pass() {
+    for seed in [5_908, 9_847] {
+        assert_eq!(run(seed, Sabotage::None, false).err(), None, "seed {seed}");
+    }
+}
+
 #[test]
 fn the_same_seed_gives_the_same_world() {
     for seed in 0..4 {
