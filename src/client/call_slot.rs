@@ -107,8 +107,8 @@ thread_local! {
     static FREE_SLOTS: RefCell<Vec<Arc<CallSlot>>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Returns a slot that has no other owner, with an empty body.
-fn take_slot() -> Arc<CallSlot> {
+/// Returns a slot that has no other owner. `fill` gets the contents, with an empty body.
+fn take_slot<R>(fill: impl FnOnce(&mut SlotContents) -> R) -> (Arc<CallSlot>, R) {
     let kept = FREE_SLOTS.try_with(|free| {
         let mut free = free.borrow_mut();
         // The reactor releases a slot just after it has woken the caller, so the oldest ones are usually free.
@@ -118,17 +118,25 @@ fn take_slot() -> Arc<CallSlot> {
     let mut slot = kept.ok().flatten().unwrap_or_else(|| Arc::new(CallSlot::new()));
     if let Some(call_slot) = Arc::get_mut(&mut slot) {
         *call_slot.id.get_mut() = 0;
-        call_slot.cell.reset().body.clear();
-        return slot;
+        let inside = call_slot.cell.reset();
+        inside.body.clear();
+        let filled = fill(inside);
+        return (slot, filled);
     }
-    Arc::new(CallSlot::new())
+    let mut call_slot = CallSlot::new();
+    let filled = fill(call_slot.cell.reset());
+    (Arc::new(call_slot), filled)
 }
 
-fn put_back(slot: Arc<CallSlot>) {
+/// Keeps a slot for the next calls of this thread, with its body if that was taken.
+fn put_back(slot: Arc<CallSlot>, body: Option<Vec<u8>>) {
     // Frees what the slot held now, not when this thread makes its next call. That includes the executor's task.
     slot.cell.drop_waker();
     let is_large = {
         let mut inside = slot.inside();
+        if let Some(body) = body {
+            inside.body = body;
+        }
         (inside.outcome, inside.shared, inside.headers) = (None, None, None);
         inside.body.capacity() > FREE_SLOT_BYTES_MAX
     };
@@ -167,6 +175,14 @@ impl PromiseKind {
         match self {
             PromiseKind::Call { idempotent, .. } => *idempotent,
             PromiseKind::Reach => true,
+        }
+    }
+
+    /// Returns the name of the method, for the protocols that send it.
+    pub(super) fn name(&self) -> &str {
+        match self {
+            PromiseKind::Call { name: Some(name), .. } => name.as_str(),
+            PromiseKind::Call { name: None, .. } | PromiseKind::Reach => "",
         }
     }
 }
@@ -257,13 +273,9 @@ impl Promise {
         }
     }
 
-    /// Takes the argument to write it; [`Promise::put_body`] returns it.
-    pub(super) fn take_body(&self) -> Vec<u8> {
-        std::mem::take(&mut self.call_slot().inside().body)
-    }
-
-    pub(super) fn put_body(&self, body: Vec<u8>) {
-        self.call_slot().inside().body = body;
+    /// Lends the argument to what writes it, which runs no code of the user's.
+    pub(super) fn with_body<R>(&self, write: impl FnOnce(&[u8]) -> R) -> R {
+        write(&self.call_slot().inside().body)
     }
 
     /// Completes the text of an error with what only the caller knows: the method's name in place of its hash if the
@@ -515,8 +527,7 @@ impl<T> InFlight<T> {
         // Without the lock: decoding may run the user's code.
         let result =
             outcome.and_then(|answer| answer.decode(shared.as_deref().unwrap_or(&body), self.decode));
-        call_slot.inside().body = body;
-        put_back(call_slot);
+        put_back(call_slot, Some(body));
         result
     }
 }
@@ -546,7 +557,7 @@ impl<T> Drop for InFlight<T> {
                 if let Some(endpoint) = &self.endpoint {
                     call_slot.end_wait(endpoint);
                 }
-                put_back(call_slot);
+                put_back(call_slot, None);
             }
             AbandonedCall::InFlight => {
                 if let Some(endpoint) = &self.endpoint {

@@ -51,20 +51,25 @@ impl PendingCalls {
         self.bytes
     }
 
-    /// Adds the call and returns its id. There must be fewer than [`PENDING_MAX`] calls.
-    pub(super) fn insert(&mut self, promise: Promise) -> u64 {
+    /// Returns the id of the next call.
+    pub(super) fn next_id(&self) -> u64 {
+        let slot = self.free.last().copied().unwrap_or(self.slots.len() as u32);
+        (self.last + 1) << SLOT_BITS | u64::from(slot)
+    }
+
+    /// Adds the call, with the id of [`PendingCalls::next_id`]. There must be fewer than [`PENDING_MAX`] calls.
+    pub(super) fn insert(&mut self, promise: Promise) {
         debug_assert!(self.len() < PENDING_MAX);
+        let entry = PendingSlot { id: self.next_id(), promise: Some(promise) };
         self.last += 1;
-        self.bytes += promise.body_bytes;
-        let slot = self.free.pop().unwrap_or(self.slots.len() as u32);
-        let id = self.last << SLOT_BITS | u64::from(slot);
-        let entry = PendingSlot { id, promise: Some(promise) };
-        match self.slots.get_mut(slot as usize) {
-            Some(free) => *free = entry,
-            None => self.slots.push(entry),
+        self.bytes += entry.promise.as_ref().map_or(0, |promise| promise.body_bytes);
+        match self.free.pop() {
+            Some(slot) => self.slots[slot as usize] = entry,
+            None => {
+                self.slots.push(entry);
+                self.slots_max = self.slots_max.max(self.slots.len());
+            }
         }
-        self.slots_max = self.slots_max.max(self.slots.len());
-        id
     }
 
     pub(super) fn at_mut(&mut self, id: u64) -> Option<&mut Promise> {

@@ -334,9 +334,8 @@ impl Client {
         compresses: bool,
         encode: impl FnOnce(&mut Vec<u8>) -> Result<(), CodecError>,
     ) -> Result<CallDraft, CallError> {
-        let mut draft = CallDraft::new();
         let fits = self.only_codec().is_none_or(|only| only == codec);
-        let filled = draft.fill(|out| {
+        let encoded = CallDraft::encoded(|out| {
             if !fits {
                 return Err(CodecError::NotAccepted {
                     codec,
@@ -352,17 +351,13 @@ impl Client {
             Ok(())
         });
         let bytes_max = self.shared.config.frame_bytes_max;
-        match filled {
-            Ok(bytes) if bytes <= bytes_max => Ok(draft),
-            Ok(bytes) => {
-                draft.discard();
-                Err(CallError::TooLarge { bytes, bytes_max })
-            }
-            Err(error) => {
-                draft.discard();
-                Err(CallError::Argument(error))
-            }
+        let draft = encoded.map_err(CallError::Argument)?;
+        let bytes = draft.body_bytes();
+        if bytes > bytes_max {
+            draft.discard();
+            return Err(CallError::TooLarge { bytes, bytes_max });
         }
+        Ok(draft)
     }
 
     fn promise(

@@ -71,12 +71,10 @@ impl Session {
         }
     }
 
-    /// Adds the call to those that wait for a reply and returns its id.
-    fn enter(&mut self, promise: Promise) -> u64 {
-        let call_slot = promise.call_slot().clone();
-        let id = self.pending.insert(promise);
-        call_slot.id.store(id, Ordering::Relaxed);
-        id
+    /// Adds the call to those that wait for a reply.
+    fn enter(&mut self, promise: Promise) {
+        promise.call_slot().id.store(self.pending.next_id(), Ordering::Relaxed);
+        self.pending.insert(promise);
     }
 }
 
@@ -102,10 +100,9 @@ pub(super) fn send(stats: &DriverCounters, cx: &mut Cx<'_>, mut promise: Promise
         stats.late.add(1);
         return promise.fail(CallError::DeadlineExceeded);
     }
-    let PromiseKind::Call { ref name, method, schema, codec, compressed, one_way, .. } = promise.what else {
+    let PromiseKind::Call { method, schema, codec, compressed, one_way, .. } = promise.what else {
         return promise.complete(ReplyOutcome::empty(), &[]).into_iter().for_each(Waker::wake);
     };
-    let name = name.clone();
     if promise.tries > 0 {
         promise.repeat_span();
     }
@@ -129,33 +126,30 @@ pub(super) fn send(stats: &DriverCounters, cx: &mut Cx<'_>, mut promise: Promise
         }
         time_left_us = cx.session.round_trip.time_left_us(now, time_left_us);
     }
-    let (body, metadata) = (promise.take_body(), promise.metadata.clone());
-    let streams = promise.streams().map(ClientStream::of);
-    let (waits, id) = if one_way { (Some(promise), 0) } else { (None, cx.session.enter(promise)) };
-    let call = OutgoingCall {
-        id,
-        name: name.as_ref().map_or("", |name| name.as_str()),
-        method,
-        codec: codec.number(),
-        compressed,
-        one_way,
-        schema,
-        time_left_us,
-        metadata: metadata.as_ref().map_or(&[], |metadata| metadata.as_bytes()),
-        body: SendBody::Bytes(&body),
-    };
-    match streams {
-        None => cx.send(Outgoing::Request(call)),
-        Some(streams) => open_streams(cx, call, streams),
-    }
-    stats.sent.add(1);
-    match waits {
-        Some(promise) => promise.complete(ReplyOutcome::empty(), &[]).into_iter().for_each(Waker::wake),
-        None => {
-            if let Some(promise) = cx.session.pending.at_mut(id) {
-                promise.put_body(body);
-            }
+    let id = if one_way { 0 } else { cx.session.pending.next_id() };
+    promise.with_body(|body| {
+        let call = OutgoingCall {
+            id,
+            name: promise.what.name(),
+            method,
+            codec: codec.number(),
+            compressed,
+            one_way,
+            schema,
+            time_left_us,
+            metadata: promise.metadata.as_ref().map_or(&[], |metadata| metadata.as_bytes()),
+            body: SendBody::Bytes(body),
+        };
+        match promise.streams() {
+            None => cx.send(Outgoing::Request(call)),
+            Some(streams) => open_streams(cx, call, ClientStream::of(streams)),
         }
+    });
+    stats.sent.add(1);
+    if one_way {
+        promise.complete(ReplyOutcome::empty(), &[]).into_iter().for_each(Waker::wake);
+    } else {
+        cx.session.enter(promise);
     }
 }
 

@@ -265,14 +265,13 @@ impl Promise {
         }
         let mut metadata = self.metadata.clone();
         let trace = self.trace.copy(call.attempts.tried.len(), &mut metadata);
-        let call_slot = super::take_slot();
-        {
-            let (own, mut inside) = (self.call_slot().inside(), call_slot.inside());
+        let (call_slot, ()) = super::take_slot(|inside| {
+            let own = self.call_slot().inside();
             inside.body.extend_from_slice(&own.body);
             inside.method_name.clear();
             inside.method_name.push_str(&own.method_name);
             inside.headers = None;
-        }
+        });
         Promise {
             call_slot: Some(call_slot),
             endpoint: self.endpoint.clone(),
@@ -303,15 +302,13 @@ impl Promise {
         const METHOD: &str = "Health.Check";
         let mut call = Box::new(FleetCall::new(now));
         (call.endpoint, call.is_check) = (Some(id), true);
-        let call_slot = super::take_slot();
-        let body_bytes = {
-            let mut inside = call_slot.inside();
+        let (call_slot, body_bytes) = super::take_slot(|inside| {
             inside.body.extend_from_slice(b"\"\"");
             inside.method_name.clear();
             inside.method_name.push_str(METHOD);
             inside.headers = None;
             inside.body.len()
-        };
+        });
         Promise {
             call_slot: Some(call_slot),
             endpoint: endpoint.clone(),
@@ -349,7 +346,7 @@ impl Promise {
     pub(in crate::client) fn discard(mut self) {
         debug_assert!(self.is_copy());
         if let Some(call_slot) = self.call_slot.take() {
-            super::put_back(call_slot);
+            super::put_back(call_slot, None);
         }
     }
 

@@ -8,14 +8,16 @@ use std::task::Waker;
 
 use super::sync::{AtomicBool, AtomicU8, AtomicUsize, AtomicWaker, Contents, ContentsGuard, Ordering};
 
-/// Not passed to the reactor yet: the call waits in a batch.
-const UNSENT: u8 = 0;
+/// The bits of a phase. Without the first three the call is not passed to the reactor yet: it waits in a batch.
+///
 /// Passed to the reactor.
 const SENT: u8 = 1;
 /// Completed.
 const DONE: u8 = 2;
 /// The caller has dropped the handle.
-const ABANDONED: u8 = 3;
+const ABANDONED: u8 = 4;
+/// A waker is registered that the completion has not seen.
+const HAS_WAKER: u8 = 8;
 
 /// The phase of a call that its caller has abandoned.
 #[derive(Debug, PartialEq, Eq)]
@@ -41,7 +43,7 @@ pub(crate) struct CallCell<C> {
 impl<C: Default> CallCell<C> {
     pub(crate) fn new() -> CallCell<C> {
         CallCell {
-            phase: AtomicU8::new(UNSENT),
+            phase: AtomicU8::new(0),
             is_cancelled: AtomicBool::new(false),
             awaited: AtomicUsize::new(0),
             waker: AtomicWaker::new(),
@@ -51,7 +53,7 @@ impl<C: Default> CallCell<C> {
 
     /// Makes the cell that of a new call. Returns the contents, which are left as they are.
     pub(crate) fn reset(&mut self) -> &mut C {
-        self.phase = AtomicU8::new(UNSENT);
+        self.phase = AtomicU8::new(0);
         self.is_cancelled = AtomicBool::new(false);
         self.awaited = AtomicUsize::new(0);
         self.contents.get_mut()
@@ -66,24 +68,24 @@ impl<C: Default> CallCell<C> {
     /// Returns whether the call waits in a batch.
     #[inline]
     pub(crate) fn is_unsent(&self) -> bool {
-        self.phase.load(Ordering::Acquire) == UNSENT
+        self.phase.load(Ordering::Acquire) & (SENT | DONE | ABANDONED) == 0
     }
 
     #[inline]
     pub(crate) fn is_done(&self) -> bool {
-        self.phase.load(Ordering::Acquire) == DONE
+        self.phase.load(Ordering::Acquire) & DONE != 0
     }
 
     /// Returns whether the caller has given up the call.
     #[inline]
     pub(crate) fn is_abandoned(&self) -> bool {
-        self.phase.load(Ordering::Acquire) == ABANDONED || self.is_cancelled.load(Ordering::Acquire)
+        self.phase.load(Ordering::Acquire) & ABANDONED != 0 || self.is_cancelled.load(Ordering::Acquire)
     }
 
     /// Marks the call as passed to the reactor. A batch's handle may have been dropped before: then it stays abandoned.
     #[inline]
     pub(crate) fn mark_sent(&self) {
-        let _ = self.phase.compare_exchange(UNSENT, SENT, Ordering::AcqRel, Ordering::Acquire);
+        self.phase.fetch_or(SENT, Ordering::AcqRel);
     }
 
     /// Takes note that the caller gives up the call. Returns whether it has not ended yet.
@@ -97,12 +99,13 @@ impl<C: Default> CallCell<C> {
     #[must_use = "a thread or task may wait for the result"]
     pub(crate) fn complete(&self, store: impl FnOnce(&mut C)) -> Option<Waker> {
         store(&mut self.contents());
-        if self.phase.swap(DONE, Ordering::AcqRel) == ABANDONED {
+        let before = self.phase.swap(DONE, Ordering::AcqRel);
+        if before & ABANDONED != 0 {
             // Frees the contents now: this thread may never make another call.
             *self.contents() = C::default();
             return None;
         }
-        self.waker.take()
+        if before & HAS_WAKER == 0 { None } else { self.waker.take() }
     }
 
     /// Registers a waker for the completion, in place of an earlier one (the caller's side). Returns whether the call is
@@ -111,7 +114,7 @@ impl<C: Default> CallCell<C> {
     pub(crate) fn register(&self, waker: &Waker) -> bool {
         self.waker.register(waker);
         // The result may have come before the waker was registered.
-        self.is_done()
+        self.phase.fetch_or(HAS_WAKER, Ordering::AcqRel) & DONE != 0
     }
 
     /// Takes note that the caller awaits the call, in a way that is not 0. Returns whether it did not before.
@@ -131,14 +134,17 @@ impl<C: Default> CallCell<C> {
     #[inline]
     pub(crate) fn abandon(&self) -> AbandonedCall {
         match self.phase.swap(ABANDONED, Ordering::AcqRel) {
-            DONE => AbandonedCall::Done,
-            SENT => AbandonedCall::InFlight,
+            before if before & DONE != 0 => AbandonedCall::Done,
+            before if before & SENT != 0 => AbandonedCall::InFlight,
             _ => AbandonedCall::Unsent,
         }
     }
 
-    /// Frees what the registered waker holds.
+    /// Frees what a waker holds that the completion has not taken (the caller's side, after the completion).
+    #[inline]
     pub(crate) fn drop_waker(&self) {
-        drop(self.waker.take());
+        if self.phase.load(Ordering::Relaxed) & (HAS_WAKER | ABANDONED) != 0 {
+            drop(self.waker.take());
+        }
     }
 }

@@ -25,36 +25,42 @@ pub(in crate::client) struct CallParts {
 }
 
 /// A call under construction: its argument is encoded into its slot.
-pub(in crate::client) struct CallDraft(Arc<CallSlot>);
+pub(in crate::client) struct CallDraft {
+    call_slot: Arc<CallSlot>,
+    body_bytes: usize,
+}
 
 impl CallDraft {
+    /// Begins a call without an argument.
     pub(in crate::client) fn new() -> CallDraft {
-        CallDraft(take_slot())
+        let (call_slot, ()) = take_slot(|_| ());
+        CallDraft { call_slot, body_bytes: 0 }
     }
 
-    /// Lets `f` write the body and returns its length.
-    pub(in crate::client) fn fill<E>(
-        &mut self,
-        f: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
-    ) -> Result<usize, E> {
-        let mut body = std::mem::take(&mut self.0.inside().body);
-        // Outside the lock: `f` runs the user's code.
-        let filled = f(&mut body);
-        let len = body.len();
-        self.0.inside().body = body;
-        filled.map(|()| len)
+    /// Begins a call whose argument `encode` writes. Returns its result if that is an error, and keeps the slot.
+    pub(in crate::client) fn encoded<E>(
+        encode: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
+    ) -> Result<CallDraft, E> {
+        let (call_slot, encoded) = take_slot(|inside| encode(&mut inside.body).map(|()| inside.body.len()));
+        match encoded {
+            Ok(body_bytes) => Ok(CallDraft { call_slot, body_bytes }),
+            Err(error) => {
+                put_back(call_slot, None);
+                Err(error)
+            }
+        }
     }
 
     /// Returns the bytes of the argument.
     pub(in crate::client) fn body_bytes(&self) -> usize {
-        self.0.inside().body.len()
+        self.body_bytes
     }
 
     /// Returns the promise for the reactor.
     pub(in crate::client) fn promise(&self, method_name: &str, parts: CallParts) -> Promise {
         let CallParts { endpoint, what, deadline, metadata, parent, extensions, key, trace } = parts;
-        let body_bytes = {
-            let mut inside = self.0.inside();
+        {
+            let mut inside = self.call_slot.inside();
             inside.method_name.clear();
             inside.method_name.push_str(method_name);
             inside.extensions = extensions;
@@ -64,17 +70,16 @@ impl CallDraft {
             if endpoint.fleet().is_some() {
                 inside.key = key;
             }
-            inside.body.len()
-        };
+        }
         Promise {
-            call_slot: Some(self.0.clone()),
+            call_slot: Some(self.call_slot.clone()),
             endpoint,
             then: None,
             what,
             deadline,
             metadata,
             parent,
-            body_bytes,
+            body_bytes: self.body_bytes,
             is_sent: false,
             tries: 0,
             left_us: 0,
@@ -89,7 +94,7 @@ impl CallDraft {
     /// Returns the handle for the caller.
     pub(in crate::client) fn handle<T>(self, endpoint: Arc<Endpoint>, decode: DecodeReply<T>) -> InFlight<T> {
         InFlight {
-            call_slot: Some(self.0),
+            call_slot: Some(self.call_slot),
             endpoint: Some(endpoint),
             early: None,
             decode,
@@ -100,11 +105,11 @@ impl CallDraft {
 
     /// Returns the slot, which identifies the call.
     pub(in crate::client) fn slot(&self) -> Arc<CallSlot> {
-        self.0.clone()
+        self.call_slot.clone()
     }
 
     /// Discards the draft and keeps its slot for the next call.
     pub(in crate::client) fn discard(self) {
-        put_back(self.0);
+        put_back(self.call_slot, None);
     }
 }
