@@ -97,7 +97,9 @@ impl ClientApp {
                 self.after_end(cx);
             });
         }
-        for line in self.lines.values_mut() {
+        // Of a thousand servers of a fleet, each check would look at all.
+        let lines = if self.waiting > 0 { Some(self.lines.values_mut()) } else { None };
+        for line in lines.into_iter().flatten() {
             if line.waiting.iter().any(&is_over) {
                 let all = std::mem::take(&mut line.waiting);
                 self.waiting -= all.len();
