@@ -4,6 +4,7 @@ mod bounds;
 mod documents;
 mod page;
 mod prometheus;
+mod scrapes;
 mod sources;
 
 use std::io::{Read, Write};
