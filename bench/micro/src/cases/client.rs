@@ -7,9 +7,8 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::time::{Duration, Instant};
 
 use coreloop::Server;
-use coreloop::client::{Balance, Client, Driver, InFlight};
+use coreloop::client::{Client, Driver, InFlight};
 use coreloop::codec::Codec;
-use coreloop::discovery::{DiscoveryError, DiscoveryHandle, Instance, Resolver, Target, Updates, Watch};
 use coreloop::server::DetachedServer;
 
 use super::Case;
@@ -18,9 +17,6 @@ use crate::meter::uncounted;
 /// A request of the native protocol, as far as this server looks: header and body.
 const REQUEST_BYTES: usize = 32 + 16;
 const METHOD: &str = "Arith.AddFixed";
-const SERVERS: usize = 1_000;
-/// With it, every call goes to the same server.
-const KEY: &str = "key";
 
 pub(super) fn add(cases: &mut Vec<Case>) {
     for depth in [1_usize, 16] {
@@ -48,49 +44,6 @@ pub(super) fn add(cases: &mut Vec<Case>) {
         });
         cases.push(case.operations(depth as u64));
     }
-    // The check for what is late and what is due, of which a client with many servers must visit few.
-    let case = Case::new(format!("client/look/{SERVERS}-servers"), || {
-        let mut rig = ClientRig::with(|address, driver| {
-            let resolver = ManyServers { address: address.to_owned() };
-            let builder = Client::builder("many://servers").resolver(resolver).on(driver);
-            let builder = builder.configure(|config| config.warm_endpoints_max = 0);
-            let builder = builder.fleet(|config| config.balance = Balance::ConsistentHash);
-            builder.build().expect("the URL is valid").with_key(KEY)
-        });
-        let argument = [6_i64.to_le_bytes(), 7_i64.to_le_bytes()].concat();
-        move || {
-            uncounted(|| {
-                // The deadline of a call that ends before it is the time of the next check.
-                rig.now += Duration::from_secs(1);
-                let client = rig.client.with_deadline(rig.now + Duration::from_millis(2));
-                let mut call = client.start_bytes(METHOD, Codec::Fixed, &argument);
-                rig.turn();
-                rig.answer(1);
-                rig.turn();
-                call.try_take().expect("the reply was read").expect("the server succeeds");
-                rig.now += Duration::from_millis(3);
-            });
-            rig.turn();
-        }
-    });
-    cases.push(case);
-}
-
-/// A resolver that finds many servers, all at one address.
-#[derive(Debug)]
-struct ManyServers {
-    address: String,
-}
-
-impl Resolver for ManyServers {
-    fn scheme(&self) -> &str {
-        "many"
-    }
-
-    fn watch(&self, _: &Target, updates: Updates, _: &DiscoveryHandle) -> Result<Watch, DiscoveryError> {
-        updates.set((0..SERVERS).map(|number| Instance::new(&self.address).id(number.to_string())).collect());
-        Ok(Watch::new(()))
-    }
 }
 
 /// A client on a reactor that this thread drives, and the server's end of its connection.
@@ -105,13 +58,6 @@ struct ClientRig {
 
 impl ClientRig {
     fn new() -> ClientRig {
-        ClientRig::with(|address, driver| {
-            Client::builder(address).on(driver).build().expect("the address is valid")
-        })
-    }
-
-    /// Creates one with a client of this address, which the driver drives.
-    fn with(client: impl FnOnce(&str, &Driver) -> Client) -> ClientRig {
         let mut server =
             DetachedServer::without_threads(Server::builder()).expect("a server without methods");
         let path = std::env::temp_dir().join(format!("coreloop-counts-{}.sock", std::process::id()));
@@ -119,7 +65,7 @@ impl ClientRig {
         let listener = UnixListener::bind(&path).expect("the folder for temporary files takes sockets");
         let driver = Driver::on(&server.roles()).expect("the reactor takes a role");
         let address = format!("unix:{}", path.display());
-        let client = client(&address, &driver);
+        let client = Client::builder(&address).on(&driver).build().expect("the address is valid");
         let mut ready = client.ready();
         while !ready.is_done() {
             server.turn_at(Instant::now()).expect("the poller works");
