@@ -114,8 +114,7 @@ fn call_all(server: &Server) -> usize {
 fn summary(spans: &[(Value, Value)]) -> BTreeSet<String> {
     let of_span = |(resource, span): &(Value, Value)| {
         let mut attributes = span["attributes"].as_array().unwrap().clone();
-        let varies =
-            |key: &str| key.ends_with("_us") || ["network.peer.port", "server.address"].contains(&key);
+        let varies = |key: &str| key.ends_with("_us") || ["network.peer.port", "server.port"].contains(&key);
         attributes.retain(|attribute| !varies(attribute["key"].as_str().unwrap()));
         let events: Vec<_> =
             span["events"].as_array().into_iter().flatten().map(|event| &event["name"]).collect();
