@@ -1,7 +1,10 @@
 //! Services of the operating system: cores, limits, accounts, locks, heap, CPU time. All `unsafe` of this crate.
 //!
 //! Each function is safe, small, and has a fallback for systems without the call. Only the clocks are used on the hot
-//! path, and nothing keeps state. `signals.rs` uses the functions for signals.
+//! path, and nothing keeps state. `signals.rs` uses the functions for signals. `fds.rs` passes descriptors between
+//! processes.
+
+pub mod fds;
 
 use std::{io, time::Duration};
 
