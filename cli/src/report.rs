@@ -24,6 +24,8 @@ pub struct Summary {
     pub dropped: u64,
     /// Calls cancelled because the drain took too long.
     pub drain_cancelled: u64,
+    /// Calls that were not read, because their connection drained and its protocol could not announce that.
+    pub drain_unread: u64,
     /// Connections accepted.
     pub connections: u64,
     /// Handlers that panicked.
@@ -36,6 +38,7 @@ impl Summary {
         let mut summary = Summary {
             dropped: stats.dropped,
             drain_cancelled: stats.drain_cancelled,
+            drain_unread: stats.drain_unread,
             connections: stats.reactors.iter().map(|reactor| reactor.accepted).sum(),
             panics: stats.panics,
             ..Summary::default()
@@ -65,7 +68,8 @@ impl Summary {
     }
 
     /// Formats a line: `calls 10, errors 2 (not_found 2), dropped 0, drain-cancelled 0, connections 3`. If calls were
-    /// shed, or handlers panicked, their numbers follow: `, shed 5 (expected_late 5), panics 1`.
+    /// not read in a drain or shed, or handlers panicked, their numbers follow: `, drain-unread 2, shed 5 (expected_late 5),
+    /// panics 1`.
     pub fn line(&self) -> String {
         let mut line = format!(
             "calls {}, errors {}, dropped {}, drain-cancelled {}, connections {}",
@@ -75,6 +79,9 @@ impl Summary {
             self.drain_cancelled,
             self.connections
         );
+        if self.drain_unread > 0 {
+            line.push_str(&format!(", drain-unread {}", self.drain_unread));
+        }
         if !self.shed.is_empty() {
             line.push_str(&format!(", shed {}", total_by_name(&self.shed)));
         }

@@ -109,6 +109,7 @@ table! {
     limits.head_ms: Number(1, MILLIS_MAX), "Time for a whole HTTP head once begun, in total: 408 and close.";
     limits.frame_ms: Number(1, MILLIS_MAX), "Time for a whole frame or body once begun, in total: close (HTTP 408).";
     limits.idle_ms: Number(1, MILLIS_MAX), "Time without a request: a drain notice, then close.";
+    limits.connection_age_max_ms: Number(0, MILLIS_MAX), zero "at no age", "Age of a connection, give or take 10 % for each: it is drained, and its calls finish.";
     limits.write_stall_ms: Number(1, MILLIS_MAX), "Time that a write makes no progress: close.";
     limits.depth_max: Number(1, 128), "Nesting of JSON, gob and the like: `invalid_argument`.";
     limits.gob_types_max: Number(1, 65_536), "gob type definitions per connection: close.";
@@ -163,6 +164,7 @@ const LIVE: &[&str] = &[
     "limits.head_ms",
     "limits.frame_ms",
     "limits.idle_ms",
+    "limits.connection_age_max_ms",
     "limits.write_stall_ms",
 ];
 

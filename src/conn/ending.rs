@@ -5,9 +5,27 @@ use std::time::Instant;
 use coreloop_bufpool::Pool;
 
 use super::times::DRAIN_SERVE;
-use super::{CloseReason, Conn, ConnState, SocketAction};
+use super::{CloseReason, Conn, ConnState, NextMessage, SocketAction};
 use crate::config::Limits;
-use crate::wire::{DrainNotice, Out, Protocol};
+use crate::wire::{DrainNotice, Out, Protocol, Received};
+
+/// Why a connection drains.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum DrainCause {
+    /// The reactor drains.
+    Reactor,
+    /// The connection has reached its greatest age (`connection_age_max_ms`).
+    Age,
+}
+
+impl DrainCause {
+    pub(super) fn reason(self) -> CloseReason {
+        match self {
+            DrainCause::Reactor => CloseReason::Drained,
+            DrainCause::Age => CloseReason::Aged,
+        }
+    }
+}
 
 impl<W: Protocol> Conn<W> {
     /// Stops reading. Outstanding answers are still written, for as long as a drain may take; then the connection
@@ -19,12 +37,18 @@ impl<W: Protocol> Conn<W> {
         self.fast_path = false;
         let is_client_failure = self.protocol.is_caller() && why.is_failure();
         match self.state {
-            ConnState::Opening { .. } | ConnState::Serving | ConnState::Draining | ConnState::HalfClosed
+            ConnState::Opening { .. }
+            | ConnState::Serving
+            | ConnState::Draining(_)
+            | ConnState::HalfClosed
                 if is_client_failure =>
             {
                 self.state = ConnState::Closed(why);
             }
-            ConnState::Opening { .. } | ConnState::Serving | ConnState::Draining | ConnState::HalfClosed => {
+            ConnState::Opening { .. }
+            | ConnState::Serving
+            | ConnState::Draining(_)
+            | ConnState::HalfClosed => {
                 self.since = now;
                 self.state = ConnState::Finishing(why);
             }
@@ -34,7 +58,15 @@ impl<W: Protocol> Conn<W> {
 
     /// Returns the reason for the end of a connection whose protocol takes no more input.
     pub(super) fn end_of_input(&self) -> CloseReason {
-        if self.state == ConnState::Draining { CloseReason::Drained } else { CloseReason::PeerClosed }
+        match self.state {
+            ConnState::Draining(cause) => cause.reason(),
+            ConnState::Opening { .. }
+            | ConnState::Serving
+            | ConnState::HalfClosed
+            | ConnState::Finishing(_)
+            | ConnState::Lingering { .. }
+            | ConnState::Closed(_) => CloseReason::PeerClosed,
+        }
     }
 
     /// Ends the connection for this reason without waiting for the work of its calls, all of which were answered.
@@ -48,18 +80,27 @@ impl<W: Protocol> Conn<W> {
     /// no such notice ([`DrainNotice::None`]), the connection ends when everything that the peer has written so far
     /// is read and answered.
     pub fn drain(&mut self, pool: &mut Pool, now: Instant, limits: &Limits) {
+        self.begin_drain(DrainCause::Reactor, pool, now, limits);
+    }
+
+    pub(super) fn begin_drain(&mut self, cause: DrainCause, pool: &mut Pool, now: Instant, limits: &Limits) {
         self.fast_path = false;
         match self.state {
             // A peer that has just connected may have a request on its way, too.
             ConnState::Opening { .. } | ConnState::Serving => {
-                self.state = ConnState::Draining;
+                self.state = ConnState::Draining(cause);
                 self.since = now;
                 self.owes_drain_notice = true;
                 if self.protocol.is_decided() {
                     self.write_drain_notice(pool, now, limits);
                 }
             }
-            ConnState::Draining
+            // Its peer has the notice already.
+            ConnState::Draining(DrainCause::Age) => {
+                self.state = ConnState::Draining(cause);
+                self.since = now;
+            }
+            ConnState::Draining(DrainCause::Reactor)
             | ConnState::HalfClosed
             | ConnState::Finishing(_)
             | ConnState::Lingering { .. }
@@ -69,9 +110,55 @@ impl<W: Protocol> Conn<W> {
 
     /// Returns whether new calls are refused: the drain notice was sent long enough ago.
     pub fn refuses_calls(&self, now: Instant) -> bool {
-        self.state == ConnState::Draining
+        matches!(self.state, ConnState::Draining(_))
             && self.protocol.drain_notice() == DrainNotice::Message
             && now >= self.since + DRAIN_SERVE
+    }
+
+    /// Returns whether the messages are counted that arrive after reading has stopped for a drain: the protocol could
+    /// not ask the peer to send no more.
+    pub(super) fn counts_unread(&self) -> bool {
+        let is_drained = match &self.state {
+            ConnState::Finishing(why) | ConnState::Lingering { why, .. } => {
+                matches!(why, CloseReason::Drained | CloseReason::Aged)
+            }
+            ConnState::Opening { .. }
+            | ConnState::Serving
+            | ConnState::Draining(_)
+            | ConnState::HalfClosed
+            | ConnState::Closed(_) => false,
+        };
+        is_drained && self.protocol.drain_notice() == DrainNotice::None && !self.protocol.is_caller()
+    }
+
+    /// Drops the next message that arrived after reading had stopped, if such messages are counted. What the protocol
+    /// writes is dropped too: our sending half is closed.
+    pub(super) fn next_unread(&mut self, pool: &mut Pool) -> NextMessage<W::Message> {
+        if !matches!(self.state, ConnState::Lingering { .. }) || !self.counts_unread() {
+            return NextMessage::Nothing;
+        }
+        while !self.recv.is_empty() && self.recv.len() >= self.bytes_min {
+            let received =
+                self.protocol.receive(self.recv.bytes(), &mut Out { queue: &mut self.out, pool: &mut *pool });
+            self.out.clear(pool);
+            match received {
+                Received::Message { consumed, .. } => {
+                    self.recv.consume(consumed);
+                    self.bytes_min = 1;
+                    return NextMessage::Unread;
+                }
+                Received::Skip { consumed } => {
+                    self.recv.consume(consumed);
+                    self.bytes_min = 1;
+                }
+                Received::NeedMore { bytes_min } => self.bytes_min = bytes_min,
+                Received::Broken(_) | Received::End => {
+                    self.recv.consume(self.recv.len());
+                    self.bytes_min = 1;
+                }
+            }
+        }
+        NextMessage::Nothing
     }
 
     /// Writes the drain notice, which waited for the protocol to be known.
@@ -90,9 +177,10 @@ impl<W: Protocol> Conn<W> {
     pub(super) fn is_finishing(&self) -> bool {
         match self.state {
             ConnState::Finishing(_) | ConnState::Lingering { .. } | ConnState::Closed(_) => true,
-            ConnState::Opening { .. } | ConnState::Serving | ConnState::Draining | ConnState::HalfClosed => {
-                false
-            }
+            ConnState::Opening { .. }
+            | ConnState::Serving
+            | ConnState::Draining(_)
+            | ConnState::HalfClosed => false,
         }
     }
 
@@ -100,7 +188,7 @@ impl<W: Protocol> Conn<W> {
     pub(super) fn is_fast_state(&self) -> bool {
         match self.state {
             ConnState::Opening { .. } | ConnState::Serving | ConnState::HalfClosed => true,
-            ConnState::Draining
+            ConnState::Draining(_)
             | ConnState::Finishing(_)
             | ConnState::Lingering { .. }
             | ConnState::Closed(_) => false,
@@ -110,7 +198,7 @@ impl<W: Protocol> Conn<W> {
     /// Returns whether neither end has begun to close: a message that is sent now can still be answered.
     pub fn is_open(&self) -> bool {
         match self.state {
-            ConnState::Opening { .. } | ConnState::Serving | ConnState::Draining => true,
+            ConnState::Opening { .. } | ConnState::Serving | ConnState::Draining(_) => true,
             ConnState::HalfClosed
             | ConnState::Finishing(_)
             | ConnState::Lingering { .. }
@@ -134,14 +222,14 @@ impl<W: Protocol> Conn<W> {
     #[inline]
     pub fn step(&mut self) -> SocketAction {
         match &self.state {
-            ConnState::Draining
+            ConnState::Draining(cause)
                 if !self.owes_drain_notice && self.protocol.drain_notice() == DrainNotice::None =>
             {
-                SocketAction::FinishWhenRead
+                SocketAction::FinishWhenRead(cause.reason())
             }
             ConnState::Opening { .. }
             | ConnState::Serving
-            | ConnState::Draining
+            | ConnState::Draining(_)
             | ConnState::Lingering { .. } => SocketAction::Keep,
             ConnState::HalfClosed => {
                 // No answer follows to what a client still has to write.

@@ -15,6 +15,7 @@ use std::time::Instant;
 use coreloop_bufpool::{Chunk, Pool, RecvBuf, WriteQueue};
 
 use crate::config::Limits;
+use crate::conn::ending::DrainCause;
 pub use crate::conn::reason::CloseReason;
 use crate::message::Span;
 use crate::wire::{DrainNotice, Out, Protocol, Received};
@@ -33,7 +34,7 @@ enum ConnState {
     /// Requests are read and answered.
     Serving,
     /// The peer is requested to send no new requests; those that arrive are still served until the peer is quiet.
-    Draining,
+    Draining(DrainCause),
     /// The peer has closed its sending half and still expects answers.
     HalfClosed,
     /// Nothing more is read; outstanding answers are written, then our sending half closes.
@@ -57,8 +58,8 @@ pub enum SocketAction {
     Keep,
     /// Close the sending half, then call [`Conn::on_shutdown`].
     ShutdownWrite,
-    /// Read what the peer has written so far, then call [`Conn::finish`].
-    FinishWhenRead,
+    /// Read what the peer has written so far, then call [`Conn::finish`] with this reason.
+    FinishWhenRead(CloseReason),
     /// Close the socket.
     Close(CloseReason),
 }
@@ -75,6 +76,8 @@ pub enum NextMessage<M> {
     },
     /// The protocol has answered a request itself. There may be more.
     Answered,
+    /// A message that was written after reading had stopped for a drain; it is dropped. There may be more.
+    Unread,
     /// No whole message is buffered, or reading is stopped.
     Nothing,
 }
@@ -99,6 +102,8 @@ pub struct Conn<W> {
     owes_drain_notice: bool,
     /// Every call has been answered, although its work may continue: the end does not wait for that work.
     is_given_up: bool,
+    /// The share of the spread of `connection_age_max_ms` that this connection has, of 255.
+    age_share: u8,
     /// Calls begun and not ended, answered or not: work counts until it ends.
     in_flight: u32,
     /// Bytes of the arguments of these calls.
@@ -136,6 +141,7 @@ impl<W: Protocol> Conn<W> {
             is_progress: false,
             owes_drain_notice: false,
             is_given_up: false,
+            age_share: 0,
             in_flight: 0,
             in_flight_bytes: 0,
             streams: 0,
@@ -156,7 +162,7 @@ impl<W: Protocol> Conn<W> {
     #[inline]
     pub fn wants_read(&self) -> bool {
         match self.state {
-            ConnState::Opening { .. } | ConnState::Serving | ConnState::Draining => {
+            ConnState::Opening { .. } | ConnState::Serving | ConnState::Draining(_) => {
                 !self.is_paused && !self.is_eof
             }
             ConnState::Lingering { .. } => true,
@@ -183,9 +189,12 @@ impl<W: Protocol> Conn<W> {
     pub fn on_bytes(&mut self, n: usize, now: Instant) {
         self.last_heard = now;
         self.recv.filled(n);
+        let counts_unread = self.counts_unread();
         match &mut self.state {
             ConnState::Lingering { why, bytes_left } => {
-                self.recv.consume(self.recv.len());
+                if !counts_unread {
+                    self.recv.consume(self.recv.len());
+                }
                 *bytes_left = bytes_left.saturating_sub(n);
                 if *bytes_left == 0 {
                     self.state = ConnState::Closed(why.clone());
@@ -193,7 +202,8 @@ impl<W: Protocol> Conn<W> {
             }
             ConnState::Closed(_) => self.recv.consume(self.recv.len()),
             ConnState::Opening { heard } => *heard = heard.or(Some(now)),
-            ConnState::Serving | ConnState::Draining | ConnState::HalfClosed | ConnState::Finishing(_) => {}
+            ConnState::Serving | ConnState::Draining(_) | ConnState::HalfClosed | ConnState::Finishing(_) => {
+            }
         }
     }
 
@@ -210,7 +220,7 @@ impl<W: Protocol> Conn<W> {
             self.state = match std::mem::replace(&mut self.state, ConnState::HalfClosed) {
                 ConnState::Opening { .. }
                 | ConnState::Serving
-                | ConnState::Draining
+                | ConnState::Draining(_)
                 | ConnState::HalfClosed => ConnState::Closed(CloseReason::PeerClosed),
                 ConnState::Finishing(why) | ConnState::Lingering { why, .. } | ConnState::Closed(why) => {
                     ConnState::Closed(why)
@@ -220,7 +230,10 @@ impl<W: Protocol> Conn<W> {
         }
         match std::mem::replace(&mut self.state, ConnState::HalfClosed) {
             // Buffered bytes are still decoded by `next_message`, which checks `is_eof`.
-            ConnState::Opening { .. } | ConnState::Serving | ConnState::Draining | ConnState::HalfClosed => {
+            ConnState::Opening { .. }
+            | ConnState::Serving
+            | ConnState::Draining(_)
+            | ConnState::HalfClosed => {
                 self.state = ConnState::HalfClosed;
             }
             ConnState::Finishing(why) => self.state = ConnState::Finishing(why),
@@ -242,7 +255,7 @@ impl<W: Protocol> Conn<W> {
             ConnState::Closed(_) => {}
             ConnState::Opening { .. }
             | ConnState::Serving
-            | ConnState::Draining
+            | ConnState::Draining(_)
             | ConnState::HalfClosed
             | ConnState::Finishing(_) => {
                 self.state = ConnState::Closed(CloseReason::Reset(kind));
@@ -280,7 +293,10 @@ impl<W: Protocol> Conn<W> {
         loop {
             if !self.fast_path {
                 self.pause_if_next_waits();
-                if self.is_paused || self.is_finishing() {
+                if self.is_finishing() {
+                    return self.next_unread(pool);
+                }
+                if self.is_paused {
                     return NextMessage::Nothing;
                 }
                 if self.owes_drain_notice && self.protocol.drain_notice() == DrainNotice::NextAnswer {
@@ -483,18 +499,24 @@ impl<W: Protocol> Conn<W> {
 
     /// Handles the close of our sending half.
     pub fn on_shutdown(&mut self, now: Instant, limits: &Limits) {
+        let counts_unread = self.counts_unread();
         match std::mem::replace(&mut self.state, ConnState::HalfClosed) {
             ConnState::Finishing(why) if self.is_eof => self.state = ConnState::Closed(why),
             ConnState::Finishing(why) => {
                 self.since = now;
-                self.recv.consume(self.recv.len());
+                if !counts_unread {
+                    self.recv.consume(self.recv.len());
+                }
                 self.bytes_min = 1;
                 self.state = ConnState::Lingering { why, bytes_left: limits.linger_bytes_max };
             }
             // Only requested in `Finishing`.
             ConnState::Lingering { why, bytes_left } => self.state = ConnState::Lingering { why, bytes_left },
             ConnState::Closed(why) => self.state = ConnState::Closed(why),
-            ConnState::Opening { .. } | ConnState::Serving | ConnState::Draining | ConnState::HalfClosed => {
+            ConnState::Opening { .. }
+            | ConnState::Serving
+            | ConnState::Draining(_)
+            | ConnState::HalfClosed => {
                 self.state = ConnState::HalfClosed;
             }
         }
@@ -535,7 +557,7 @@ impl<W: Protocol> Conn<W> {
             ConnState::Opening { .. } => "opening",
             ConnState::Serving if self.is_paused => "paused",
             ConnState::Serving => "serving",
-            ConnState::Draining => "draining",
+            ConnState::Draining(_) => "draining",
             ConnState::HalfClosed => "half-closed",
             ConnState::Finishing(_) => "finishing",
             ConnState::Lingering { .. } => "lingering",

@@ -29,6 +29,8 @@ pub enum CloseReason {
     WriteStalled,
     /// The server drained.
     Drained,
+    /// The connection had existed for as long as it may (`connection_age_max_ms`).
+    Aged,
     /// The application requested it.
     App,
     /// The connection had not sent anything yet, and was the oldest of more than `silent_connections_max` such
@@ -49,7 +51,8 @@ impl CloseReason {
             | CloseReason::Idle
             | CloseReason::Drained
             | CloseReason::App
-            | CloseReason::TooManySilent => false,
+            | CloseReason::TooManySilent
+            | CloseReason::Aged => false,
         }
     }
 
@@ -93,6 +96,7 @@ impl CloseReason {
             CloseReason::Drained => 7,
             CloseReason::App => 8,
             CloseReason::TooManySilent => 9,
+            CloseReason::Aged => 10,
         }
     }
 }
@@ -124,6 +128,7 @@ mod tests {
             CloseReason::Drained,
             CloseReason::App,
             CloseReason::TooManySilent,
+            CloseReason::Aged,
         ];
         let names: Vec<&str> = reasons.iter().map(CloseReason::name).collect();
         assert_eq!(names, CloseReason::NAMES);

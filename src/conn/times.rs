@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use coreloop_bufpool::Pool;
 
+use super::ending::DrainCause;
 use super::{CloseReason, Conn, ConnState};
 use crate::config::Limits;
 use crate::wire::{DrainNotice, Out, Protocol};
@@ -30,18 +31,23 @@ impl<W: Protocol> Conn<W> {
         let frame = self.frame_deadline(limits);
         let of_state = match self.state {
             ConnState::Opening { heard } => Some(self.first_bytes_deadline(heard, limits)),
-            ConnState::Serving if self.is_resting() => {
-                Some(self.last_heard.max(self.last_written) + ms(limits.idle_ms))
+            ConnState::Serving => {
+                let idle = self.is_resting().then(|| self.idle_deadline(limits));
+                [idle, self.age_deadline(limits)].into_iter().flatten().min()
             }
-            ConnState::Serving => None,
-            ConnState::Draining => self.drain_deadline(limits),
+            ConnState::Draining(cause) => self.drain_deadline(cause, limits),
             ConnState::HalfClosed => None,
-            // The reactor that drains gives up the calls after their time (`App::on_abort`).
-            ConnState::Finishing(CloseReason::Drained) if self.owes_answers() && !self.is_given_up => None,
+            // The reactor that drains gives up the calls after their time (`App::on_abort`); a connection that has
+            // become too old waits for its calls.
+            ConnState::Finishing(CloseReason::Drained | CloseReason::Aged)
+                if self.owes_answers() && !self.is_given_up =>
+            {
+                None
+            }
             ConnState::Finishing(_) => Some(self.since + ms(limits.drain_ms)),
             ConnState::Lingering { ref why, .. } => {
                 let end = self.since + ms(limits.linger_ms);
-                let is_drained = *why == CloseReason::Drained;
+                let is_drained = matches!(why, CloseReason::Drained | CloseReason::Aged);
                 Some(if is_drained {
                     end.min(self.last_heard.max(self.since) + DRAIN_LINGER_QUIET)
                 } else {
@@ -67,16 +73,39 @@ impl<W: Protocol> Conn<W> {
         }
     }
 
+    /// Returns the time at which a connection without calls is idle for too long.
+    fn idle_deadline(&self, limits: &Limits) -> Instant {
+        self.last_heard.max(self.last_written) + Duration::from_millis(limits.idle_ms)
+    }
+
+    /// Returns the time at which the connection is too old, if there is a limit: 90 % to 110 % of it, so that
+    /// connections which began together do not end together.
+    fn age_deadline(&self, limits: &Limits) -> Option<Instant> {
+        let max_ms = limits.connection_age_max_ms;
+        // At most a week in milliseconds: the product fits.
+        (max_ms > 0).then(|| {
+            let share = u64::from(self.age_share);
+            self.since + Duration::from_millis(max_ms - max_ms / 10 + max_ms / 5 * share / 255)
+        })
+    }
+
+    /// Sets where within the spread of `connection_age_max_ms` this connection ends: a random number.
+    pub fn set_age_share(&mut self, share: u8) {
+        self.age_share = share;
+    }
+
     /// Returns the time at which a draining connection ends, unless its peer closes it earlier.
-    fn drain_deadline(&self, limits: &Limits) -> Option<Instant> {
+    fn drain_deadline(&self, cause: DrainCause, limits: &Limits) -> Option<Instant> {
         match self.protocol.drain_notice() {
             DrainNotice::Message if self.is_resting() => {
                 Some((self.last_heard.max(self.since) + DRAIN_QUIET).min(self.since + DRAIN_END))
             }
             DrainNotice::Message => (!self.has_calls()).then(|| self.since + DRAIN_END),
-            DrainNotice::NextAnswer => {
-                self.is_resting().then(|| self.since + Duration::from_millis(limits.drain_idle_ms))
-            }
+            DrainNotice::NextAnswer => self.is_resting().then(|| match cause {
+                DrainCause::Reactor => self.since + Duration::from_millis(limits.drain_idle_ms),
+                // Nothing is urgent: closing now could cross the next request.
+                DrainCause::Age => self.idle_deadline(limits),
+            }),
             DrainNotice::None => Some(self.since + DRAIN_SERVE),
         }
     }
@@ -138,7 +167,7 @@ impl<W: Protocol> Conn<W> {
         match &self.state {
             ConnState::Opening { heard: None } => self.finish(CloseReason::Idle, now),
             ConnState::Opening { heard: Some(_) } => self.finish(CloseReason::FirstBytesLate, now),
-            ConnState::Serving | ConnState::Draining | ConnState::HalfClosed
+            ConnState::Serving | ConnState::Draining(_) | ConnState::HalfClosed
                 if self.frame_deadline(limits).is_some_and(|at| at <= now) =>
             {
                 self.frame_began = None;
@@ -147,6 +176,9 @@ impl<W: Protocol> Conn<W> {
                 }
                 self.protocol.send_late(&mut Out { queue: &mut self.out, pool });
                 self.finish(CloseReason::FrameLate, now);
+            }
+            ConnState::Serving if !self.is_resting() || self.idle_deadline(limits) > now => {
+                self.begin_drain(DrainCause::Age, pool, now, limits);
             }
             ConnState::Serving => {
                 if self.out_len() == 0 {
@@ -157,12 +189,13 @@ impl<W: Protocol> Conn<W> {
                 self.protocol.send_last(&mut out);
                 self.finish(CloseReason::Idle, now);
             }
-            ConnState::Draining => {
+            ConnState::Draining(cause) => {
+                let why = cause.reason();
                 if self.out_len() == 0 {
                     self.last_written = now;
                 }
                 self.protocol.send_last(&mut Out { queue: &mut self.out, pool });
-                self.finish(CloseReason::Drained, now);
+                self.finish(why, now);
             }
             ConnState::HalfClosed => {}
             ConnState::Finishing(why) | ConnState::Lingering { why, .. } => {

@@ -45,6 +45,10 @@ pub trait App: Sized {
         self.on_message(cx, message);
     }
 
+    /// Takes note of a message that was dropped: its peer sent it after reading had stopped for a drain that its
+    /// protocol cannot announce.
+    fn on_unread(&mut self) {}
+
     /// Handles a message while too many calls or answers wait on a connection: a call without streams must be refused.
     /// With open streams every message is passed on here, otherwise those that do not wait unread
     /// ([`Protocol::waits_unread`]).
@@ -377,6 +381,7 @@ impl<A: App> Conns<'_, A> {
         own.head_ms = limits.head_ms;
         own.frame_ms = limits.frame_ms;
         own.idle_ms = limits.idle_ms;
+        own.connection_age_max_ms = limits.connection_age_max_ms;
         own.write_stall_ms = limits.write_stall_ms;
     }
 

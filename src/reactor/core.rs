@@ -5,7 +5,9 @@
 
 #[cfg(feature = "bench-internals")]
 pub(crate) mod detached;
+mod pass_on;
 
+use std::hash::{BuildHasher, RandomState};
 use std::io::{self, IoSlice};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,16 +15,17 @@ use std::time::{Duration, Instant};
 use coreloop_bufpool::Pool;
 use coreloop_poller::{Key, Poller, Ready, Slots, Timers};
 
+use self::pass_on::take_message;
 use super::app::{App, ClosedConn, ConnCx};
 use super::dials::Dials;
 use super::silent::SilentConnections;
 use crate::config::{Limits, TurnBudget};
-use crate::conn::{CloseReason, Conn, NextMessage, SocketAction};
+use crate::conn::{CloseReason, Conn, SocketAction};
 use crate::context::Peer;
 use crate::policy::flush::FlushPolicy;
+use crate::random::Random;
 use crate::stats::ReactorStats;
 use crate::transport::{ReadinessSender, Transport};
-use crate::wire::Protocol;
 
 /// The most slices in one vectored write.
 const SLICES: usize = 64;
@@ -81,6 +84,8 @@ pub(super) struct Core<A: App> {
     pub(super) touched: Vec<Key>,
     pub(super) closing: Vec<(Key, CloseReason)>,
     silent: SilentConnections,
+    /// Spreads the ages at which connections end.
+    random: Random,
     pub(super) dials: Dials,
     /// With a flush delay: when the first of the dirty connections is due.
     pub(super) flush_at: Option<Instant>,
@@ -114,6 +119,7 @@ impl<A: App> Core<A> {
             touched: Vec::new(),
             closing: Vec::new(),
             silent: SilentConnections::default(),
+            random: Random::new(RandomState::new().hash_one(now)),
             dials: Dials::new(),
             flush_at: None,
         }
@@ -164,6 +170,7 @@ impl<A: App> Core<A> {
     pub(super) fn note_accepted(&mut self, key: Key) {
         let Some(slot) = self.slots.at_mut(key) else { return };
         slot.is_silent = true;
+        slot.conn.set_age_share(self.random.next_u64() as u8);
         self.silent.add(key);
         let Core { slots, silent, limits, now, .. } = self;
         let is_silent = |key| slots.at(key).is_some_and(|slot| slot.is_silent);
@@ -328,12 +335,12 @@ impl<A: App> Core<A> {
                     // What the peer still sends is read and dropped.
                     slot.is_readable = true;
                 }
-                SocketAction::FinishWhenRead => {
+                SocketAction::FinishWhenRead(why) => {
                     let may_read = slot.is_readable || slot.is_again || slot.conn.has_undecoded();
                     if may_read || slot.conn.is_paused() {
                         break;
                     }
-                    slot.conn.finish(CloseReason::Drained, self.now);
+                    slot.conn.finish(why, self.now);
                 }
                 SocketAction::Close(why) => {
                     self.closing.push((key, why));
@@ -528,37 +535,6 @@ impl<A: App> Core<A> {
         self.stats.connections.set(self.slots.len() as u64);
         let ConnSlot { peer, conn, session, .. } = slot;
         Some(ClosedConn { key, peer, protocol: conn.into_protocol(), session, why })
-    }
-}
-
-/// Passes the next message, of any kind, to the app. Returns false if there is none.
-#[inline(never)]
-fn take_message<A: App>(app: &mut A, cx: &mut ConnCx<'_, A>) -> bool {
-    match cx.conn.next_message(cx.pool, cx.now, cx.limits) {
-        NextMessage::Message { message, consumed } => {
-            if cx.conn.is_fast_path() {
-                app.on_message(cx, message);
-            } else {
-                pass_on_slow(app, cx, message);
-            }
-            cx.conn.consume(consumed);
-            true
-        }
-        NextMessage::Answered => true,
-        NextMessage::Nothing => false,
-    }
-}
-
-/// Passes on a message of a connection that drains, or whose reading is stopped or restricted.
-#[cold]
-#[inline(never)]
-fn pass_on_slow<A: App>(app: &mut A, cx: &mut ConnCx<'_, A>, message: <A::Protocol as Protocol>::Message) {
-    if cx.conn.refuses_calls(cx.now) {
-        app.on_message_after_drain(cx, message);
-    } else if cx.conn.is_saturated() {
-        app.on_message_while_saturated(cx, message);
-    } else {
-        app.on_message(cx, message);
     }
 }
 

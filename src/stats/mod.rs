@@ -54,7 +54,7 @@ pub const STAGES: [&str; 7] = ["wait", "accept", "read", "mail", "timers", "sche
 
 /// The reasons for closing connections, by the names of their counters. The connection (two layers up) determines
 /// which of them applies.
-pub const CLOSE_REASONS: [&str; 10] = [
+pub const CLOSE_REASONS: [&str; 11] = [
     "peer_closed",
     "reset",
     "broken",
@@ -65,6 +65,7 @@ pub const CLOSE_REASONS: [&str; 10] = [
     "drained",
     "app",
     "too_many_silent",
+    "aged",
 ];
 
 /// The reasons for shedding calls, by the names of their counters. The run queue (a layer up) determines which of them
@@ -222,6 +223,8 @@ pub struct CallStats {
     pub cancelled: Counter,
     /// Calls cancelled because the drain took too long.
     pub drain_cancelled: Counter,
+    /// Calls that arrived after reading had stopped for a drain that their protocol cannot announce.
+    pub drain_unread: Counter,
     /// Handlers that panicked.
     pub panics: Counter,
     /// Calls in flight now, without streaming calls.

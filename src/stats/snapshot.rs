@@ -32,6 +32,9 @@ pub struct Snapshot {
     pub cancelled: u64,
     /// Calls cancelled because the drain took too long.
     pub drain_cancelled: u64,
+    /// Calls that arrived after reading had stopped for a drain that their protocol cannot announce (gob, JSON-RPC), of the
+    /// server or of a connection that had become too old. They were not run.
+    pub drain_unread: u64,
     /// Handlers that panicked.
     pub panics: u64,
     /// Calls without streams that were accepted and whose work has not ended. Inline calls are never among them: they are
@@ -241,6 +244,7 @@ impl Snapshot {
         self.removed += calls.removed.value();
         self.cancelled += calls.cancelled.value();
         self.drain_cancelled += calls.drain_cancelled.value();
+        self.drain_unread += calls.drain_unread.value();
         self.panics += calls.panics.value();
         self.in_flight += calls.in_flight.value();
         self.streams += calls.streams.value();

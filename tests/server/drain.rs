@@ -263,3 +263,32 @@ fn stopped_servers_leave_no_descriptors_or_threads() {
         std::thread::sleep(std::time::Duration::from_millis(1));
     }
 }
+
+#[test]
+fn a_connection_that_is_established_at_the_last_moment_is_served() {
+    let _turn = shared();
+    for cores in [1, 2] {
+        let rig = rig(|config| config.cores = cores);
+        let (address, served) = (rig.address.clone(), Arc::new(AtomicU64::new(0)));
+        let clients: Vec<_> = (0..4)
+            .map(|_| {
+                let (address, served) = (address.clone(), served.clone());
+                std::thread::spawn(move || {
+                    while let Ok(mut peer) = Peer::try_connect(&address) {
+                        peer.send(&Frame::call(1, "Inline.Double", 4));
+                        let mut answer = peer.answer();
+                        if answer.kind == kind::DRAIN {
+                            answer = peer.answer();
+                        }
+                        assert_eq!(answer.number(), 8);
+                        served.fetch_add(1, Ordering::SeqCst);
+                    }
+                })
+            })
+            .collect();
+        eventually("the load is on", || served.load(Ordering::SeqCst) > 200);
+        let last = rig.shutdown();
+        clients.into_iter().for_each(|client| client.join().expect("no connection was reset"));
+        assert_eq!((answers_sent(&last), last.dropped), (served.load(Ordering::SeqCst), 0));
+    }
+}

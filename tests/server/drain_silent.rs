@@ -82,6 +82,7 @@ fn a_call_in_flight_is_answered_despite_later_bytes() {
     drop((stream, other));
     let last = ending.join().unwrap();
     assert_eq!((last.dropped, last.drain_cancelled, last.connections()), (0, 0, 0));
+    assert_eq!(last.drain_unread, 1_998, "calls that were written too late are counted");
 }
 
 #[cfg(feature = "jsonrpc")]

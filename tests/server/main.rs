@@ -8,6 +8,7 @@
 mod common;
 
 #[cfg(feature = "json")]
+mod age;
 mod async_methods;
 mod auth;
 mod broadcast;

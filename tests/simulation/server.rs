@@ -257,7 +257,7 @@ impl Server {
                     self.conn.on_shutdown(now, &self.limits);
                     self.is_readable = true;
                 }
-                SocketAction::FinishWhenRead => panic!("the native protocol has a drain notice"),
+                SocketAction::FinishWhenRead(_) => panic!("the native protocol has a drain notice"),
                 SocketAction::Close(why) => {
                     down.is_closed = true;
                     up.is_reset = true;

@@ -62,7 +62,7 @@ where
         loop {
             let (message, consumed) = match conn.next_message(&mut pool, now, &limits) {
                 NextMessage::Message { message, consumed } => (message, consumed),
-                NextMessage::Answered => continue,
+                NextMessage::Answered | NextMessage::Unread => continue,
                 NextMessage::Nothing => break,
             };
             let body = spans_of(&message).into_iter().flat_map(|span| conn.bytes_of(span)).copied().collect();

@@ -245,7 +245,7 @@ fn through_a_connection<'a>(
         loop {
             let (message, consumed) = match conn.next_message(&mut pool, now, limits) {
                 NextMessage::Message { message, consumed } => (message, consumed),
-                NextMessage::Answered => continue,
+                NextMessage::Answered | NextMessage::Unread => continue,
                 NextMessage::Nothing => break,
             };
             drop(message);

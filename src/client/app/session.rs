@@ -234,7 +234,8 @@ pub(super) fn call_error(
         | CloseReason::Idle
         | CloseReason::Drained
         | CloseReason::App
-        | CloseReason::TooManySilent => io::ErrorKind::ConnectionAborted,
+        | CloseReason::TooManySilent
+        | CloseReason::Aged => io::ErrorKind::ConnectionAborted,
     };
     let text = match why {
         CloseReason::Reset(io::ErrorKind::TimedOut) => {

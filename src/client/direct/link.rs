@@ -364,7 +364,7 @@ impl DirectConn {
         loop {
             match self.conn.next_message(&mut self.pool, Instant::now(), &self.limits) {
                 NextMessage::Message { message, consumed } => return Ok(Some((message, consumed))),
-                NextMessage::Answered => {}
+                NextMessage::Answered | NextMessage::Unread => {}
                 NextMessage::Nothing => break,
             }
         }

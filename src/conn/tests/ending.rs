@@ -178,7 +178,7 @@ fn without_a_notice_a_drain_reads_only_earlier_bytes() {
     bench.hear(call);
     bench.at(50);
     bench.drain();
-    assert_eq!(bench.conn.step(), SocketAction::FinishWhenRead);
+    assert_eq!(bench.conn.step(), SocketAction::FinishWhenRead(CloseReason::Drained));
     assert_eq!(bench.hear(call).len(), 1, "it was written before");
     bench.begin(0);
     assert_eq!(bench.due_ms(), Some(1050), "what a peer goes on to write has an end");
@@ -198,21 +198,6 @@ fn a_drain_keeps_an_idle_http_connection_briefly() {
     let mut bench = kept_to(ProtocolId::Http);
     bench.limits.drain_idle_ms = 70;
     assert_eq!(bench.hear(get).len(), 1);
-    let reply = |bench: &mut ConnBench<ServerProtocol>, id| {
-        let (code, body) = (Code::Ok, SendBody::Bytes(b""));
-        let reply = OutgoingReply {
-            id,
-            codec: 2,
-            compressed: false,
-            code,
-            queue_us: 0,
-            handler_us: 0,
-            extras: None,
-            body,
-        };
-        bench.conn.send(Outgoing::Reply(reply), &mut bench.pool, bench.now, &bench.limits);
-        String::from_utf8(bench.write(10_000)).unwrap()
-    };
     assert!(!reply(&mut bench, 0).contains("Connection: close"));
     bench.at(20);
     bench.drain();
@@ -258,7 +243,7 @@ fn a_drain_before_the_first_byte_waits_for_the_whole_first_request() {
     assert!(bench.hear(first).is_empty());
     assert_eq!(bench.conn.step(), SocketAction::Keep, "reading goes on");
     assert_eq!(bench.hear(rest).len(), 1);
-    assert_eq!(bench.conn.step(), SocketAction::FinishWhenRead);
+    assert_eq!(bench.conn.step(), SocketAction::FinishWhenRead(CloseReason::Drained));
 }
 
 #[cfg(feature = "http")]

@@ -1,5 +1,6 @@
 //! A connection driven with bytes and times alone: no socket is opened, no clock is read.
 
+mod age;
 mod ending;
 mod half_close;
 mod native;
@@ -134,7 +135,7 @@ impl<W: Protocol> ConnBench<W> {
         loop {
             let (message, consumed) = match self.conn.next_message(&mut self.pool, self.now, &self.limits) {
                 NextMessage::Message { message, consumed } => (message, consumed),
-                NextMessage::Answered => continue,
+                NextMessage::Answered | NextMessage::Unread => continue,
                 NextMessage::Nothing => break,
             };
             taken.push((message, self.conn.bytes()[..consumed].to_vec()));
@@ -230,4 +231,22 @@ fn undecided(frame_bytes_max: usize) -> ServerProtocol {
 fn kept_to(protocol: ProtocolId) -> ConnBench<ServerProtocol> {
     let side = Arc::new(ServerContext::bare(Limits::default()));
     ConnBench::new(ServerProtocol::undecided(ProtocolSet::only(protocol), side))
+}
+
+/// Answers a request; returns what is written.
+#[cfg(feature = "http")]
+fn reply(bench: &mut ConnBench<ServerProtocol>, id: u64) -> String {
+    let (code, body) = (Code::Ok, SendBody::Bytes(b""));
+    let reply = OutgoingReply {
+        id,
+        codec: 2,
+        compressed: false,
+        code,
+        queue_us: 0,
+        handler_us: 0,
+        extras: None,
+        body,
+    };
+    bench.conn.send(Outgoing::Reply(reply), &mut bench.pool, bench.now, &bench.limits);
+    String::from_utf8(bench.write(10_000)).unwrap()
 }

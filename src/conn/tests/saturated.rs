@@ -47,7 +47,7 @@ impl ConnBench<NativeServer> {
                     log.others += 1;
                     self.conn.consume(consumed);
                 }
-                NextMessage::Answered => {}
+                NextMessage::Answered | NextMessage::Unread => {}
                 NextMessage::Nothing => break,
             }
             self.conn.check(&self.limits);

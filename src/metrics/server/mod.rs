@@ -86,6 +86,11 @@ fn call_families(snapshot: &Snapshot) -> Vec<MetricFamily> {
         counter("coreloop_server_calls_cancelled", "Calls that ended early, by what cancelled them.")
             .count([("by", "caller")], snapshot.cancelled)
             .count([("by", "drain")], snapshot.drain_cancelled),
+        counter(
+            "coreloop_server_calls_unread",
+            "Calls that arrived after reading had stopped for a drain that their protocol cannot announce.",
+        )
+        .count([], snapshot.drain_unread),
         deadlines,
         counter("coreloop_server_work_late", "Handlers that ended after their call was answered.")
             .count([], snapshot.late),

@@ -313,6 +313,11 @@ impl CallEnds {
         if is_streaming { &calls.streams } else { &calls.in_flight }.subtract(1);
     }
 
+    /// Counts a call that was not read, because its connection drains.
+    pub(super) fn note_unread(&self) {
+        self.stats.calls.drain_unread.add(1);
+    }
+
     /// Counts what happened to the work of a call, whether or not the call had ended before.
     #[inline]
     pub(super) fn count_work(&self, note: CallNote) {

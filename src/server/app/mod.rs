@@ -452,7 +452,7 @@ impl App for RpcApp {
             Message::Request(Request { method, .. }) if self.is_page(method) => self.on_message(cx, message),
             Message::Request(request) | Message::Open(request) => {
                 // The time states that the call was not run: it may be repeated at once, elsewhere.
-                let status = Status::unavailable("the server drains: the call was not run")
+                let status = Status::unavailable("the server drains the connection: the call was not run")
                     .with_retry_after(Duration::ZERO);
                 self.dispatcher.refuse_traced(cx, &request, |dispatcher, cx| {
                     dispatcher.refuse(cx, &request, &status);
@@ -460,6 +460,10 @@ impl App for RpcApp {
             }
             other => self.on_message(cx, other),
         }
+    }
+
+    fn on_unread(&mut self) {
+        self.dispatcher.ends.note_unread();
     }
 
     #[inline]

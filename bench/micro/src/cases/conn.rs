@@ -63,6 +63,8 @@ fn slow(
 ) -> Option<(Message, usize)> {
     match conn.next_message(pool, now, limits) {
         coreloop::conn::NextMessage::Message { message, consumed } => Some((message, consumed)),
-        coreloop::conn::NextMessage::Answered | coreloop::conn::NextMessage::Nothing => None,
+        coreloop::conn::NextMessage::Answered
+        | coreloop::conn::NextMessage::Unread
+        | coreloop::conn::NextMessage::Nothing => None,
     }
 }
