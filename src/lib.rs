@@ -46,6 +46,7 @@
 //! | `embedding.md` | a server inside a program, broadcasts, protocols of your own, the bare event loop |
 //! | `discovery.md` | the servers of a service by Consul, etcd, DNS or a file; servers that register themselves |
 //! | `configuration.md` | every setting and limit |
+//! | `operation.md` | drains, restarts without a lost call, systemd |
 //! | `overload.md` | deadlines, fair order, refusals |
 //! | `resilience.md` | several servers: balancing, circuit breakers, retries, hedging, health checks |
 //! | `http.md`, `grpc.md`, `go-interop.md`, `wire.md` | the protocols |
@@ -61,6 +62,7 @@
 //! | `json`, `gob` | codecs (default) |
 //! | `http`, `jsonrpc`, `netrpc` | protocols: HTTP/1.1 with JSON, JSON-RPC, Go's net/rpc (default) |
 //! | `signals` | `ServerBuilder::run` drains on SIGTERM and SIGINT (default) |
+//! | `restart` | restarts that lose no connection, systemd's sockets and notices |
 //! | `fixed`, `compact`, `messagepack`, `protobuf` | further codecs |
 //! | `grpc` | gRPC over HTTP/2 |
 //! | `lz4` | compressed bodies |

@@ -77,6 +77,10 @@ pub struct ServeArgs {
     /// Serve the console, metrics and profiles on this address; `off`: nowhere. Default: 127.0.0.1:6551, if it is free.
     #[arg(long, value_name = "ADDR")]
     pub admin: Option<String>,
+    /// Take over from the process that listens at this path, if there is one, without losing a connection, and let the
+    /// next process take over from this one.
+    #[arg(long, value_name = "PATH")]
+    pub takeover: Option<String>,
     /// Pin each reactor to a core.
     #[arg(long)]
     pub pin: bool,

@@ -5,13 +5,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use std::{io, thread};
 
-use coreloop::config::{Layers, WatchedFiles};
+use coreloop::config::{Config, Layers, WatchedFiles};
 use coreloop::server::{ReloadError, Reloaded, Reloader};
 use log::Level;
 
 use crate::args::ServeArgs;
 use crate::logger::say;
-use crate::serve::{ADMIN_DEFAULT, layers, say_warnings};
+use crate::serve::{layers, say_warnings, set_defaults};
 
 /// The time between two looks at the files.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -20,12 +20,13 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 pub struct Reload {
     args: ServeArgs,
     reloader: Reloader,
-    has_default_admin: bool,
+    /// The configuration with which the server was started. Sockets of systemd have replaced its addresses since then.
+    given: Config,
 }
 
 impl Reload {
-    pub fn new(args: &ServeArgs, reloader: Reloader, has_default_admin: bool) -> Reload {
-        Reload { args: args.clone(), reloader, has_default_admin }
+    pub fn new(args: &ServeArgs, reloader: Reloader, given: Config) -> Reload {
+        Reload { args: args.clone(), reloader, given }
     }
 
     /// Reads the configuration again, and says what has changed, or why nothing has.
@@ -42,13 +43,19 @@ impl Reload {
     }
 
     fn reload(&self) -> Result<Reloaded, ReloadError> {
+        let current = self.reloader.config();
         self.reloader.reload_with(|| {
             let mut resolved = layers(&self.args).and_then(Layers::resolve)?;
             say_warnings(&resolved.warnings);
-            if self.has_default_admin {
-                resolved.config.admin.listen = ADMIN_DEFAULT.to_owned();
+            set_defaults(&mut resolved);
+            let mut config = resolved.config;
+            if config.listen == self.given.listen {
+                config.listen = current.listen;
             }
-            Ok(resolved.config)
+            if config.admin.listen == self.given.admin.listen {
+                config.admin.listen = current.admin.listen;
+            }
+            Ok(config)
         })
     }
 

@@ -5,7 +5,7 @@
 use std::fmt::Write as _;
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use coreloop::config::{ConfigError, ConfigWarning, Layers, Origin, Resolved, split_listen};
 use coreloop::reactor::Address;
@@ -57,10 +57,7 @@ pub fn run(args: &ServeArgs) -> Result<(), Failure> {
         .map_err(|error| Failure::error(format!("cannot watch for signals: {error}")))?
     };
     let listen = resolved.config.listen.clone();
-    let has_default_admin = matches!(resolved.origins.of("admin.listen"), None | Some(Origin::Default));
-    if has_default_admin {
-        resolved.config.admin.listen = ADMIN_DEFAULT.to_owned();
-    }
+    let has_default_admin = set_defaults(&mut resolved);
     let mut builder = demo::services(Server::builder()).resolved(&resolved).admin_optional(has_default_admin);
     builder = args.register.iter().fold(builder, |builder, url| builder.register(url));
     let recorder = args.record.as_ref().map(|file| {
@@ -79,9 +76,12 @@ pub fn run(args: &ServeArgs) -> Result<(), Failure> {
         say_warnings(&warnings);
         Failure::error(error)
     })?;
-    let reload = Arc::new(Reload::new(args, server.reloader(), has_default_admin));
+    let reload = Arc::new(Reload::new(args, server.reloader(), resolved.config));
     stop.on_started(server.stopper(), reload.clone());
     let watch = args.reload_on_change.then(|| reload.watch()).transpose().map_err(Failure::error)?;
+    if let Some(process) = server.predecessor() {
+        say(Level::Info, "took_over", format!("took over from process {process}"));
+    }
     announce(server.addresses(), &listen, &warnings, server.admin_address());
     if has_default_admin && server.admin_address().is_none() {
         say(
@@ -94,9 +94,10 @@ pub fn run(args: &ServeArgs) -> Result<(), Failure> {
         Ticker::start(server.stopper(), Duration::from_secs(u64::from(seconds))).map_err(Failure::error)
     });
     let ticker = ticker.transpose()?;
+    let stopper = server.stopper();
     let stats = server.wait().map_err(Failure::error)?;
     drop((ticker, watch));
-    let drained = stop.since().map_or(Duration::ZERO, |signal| signal.elapsed());
+    let drained = stopper.stopping_since().map_or(Duration::ZERO, |began| began.elapsed());
     let summary = Summary::of(&stats).line();
     say(Level::Info, "summary", format!("drained in {:.2} s: {summary}", drained.as_secs_f64()));
     if let Some(recorder) = &recorder {
@@ -123,6 +124,7 @@ pub(crate) fn layers(args: &ServeArgs) -> Result<Layers, ConfigError> {
         ("register.weight", &args.register_weight),
         ("register.address", &args.register_address),
         ("admin.listen", &args.admin),
+        ("restart.takeover", &args.takeover),
     ] {
         if let Some(text) = text {
             let is_off = key == "admin.listen" && text == ADMIN_OFF;
@@ -133,6 +135,18 @@ pub(crate) fn layers(args: &ServeArgs) -> Result<Layers, ConfigError> {
         layers = layers.flag("pin", "true")?;
     }
     args.set.iter().try_fold(layers, |layers, pair| layers.set(pair))
+}
+
+/// Sets the values that this program has where nothing else sets them. Returns whether the address of the console is one of
+/// them.
+pub(crate) fn set_defaults(resolved: &mut Resolved) -> bool {
+    let is_unset = |key: &str| matches!(resolved.origins.of(key), None | Some(Origin::Default));
+    let (has_default_admin, has_default_systemd) = (is_unset("admin.listen"), is_unset("restart.systemd"));
+    if has_default_admin {
+        resolved.config.admin.listen = ADMIN_DEFAULT.to_owned();
+    }
+    resolved.config.restart.systemd |= has_default_systemd;
+    has_default_admin
 }
 
 fn print_config(resolved: &Resolved) -> Result<(), Failure> {
@@ -206,7 +220,7 @@ struct Stop(Mutex<StopState>);
 
 #[derive(Default)]
 struct StopState {
-    first: Option<Instant>,
+    has_signal: bool,
     started: Option<(Stopper, Arc<Reload>)>,
 }
 
@@ -223,7 +237,7 @@ impl Stop {
             }
             return;
         }
-        state.first.get_or_insert_with(Instant::now);
+        state.has_signal = true;
         if let Some((stopper, _)) = &state.started {
             stopper.stop();
         }
@@ -231,15 +245,10 @@ impl Stop {
 
     fn on_started(&self, stopper: Stopper, reload: Arc<Reload>) {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if state.first.is_some() {
+        if state.has_signal {
             stopper.stop();
         }
         state.started = Some((stopper, reload));
-    }
-
-    /// Returns the time of the first signal.
-    fn since(&self) -> Option<Instant> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).first
     }
 }
 

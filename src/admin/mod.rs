@@ -33,7 +33,7 @@ use crate::context::Context;
 use crate::message::fnv1a32;
 use crate::reactor::Address;
 use crate::server::live::LiveCallId;
-use crate::server::{Error, Inspector, Server, ServerBuilder};
+use crate::server::{Error, Inspector, Server, ServerBuilder, SocketStore};
 use crate::service::Kind;
 use crate::service::route::{HttpMethod, RouteRequest, RouteResponse};
 use crate::status::Status;
@@ -57,6 +57,11 @@ impl AdminServer {
     /// Returns the address that it listens on, with the actual port.
     pub(crate) fn address(&self) -> &Address {
         &self.server.addresses()[0]
+    }
+
+    /// Stops listening, and ends the connections once they are quiet.
+    pub(crate) fn drain(&self) {
+        self.server.begin_drain();
     }
 }
 
@@ -171,7 +176,12 @@ impl Console {
 }
 
 /// Starts the admin listener of a server at an address (`admin.listen`).
-pub(crate) fn start(listen: &str, inspector: Inspector, addresses: &[Address]) -> Result<AdminServer, Error> {
+pub(crate) fn start(
+    listen: &str,
+    inspector: Inspector,
+    addresses: &[Address],
+    sockets: SocketStore,
+) -> Result<AdminServer, Error> {
     let mut config =
         Config { listen: vec![format!("http:{listen}")], cores: 1, workers: 1, ..Config::default() };
     config.http.console = false;
@@ -190,7 +200,7 @@ pub(crate) fn start(listen: &str, inspector: Inspector, addresses: &[Address]) -
         version: format!("{:08x}", fnv1a32(&[STYLE.as_bytes(), SCRIPT.as_bytes()].concat())),
         inspector: inspector.clone(),
     });
-    let builder = Server::builder().config(config);
+    let builder = Server::builder().config(config).sharing_sockets(sockets);
     #[cfg(feature = "otlp")]
     let builder = builder.not_exported();
     let builder = routes(builder, &console);

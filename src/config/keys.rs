@@ -91,6 +91,9 @@ table! {
     otlp.metrics_interval_ms: Number(0, MILLIS_MAX), zero "no export of metrics", "Time between two exports of metrics.";
     otlp.timeout_ms: Number(1, MILLIS_MAX), "Time for one request to the collector: it is tried again.";
     admin.listen: Line(LINE_CHARS_MAX), "Address that console, metrics and profiles are served on; empty: none.";
+    restart.takeover: Line(LINE_CHARS_MAX), "Path of the Unix socket at which a new process takes over the listening sockets (docs/operation.md); empty: none.";
+    restart.takeover_ms: Number(1, MILLIS_MAX), "Time for one takeover: the new process does not start, and the running one serves on.";
+    restart.systemd: Switch, "Listen on the sockets that systemd passes (`LISTEN_FDS`), instead of `listen`, and notify it; `coreloop serve` sets it.";
     limits.frame_bytes_max: Bytes(1, FRAME_BYTES_MAX), "A frame or body, also once decompressed: native `resource_exhausted`, then close if the frame cannot be skipped; HTTP 413.";
     limits.connections_max: Number(1, 1 << 24), "Connections per reactor: a new one is accepted, closed at once and counted.";
     limits.in_flight_max: Number(1, 1 << 20), "Requests in flight per connection: stop reading until half are answered; native calls with a deadline are refused.";

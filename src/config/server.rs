@@ -134,6 +134,9 @@ pub struct Config {
     /// Settings of the admin listener.
     pub admin: AdminConfig,
 
+    /// How this process takes over from the running one, and the next from this.
+    pub restart: RestartConfig,
+
     /// The bounds on what peers can make the server hold.
     pub limits: Limits,
 }
@@ -166,6 +169,7 @@ impl Default for Config {
             trace: TraceConfig::default(),
             otlp: OtlpConfig::default(),
             admin: AdminConfig::default(),
+            restart: RestartConfig::default(),
             limits: Limits::default(),
         }
     }
@@ -240,6 +244,32 @@ impl AcceptMode {
         [AcceptMode::Auto, AcceptMode::ReusePort, AcceptMode::Acceptor]
             .into_iter()
             .find(|accept| accept.name() == name)
+    }
+}
+
+/// How a new process takes over the listening sockets of the running one (feature `restart`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RestartConfig {
+    /// The path of the Unix socket at which a process takes over from the one that listens there, and then listens for
+    /// the next: it must be the same for both. Default: empty, no process takes over. Only processes of the same user
+    /// can connect to it.
+    pub takeover: String,
+
+    /// Milliseconds for one takeover, at both ends: from the connection to the moment when the new process serves.
+    /// Default 30,000. At the limit: the new process does not start, and the running one serves on. Too small: a process
+    /// that prepares for long cannot take over. Too large: a new process that hangs keeps others from taking over.
+    pub takeover_ms: u64,
+
+    /// Whether the server listens on the sockets that the service manager passes (`LISTEN_FDS`), instead of `listen`, and
+    /// sends it notices (`NOTIFY_SOCKET`, `WATCHDOG_USEC`). Default: false; `coreloop serve` sets it. Without the
+    /// variables it has no effect.
+    pub systemd: bool,
+}
+
+impl Default for RestartConfig {
+    fn default() -> Self {
+        RestartConfig { takeover: String::new(), takeover_ms: 30_000, systemd: false }
     }
 }
 

@@ -70,6 +70,7 @@ impl CloseReason {
             | CloseReason::Reset(_)
             | CloseReason::Idle
             | CloseReason::Drained
+            | CloseReason::Aged
             | CloseReason::App => {}
             CloseReason::TooManySilent => log_event!(SilentClosed { peer }),
         }

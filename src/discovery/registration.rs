@@ -25,6 +25,12 @@ impl Registration {
             end(Box::new(done));
         }
     }
+
+    /// Leaves the instance registered, for another process that serves at its address.
+    pub(crate) fn abandon(mut self) {
+        // What it holds deregisters the instance when it is dropped. It is needed until the process ends, which is soon.
+        std::mem::forget(self.end.take());
+    }
 }
 
 impl Drop for Registration {

@@ -90,13 +90,29 @@ impl<M> Acceptor<M> {
     }
 
     /// Stops listening.
-    pub(super) fn close(&mut self) {
-        self.listeners.clear();
+    pub(super) fn close(&mut self, poller: &mut Poller) {
+        for mut accepting in self.listeners.drain(..) {
+            accepting.listener.deregister(poller);
+        }
     }
 
-    /// Marks every listener as ready: an event may not have been read yet.
-    fn on_all_ready(&mut self) {
-        self.listeners.iter_mut().for_each(|accepting| accepting.is_ready = true);
+    /// Stops listening where another process listens too: what waits there is served by that process.
+    fn close_shared(&mut self, poller: &mut Poller) {
+        self.listeners.retain_mut(|accepting| {
+            let is_ours = accepting.listener.is_ours();
+            if !is_ours {
+                accepting.listener.deregister(poller);
+            }
+            is_ours
+        });
+    }
+
+    /// Lets no further connections arrive, and marks every listener as ready: an event may not have been read yet.
+    fn begin_close(&mut self) {
+        for accepting in &mut self.listeners {
+            accepting.listener.ignore_attempts();
+            accepting.is_ready = true;
+        }
     }
 
     /// Accepts one connection, from any listener that is ready.
@@ -169,15 +185,16 @@ impl<A: App> AppRole<A> {
     }
 
     /// Accepts the connections that wait, then stops listening: closing the listener would reset them. A backlog bounds
-    /// their number; connections that arrive while they are accepted are refused.
+    /// their number; attempts to connect meanwhile are ignored, and are refused when they are repeated.
     pub(super) fn accept_last(&mut self, poller: &mut Poller) {
-        self.acceptor.on_all_ready();
+        self.acceptor.close_shared(poller);
+        self.acceptor.begin_close();
         for _ in 0..BACKLOG {
             let Accepted::One(stream, peer, listener) = self.acceptor.accept(self.core.now) else { break };
             self.loads.add(self.index);
             self.open(poller, stream, peer, listener);
         }
-        self.acceptor.close();
+        self.acceptor.close(poller);
     }
 }
 

@@ -318,7 +318,7 @@ impl<A: App> AppRole<A> {
                 ReactorCommand::Adopt(stream, peer, listener) => self.open(poller, stream, peer, listener),
                 ReactorCommand::Ready(key, ready) => self.take_event(key, ready),
                 ReactorCommand::Drain => self.begin_drain(poller),
-                ReactorCommand::Abort => self.begin_abort(),
+                ReactorCommand::Abort => self.begin_abort(poller),
                 ReactorCommand::Stop => self.state = RoleState::Stopped,
             }
         }
@@ -344,8 +344,8 @@ impl<A: App> AppRole<A> {
         self.for_each_conn(|core, _, key| core.drain(key));
     }
 
-    fn begin_abort(&mut self) {
-        self.acceptor.close();
+    fn begin_abort(&mut self, poller: &mut Poller) {
+        self.acceptor.close(poller);
         self.core.dials.close();
         self.for_each_conn(|core, app, key| {
             if let Some((mut cx, _)) = core.conn_cx(key) {
@@ -410,7 +410,7 @@ impl<A: App> AppRole<A> {
         self.core.slots.keys_into(&mut keys);
         self.core.closing.extend(keys.into_iter().map(|key| (key, CloseReason::Drained)));
         self.close_ended(poller);
-        self.acceptor.close();
+        self.acceptor.close(poller);
     }
 
     /// Takes back returned buffers, and schedules a check for unused ones if the turn was a busy one.

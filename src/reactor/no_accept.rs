@@ -26,7 +26,7 @@ impl<M> Acceptor<M> {
         false
     }
 
-    pub(super) fn close(&mut self) {}
+    pub(super) fn close(&mut self, _poller: &mut Poller) {}
 }
 
 impl<A: App> AppRole<A> {

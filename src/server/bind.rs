@@ -5,48 +5,72 @@ use std::io;
 use coreloop_poller::os;
 
 use super::Error;
+use super::restart::SocketStore;
 use crate::config::{AcceptMode, Config, SocketMode, ValidConfig, split_listen};
 use crate::reactor::{Address, Listener, UnixSocketAccess};
 
 /// The listeners of a reactor, each with its index among all listeners of the server.
 pub(super) type NumberedListeners = Vec<(usize, Listener)>;
 
-/// Binds the listeners of each reactor: its own sockets on shared ports, or all with the first reactor.
+/// The listeners of a server.
+pub(super) struct BoundListeners {
+    /// Those of each reactor.
+    pub(super) listeners: Vec<NumberedListeners>,
+    /// The address of each listener, with the actual port.
+    pub(super) addresses: Vec<Address>,
+    /// For each address, whether the kernel spreads its connections: every reactor listens there.
+    pub(super) spread: Vec<bool>,
+}
+
+/// Binds the listeners of each reactor: its own sockets on shared ports, or all with the first reactor. Sockets that were
+/// passed by another process are used as they are, all of them.
 pub(super) fn bind(
     config: &ValidConfig,
     reactors: usize,
-) -> Result<(Vec<NumberedListeners>, Vec<Address>), Error> {
-    let mut of_reactor: Vec<NumberedListeners> = (0..reactors).map(|_| Vec::new()).collect();
-    let mut addresses = Vec::new();
+    sockets: &SocketStore,
+) -> Result<BoundListeners, Error> {
+    let mut bound = BoundListeners {
+        listeners: (0..reactors).map(|_| Vec::new()).collect(),
+        addresses: Vec::new(),
+        spread: Vec::new(),
+    };
     for (index, text) in config.listen.iter().enumerate() {
         let address: Address =
             split_listen(text).1.parse().map_err(|error: crate::reactor::AddressError| {
                 io::Error::new(io::ErrorKind::InvalidInput, error)
             })?;
-        let is_shared = reactors > 1 && config.accept == AcceptMode::ReusePort;
-        let first = match &address {
-            Address::Tcp(text) => {
-                let mut listeners =
-                    Listener::bind_shared(text, if is_shared { reactors } else { 1 })?.into_iter();
-                let first = listeners.next().expect("at least one");
-                for (of_reactor, listener) in of_reactor[1..].iter_mut().zip(listeners) {
-                    of_reactor.push((index, listener));
-                }
-                first
-            }
-            Address::Memory(_) => Listener::bind(&address, &UnixSocketAccess::default())?,
-            Address::Unix(_) => {
-                let access = unix_socket_access(config).map_err(|error| {
-                    io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"))
-                })?;
-                Listener::bind(&address, &access)?
-            }
-        };
-        let local = first.local()?;
-        of_reactor[0].push((index, first));
-        addresses.push(local);
+        let is_shared =
+            reactors > 1 && config.accept == AcceptMode::ReusePort && matches!(address, Address::Tcp(_));
+        let mut listeners = sockets.take(&address)?;
+        if listeners.is_empty() {
+            listeners = bind_new(config, &address, if is_shared { reactors } else { 1 })?;
+        } else if is_shared && listeners.len() < reactors {
+            sockets.add(&mut listeners, reactors)?;
+        }
+        sockets.note(&address, &listeners)?;
+        bound.addresses.push(listeners[0].local()?);
+        let is_spread = is_shared && listeners.len() >= reactors;
+        bound.spread.push(is_spread);
+        for (number, listener) in listeners.into_iter().enumerate() {
+            let reactor = if is_spread { number % reactors } else { 0 };
+            bound.listeners[reactor].push((index, listener));
+        }
     }
-    Ok((of_reactor, addresses))
+    Ok(bound)
+}
+
+/// Creates listeners: `count` of them on a TCP port, otherwise one.
+fn bind_new(config: &ValidConfig, address: &Address, count: usize) -> Result<Vec<Listener>, Error> {
+    Ok(match address {
+        Address::Tcp(text) => Listener::bind_shared(text, count)?,
+        Address::Memory(_) => vec![Listener::bind(address, &UnixSocketAccess::default())?],
+        Address::Unix(_) => {
+            let access = unix_socket_access(config).map_err(|error| {
+                io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"))
+            })?;
+            vec![Listener::bind(address, &access)?]
+        }
+    })
 }
 
 /// Binds a further listener, in memory, with the first reactor: calls from the console of the admin listener arrive there,

@@ -1,8 +1,8 @@
 //! Building a server: services, methods, listeners, configuration; all of it is checked together at the start.
 
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use coreloop_bufpool::PoolConfig;
@@ -14,19 +14,21 @@ use super::app::{AppParts, AppStats, Completion, RpcApp};
 use super::auth::Auth;
 #[cfg(feature = "admin")]
 use super::bind::bind_in_memory;
-use super::bind::{NumberedListeners, bind};
+use super::bind::{BoundListeners, NumberedListeners, bind};
 use super::directory::RegistryDirectory;
 use super::executor::{refuse_async, work_limits};
 use super::observe::Observation;
+use super::reactor_thread::{descriptors_for, spawn};
 use super::registration::{PlannedRegistrations, Registrations};
 use super::reload::Reloads;
+use super::restart::{PlannedRestart, RunningRestart, SocketStore};
 use super::started::StartedInterceptors;
-use super::{Error, ReactorThread, Server, ServerEvent, ServerShared};
+use super::{Error, ReactorThread, Server, ServerShared};
 use crate::codec::{Argument, Plain};
-use crate::config::{AcceptMode, Config, Limits, ValidConfig, split_listen};
-use crate::context::{Context, RunMethod};
+use crate::config::{Config, Limits, ValidConfig, split_listen};
+use crate::context::Context;
 use crate::policy::flush::FlushPolicy;
-use crate::reactor::{AcceptorShare, Address, Loads, Reactor, ReactorConfig, RoleHandle, UnbuiltReactor};
+use crate::reactor::{AcceptorShare, Loads, Reactor, ReactorConfig, RoleHandle, UnbuiltReactor};
 use crate::service::builtin::{Health, Meta};
 use crate::service::futures::{AsyncCalls, Executor};
 use crate::service::interceptor::Interceptor;
@@ -45,8 +47,8 @@ const REACTORS_MAX: usize = 1024;
 #[must_use = "a builder does nothing until the server is started"]
 pub struct ServerBuilder {
     pub(super) config: Config,
-    listens: Vec<String>,
-    protocols: Vec<ProtocolSet>,
+    pub(super) listens: Vec<String>,
+    pub(super) protocols: Vec<ProtocolSet>,
     methods: Vec<Method>,
     health: Arc<Health>,
     meta: Arc<Meta>,
@@ -62,6 +64,8 @@ pub struct ServerBuilder {
     pub(super) observation: Observation,
     auth: Auth,
     reloads: Arc<Reloads>,
+    /// Listening sockets from other processes, and for them.
+    pub(super) sockets: SocketStore,
     pub(super) error: Option<Error>,
 }
 
@@ -82,6 +86,7 @@ impl ServerBuilder {
             observation: Observation::default(),
             auth: Auth::default(),
             reloads: Arc::new(Reloads::new(Config::default())),
+            sockets: SocketStore::default(),
             error: None,
         };
         let (health, meta) = (builder.health.clone(), builder.meta.clone());
@@ -239,7 +244,9 @@ impl ServerBuilder {
     ///
     /// Anything that is wrong with the methods, the configuration or the listeners; nothing has been started then.
     pub fn start(mut self) -> Result<Server, Error> {
+        self.take_passed_sockets()?;
         let (config, registry) = self.check()?;
+        let restart = PlannedRestart::begin(&config, &self.sockets)?;
         let protocols = allowed(&config.listen, &self.protocols);
         let make = ServerPlan {
             config: &config,
@@ -253,9 +260,13 @@ impl ServerBuilder {
             observation: self.observation.in_force(&config),
             auth: self.auth,
             reloads: self.reloads,
+            sockets: self.sockets,
         };
         let interceptors = self.interceptors.into_iter().map(|scoped| scoped.interceptor).collect();
-        start(make, self.reactors, interceptors, self.registrations)
+        let mut server = start(make, self.reactors, interceptors, self.registrations)?;
+        server.restart = restart.complete(&server)?;
+        server.log_started(&config);
+        Ok(server)
     }
 
     /// Checks the configuration and the methods, and returns both.
@@ -341,6 +352,7 @@ pub(super) struct ServerPlan<'a> {
     observation: Observation,
     auth: Auth,
     reloads: Arc<Reloads>,
+    sockets: SocketStore,
 }
 
 #[cfg(feature = "bench-internals")]
@@ -363,6 +375,7 @@ impl<'a> ServerPlan<'a> {
             observation: Observation::default(),
             auth: Auth::default(),
             reloads: Arc::new(Reloads::new(Config::default())),
+            sockets: SocketStore::default(),
         }
     }
 }
@@ -384,7 +397,7 @@ fn start(
     }
     unbuilt.resize_with(reactors, || None);
     #[cfg_attr(not(feature = "admin"), allow(unused_mut))]
-    let (mut listeners, addresses) = bind(config, reactors)?;
+    let BoundListeners { mut listeners, addresses, spread } = bind(config, reactors, &make.sockets)?;
     #[cfg(feature = "admin")]
     if !config.admin.listen.is_empty() {
         make.observation.admin.address = Some(bind_in_memory(config, &mut listeners)?);
@@ -406,11 +419,8 @@ fn start(
     }
     for (index, reactor) in built.iter_mut().enumerate() {
         let remotes = parts.iter().map(|part: &ReactorThread| part.remote.clone()).collect();
-        // The kernel spreads only the connections of TCP, so the first reactor always assigns connections; it keeps
-        // those that it accepts from a shared port.
-        let is_shared =
-            |address: &Address| config.accept == AcceptMode::ReusePort && matches!(address, Address::Tcp(_));
-        let keeps: Vec<bool> = addresses.iter().map(is_shared).collect();
+        // The first reactor always assigns connections; it keeps those that the kernel has spread already.
+        let keeps = spread.clone();
         let deals = index == 0 && reactors > 1;
         reactor.share(
             index,
@@ -418,11 +428,11 @@ fn start(
             deals.then(|| AcceptorShare { remotes, loads: loads.clone(), keeps }),
         );
     }
-    let (stop, events) = crossbeam_channel::bounded(reactors + 2);
+    let (stop, events) = crossbeam_channel::bounded(reactors + 3);
     for (index, reactor) in built.into_iter().enumerate() {
         spawn(index, reactor, &registry, stop.clone())?;
     }
-    let ServerPlan { health, interceptors, async_calls, observation, auth, reloads, .. } = make;
+    let ServerPlan { health, interceptors, async_calls, observation, auth, reloads, sockets, .. } = make;
     let shared = Arc::new(ServerShared {
         registry,
         parts,
@@ -434,6 +444,8 @@ fn start(
         observation,
         auth,
         reloads,
+        sockets,
+        stopping: OnceLock::new(),
     });
     let grace = Duration::from_millis(config.limits.drain_grace_ms);
     let drain = Duration::from_millis(config.limits.drain_ms);
@@ -445,6 +457,7 @@ fn start(
         grace,
         drain,
         registrations: Registrations::default(),
+        restart: RunningRestart::default(),
         running: reactors,
         #[cfg(feature = "admin")]
         admin: None,
@@ -457,7 +470,6 @@ fn start(
     if !config.admin.listen.is_empty() {
         server.start_admin()?;
     }
-    server.log_started(config);
     if let Some(checked) = registrations {
         // Last, since it serves now. An error ends what has started.
         server.registrations = checked.start(&server.reactors()[0])?;
@@ -551,33 +563,4 @@ pub(super) fn reactor_limits(config: &ValidConfig) -> Limits {
     let mut limits = config.limits.clone();
     limits.connections_max = limits.connections_max.min(descriptors_for(config.cores));
     limits
-}
-
-/// Returns how many connections a reactor may hold so that descriptors do not run out before the limit is reached.
-fn descriptors_for(reactors: usize) -> usize {
-    const RESERVED: u64 = 64;
-    os::nofile_limit().map_or(usize::MAX, |limit| {
-        usize::try_from(limit.saturating_sub(RESERVED) / reactors as u64).unwrap_or(usize::MAX).max(1)
-    })
-}
-
-fn spawn(
-    index: usize,
-    mut reactor: Reactor<RpcApp>,
-    registry: &Arc<Registry>,
-    events: crossbeam_channel::Sender<ServerEvent>,
-) -> Result<(), Error> {
-    let registry = registry.clone();
-    crate::threads::detached(format!("coreloop-reactor-{index}"), move || {
-        registry.begin_thread();
-        // The panic is reported, and ends the server in an orderly way; it is not swallowed.
-        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| reactor.run()));
-        let result = match result {
-            Ok(result) => result.map_err(Error::from),
-            Err(_) => Err(Error::ReactorPanicked { reactor: index }),
-        };
-        drop(reactor);
-        let _ = events.send(ServerEvent::Ended(index, result));
-    })?;
-    Ok(())
 }

@@ -163,7 +163,8 @@ impl Server {
         let inspector = self.inspector();
         let is_optional = inspector.admin().is_optional;
         let listen = inspector.config().admin.listen.clone();
-        self.admin = match crate::admin::start(&listen, inspector, &self.addresses) {
+        let sockets = self.shared.sockets.clone();
+        self.admin = match crate::admin::start(&listen, inspector, &self.addresses, sockets) {
             Err(Error::Io(error)) if is_optional && error.kind() == io::ErrorKind::AddrInUse => {
                 log_event!(AdminSkipped { address: listen });
                 None

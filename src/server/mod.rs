@@ -18,8 +18,11 @@ pub(crate) mod live;
 mod observe;
 #[cfg(feature = "http")]
 mod pages;
+mod reactor_thread;
 mod registration;
 mod reload;
+#[cfg_attr(not(feature = "restart"), path = "no_restart.rs")]
+mod restart;
 #[cfg(feature = "http")]
 mod routes;
 mod started;
@@ -27,8 +30,8 @@ mod timing;
 
 use std::fmt;
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
@@ -51,6 +54,10 @@ use self::auth::Auth;
 use self::observe::Observation;
 use self::registration::Registrations;
 use self::reload::Reloads;
+#[cfg(feature = "restart")]
+pub use self::restart::RestartError;
+use self::restart::RunningRestart;
+pub(crate) use self::restart::SocketStore;
 use self::started::StartedInterceptors;
 use crate::config::{ConfigError, ValidConfig};
 use crate::discovery::DiscoveryError;
@@ -81,6 +88,9 @@ pub enum Error {
     },
     /// The server cannot register itself: a URL, or the address that it would register, is not valid.
     Discovery(DiscoveryError),
+    /// The server cannot take over from the running process, or use what the service manager has passed.
+    #[cfg(feature = "restart")]
+    Restart(RestartError),
     /// The export of spans and metrics cannot be set up: the URL of the collector is not valid.
     #[cfg(feature = "otlp")]
     Export(crate::otlp::ExportError),
@@ -100,6 +110,8 @@ impl fmt::Display for Error {
             Error::Config(error) => error.fmt(f),
             Error::Io(error) => error.fmt(f),
             Error::Discovery(error) => error.fmt(f),
+            #[cfg(feature = "restart")]
+            Error::Restart(error) => error.fmt(f),
             #[cfg(feature = "otlp")]
             Error::Export(error) => error.fmt(f),
             Error::NoExecutor { method } => write!(
@@ -120,6 +132,8 @@ impl std::error::Error for Error {
             Error::Config(error) => error.source(),
             Error::Io(error) => error.source(),
             Error::Discovery(error) => error.source(),
+            #[cfg(feature = "restart")]
+            Error::Restart(error) => error.source(),
             #[cfg(feature = "otlp")]
             Error::Export(error) => error.source(),
             Error::NoExecutor { .. } | Error::ReactorPanicked { .. } => None,
@@ -155,6 +169,9 @@ impl From<io::Error> for Error {
 enum ServerEvent {
     /// A signal or a [`Stopper`] requested a stop.
     Stop,
+    /// A new process has taken over.
+    #[cfg_attr(not(feature = "restart"), allow(dead_code))]
+    HandedOver,
     /// A reactor has ended.
     Ended(usize, Result<(), Error>),
 }
@@ -178,6 +195,10 @@ struct ServerShared {
     observation: Observation,
     auth: Auth,
     reloads: Arc<Reloads>,
+    #[cfg_attr(not(feature = "admin"), allow(dead_code))]
+    sockets: SocketStore,
+    /// When the end began.
+    stopping: OnceLock<Instant>,
 }
 
 /// A running server. Dropping it stops it at once; [`Server::shutdown`] drains it.
@@ -204,6 +225,7 @@ pub struct Server {
     grace: Duration,
     drain: Duration,
     registrations: Registrations,
+    restart: RunningRestart,
     /// The number of reactors that have not ended.
     running: usize,
     /// The admin listener.
@@ -231,6 +253,11 @@ impl Stopper {
     /// Returns the current numbers.
     pub fn stats(&self) -> Snapshot {
         self.shared.snapshot()
+    }
+
+    /// Returns when the server began to end, if it has: because a stop was requested, or a new process has taken over.
+    pub fn stopping_since(&self) -> Option<Instant> {
+        self.shared.stopping.get().copied()
     }
 }
 
@@ -267,12 +294,13 @@ impl Server {
 
     /// Returns one line for each method with a type that is not described, and is therefore incomplete in some codecs
     /// ([`Method::warning`](crate::service::Method::warning)), and for each environment variable of the export that has no
-    /// effect. [`ServerBuilder::run`] prints them unless there is a logger (feature `log`), which receives them.
+    /// effect, and for each socket that was passed and has no listener. [`ServerBuilder::run`] prints them unless there is a
+    /// logger (feature `log`), which receives them.
     pub fn warnings(&self) -> Vec<String> {
         let methods = self.shared.registry.methods().iter().filter_map(|method| method.warning());
         #[cfg(feature = "otlp")]
         let methods = methods.chain(self.shared.observation.export.warnings());
-        methods.collect()
+        methods.chain(self.restart.warnings()).collect()
     }
 
     /// Returns the current numbers: by method, by reactor, of the workers.
@@ -307,14 +335,21 @@ impl Server {
         Stopper { shared: self.shared.clone(), stop: self.stop.clone() }
     }
 
-    /// Waits until a stop is requested, then drains and ends.
+    /// Returns the process from which this one has taken over ([`ServerBuilder::takeover`]), if it has, and if the system
+    /// tells its number.
+    #[cfg(feature = "restart")]
+    pub fn predecessor(&self) -> Option<u32> {
+        self.restart.predecessor()
+    }
+
+    /// Waits until a stop is requested or a new process has taken over, then drains and ends.
     ///
     /// # Errors
     ///
     /// A reactor ended by itself.
     pub fn wait(mut self) -> Result<Snapshot, Error> {
         match self.events.recv() {
-            Ok(ServerEvent::Stop) | Err(_) => Ok(self.end()),
+            Ok(ServerEvent::Stop | ServerEvent::HandedOver) | Err(_) => Ok(self.end()),
             Ok(ServerEvent::Ended(index, result)) => {
                 self.running -= 1;
                 if let Err(Error::ReactorPanicked { reactor }) = result {
@@ -353,17 +388,27 @@ impl Server {
 
     fn end(&mut self) -> Snapshot {
         let began = Instant::now();
+        let _ = self.shared.stopping.set(began);
         log_event!(DrainBegun {
             connections: self.shared.snapshot().connections(),
             drain_ms: u64::try_from(self.drain.as_millis()).unwrap_or(u64::MAX),
         });
-        self.shared.health.go_down();
-        self.deregister(self.registrations.end_max());
-        if !self.grace.is_zero() {
-            // Load balancers see the change before the port closes. Another request to stop ends the wait.
-            self.join_until(Instant::now() + self.grace, true);
+        if self.restart.stop() {
+            // The service goes on in the new process, at the same addresses: it is healthy, and registered.
+            self.registrations.abandon();
+            #[cfg(feature = "admin")]
+            if let Some(admin) = &self.admin {
+                admin.drain();
+            }
+        } else {
+            self.shared.health.go_down();
+            self.deregister(self.registrations.end_max());
+            if !self.grace.is_zero() {
+                // Load balancers see the change before the port closes. Another request to stop ends the wait.
+                self.join_until(Instant::now() + self.grace, true);
+            }
         }
-        self.each(Remote::drain);
+        self.begin_drain();
         if !self.join_until(Instant::now() + self.drain, true) {
             self.each(Remote::abort);
             // Only last answers and some bookkeeping remain; a handler that hangs on the reactor is left running.
@@ -392,11 +437,17 @@ impl Server {
                 recv(done) -> ended => if ended.is_err() { return },
                 recv(self.events) -> event => match event {
                     Ok(ServerEvent::Ended(..)) => self.running -= 1,
+                    Ok(ServerEvent::HandedOver) => {}
                     Ok(ServerEvent::Stop) | Err(_) => return,
                 },
                 default(until.saturating_duration_since(Instant::now())) => return,
             }
         }
+    }
+
+    /// Asks the reactors to drain, without waiting for their end.
+    pub(crate) fn begin_drain(&self) {
+        self.each(Remote::drain);
     }
 
     fn each(&self, tell: impl Fn(&Remote<Completion>)) {
@@ -409,7 +460,7 @@ impl Server {
             match self.events.recv_deadline(until) {
                 Ok(ServerEvent::Ended(..)) => self.running -= 1,
                 Ok(ServerEvent::Stop) if heeds_stop => return false,
-                Ok(ServerEvent::Stop) => {}
+                Ok(ServerEvent::Stop | ServerEvent::HandedOver) => {}
                 Err(_) => return false,
             }
         }

@@ -196,6 +196,11 @@ impl Registrations {
         self.end_max
     }
 
+    /// Leaves the server registered: a new process serves at its addresses, and is registered in its place.
+    pub(super) fn abandon(&mut self) {
+        self.running.drain(..).for_each(Registration::abandon);
+    }
+
     /// Begins to deregister. The channel closes when all is done; `None` if there is nothing to do.
     pub(super) fn end(&mut self) -> Option<Receiver<()>> {
         if self.running.is_empty() {

@@ -3,6 +3,9 @@
 //! An address that another socket listens on is an error, even if the sockets of this process share the port. The
 //! file of a Unix socket is in `unix_file.rs`.
 
+mod adopt;
+mod refuse;
+
 use std::hash::BuildHasher;
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -11,6 +14,7 @@ use std::time::Duration;
 use coreloop_poller::{Interest, Key, Poller};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
+pub(crate) use self::adopt::Ownership;
 use super::Transport;
 use super::address::Address;
 use super::memory::MemoryListener;
@@ -31,9 +35,10 @@ enum ListenerKind {
 }
 
 /// A listener. Dropping it removes the file of its Unix socket, unless the path refers to another file by
-/// then.
+/// then, or another process listens there too.
 pub struct Listener {
     kind: ListenerKind,
+    ownership: Ownership,
 }
 
 impl Listener {
@@ -54,7 +59,8 @@ impl Listener {
             }
             Address::Memory(name) => MemoryListener::bind(name, BACKLOG as usize).map(ListenerKind::Memory),
         };
-        Ok(Listener { kind: kind.map_err(|error| with_address(address, &error))? })
+        let kind = kind.map_err(|error| with_address(address, &error))?;
+        Ok(Listener { kind, ownership: Ownership::default() })
     }
 
     /// Creates `count` listeners (at least one) on one TCP address, `host:port`; the kernel spreads the connections
@@ -79,7 +85,10 @@ impl Listener {
             Ok(sockets)
         };
         let sockets = bind().map_err(|error| with_address(&Address::Tcp(address.to_owned()), &error))?;
-        Ok(sockets.into_iter().map(|socket| Listener { kind: ListenerKind::Tcp(into_mio(socket)) }).collect())
+        let ownership = Ownership::default();
+        let listener =
+            |socket| Listener { kind: ListenerKind::Tcp(into_mio(socket)), ownership: ownership.clone() };
+        Ok(sockets.into_iter().map(listener).collect())
     }
 
     /// Returns the address with the actual port.
@@ -128,9 +137,36 @@ impl Listener {
     }
 }
 
+impl Listener {
+    /// Ends the reports of waiting connections. The socket may live on in another process, or as a duplicate, and the
+    /// poller would go on to report it.
+    pub(crate) fn deregister(&mut self, poller: &mut Poller) {
+        let _ = match &mut self.kind {
+            ListenerKind::Tcp(socket) => poller.deregister(socket),
+            ListenerKind::Unix(socket, _) => poller.deregister(socket),
+            ListenerKind::Memory(_) => Ok(()),
+        };
+    }
+
+    /// Lets no further connection arrive, before the last ones are accepted and the listener is closed.
+    pub(crate) fn ignore_attempts(&self) {
+        if let ListenerKind::Tcp(socket) = &self.kind {
+            // Without it a connection may be reset that arrives at the last moment.
+            let _ = refuse::ignore_attempts(socket);
+        }
+    }
+
+    /// Returns whether connections that wait here are lost when this process closes it.
+    pub(crate) fn is_ours(&self) -> bool {
+        self.ownership.is_ours()
+    }
+}
+
 impl Drop for Listener {
     fn drop(&mut self) {
-        if let ListenerKind::Unix(_, file) = &self.kind {
+        if let ListenerKind::Unix(_, file) = &self.kind
+            && self.ownership.is_ours()
+        {
             // The socket still listens here, so no other process takes the file for an abandoned one meanwhile.
             file.remove();
         }

@@ -48,6 +48,8 @@ pub(crate) use dial::{begin, connect_locally, outcome, share};
 pub(crate) use listener::BACKLOG;
 #[cfg(feature = "server")]
 pub use listener::Listener;
+#[cfg(feature = "restart")]
+pub(crate) use listener::Ownership;
 pub use memory::MemoryStream;
 pub(crate) use readiness::ReadinessSender;
 pub use stream::Transport;

@@ -77,6 +77,12 @@ impl UnixSocketFile {
         Ok((UnixSocketFile { path: path.to_owned(), device: meta.dev(), inode: meta.ino() }, entry))
     }
 
+    /// Returns the file of a socket that another process has created.
+    #[cfg(feature = "restart")]
+    pub(super) fn adopt(path: &Path) -> io::Result<UnixSocketFile> {
+        UnixSocketFile::open(path).map(|(file, _entry)| file)
+    }
+
     pub(super) fn path(&self) -> &Path {
         &self.path
     }

@@ -37,7 +37,7 @@ impl<W: Protocol<Message = Message>> HttpConn<W> {
         loop {
             let (message, consumed) = match self.conn.next_message(&mut self.pool, self.now, &self.limits) {
                 NextMessage::Message { message, consumed } => (message, consumed),
-                NextMessage::Answered => continue,
+                NextMessage::Answered | NextMessage::Unread => continue,
                 NextMessage::Nothing => break,
             };
             let body = match &message {
