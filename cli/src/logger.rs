@@ -268,8 +268,7 @@ mod tests {
     fn lines_are_bounded() {
         let long = "é\n".repeat(10_000);
         let names: Vec<String> = (0..1000).map(|index| format!("field{index}")).collect();
-        let fields: Vec<(&str, Value<'_>)> =
-            names.iter().map(|name| (&**name, (&*long).to_value())).collect();
+        let fields: Vec<(&str, Value<'_>)> = names.iter().map(|name| (&**name, (*long).to_value())).collect();
         for form in [LogForm::Json, LogForm::Text] {
             let line = record_line(form, Level::Info, &long, &long, &fields);
             // A control character takes six bytes.

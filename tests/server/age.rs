@@ -34,7 +34,7 @@ fn no_native_call_fails() {
     let calls = std::thread::scope(|scope| {
         let callers: Vec<_> = (0..3)
             .map(|caller| {
-                let client = Client::connect(&rig.address.to_string()).unwrap();
+                let client = Client::connect(rig.address.to_string()).unwrap();
                 let (stopper, method) = (rig.server().stopper(), METHODS[caller]);
                 scope.spawn(move || {
                     let mut calls = 0_u64;

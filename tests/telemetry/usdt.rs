@@ -104,7 +104,8 @@ fn bpftrace_sees_each_call() {
         }
     }
     // Calls on several threads: their lines may change places.
-    (seen.sort_unstable(), expected.sort_unstable());
+    seen.sort_unstable();
+    expected.sort_unstable();
     assert_eq!(seen, expected);
     server.shutdown();
 }

@@ -165,7 +165,7 @@ impl PlannedRestart {
             ready.push_str(&format!("\nMAINPID={}", std::process::id()));
         }
         running.unused = sockets.close_rest();
-        let mut sockets = sockets.into_ours();
+        let mut sockets = sockets.passed_on();
         if let Some(listener) = self.control {
             listener.ownership().set(true);
             if let Some(socket) = listener.duplicate()? {

@@ -135,7 +135,7 @@ impl SocketStore {
     }
 
     /// Returns the sockets to pass on. Those that were taken are this process's now.
-    pub(super) fn into_ours(&self) -> Vec<PassedOn> {
+    pub(super) fn passed_on(&self) -> Vec<PassedOn> {
         let mut sockets = self.sockets();
         let passed_on = std::mem::take(&mut sockets.passed_on);
         passed_on.iter().filter(|socket| socket.is_owned).for_each(|socket| socket.ownership.set(true));

@@ -8,14 +8,16 @@ use std::io::{Read, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use coreloop::Server;
+use coreloop::config::TraceConfig;
 use coreloop::interceptor::{Admit, AdmitCall, EndedCall, Hooks, Interceptor};
 use coreloop::message::MetadataBuf;
 use coreloop::reactor::Transport;
 use coreloop::server::{DetachedServer, ServerBuilder};
+use coreloop::trace::Tracer;
 use coreloop::wire::Scheme;
 
-use super::Case;
 use super::wire::{SPOKEN, bytes_of, method_of};
+use super::{Case, TIMES};
 use crate::meter::uncounted;
 
 pub(super) fn add(cases: &mut Vec<Case>) {
@@ -71,7 +73,7 @@ pub(super) fn add(cases: &mut Vec<Case>) {
         let case = Case::new(format!("call/native/x{depth}-intercepted"), move || {
             let add = |builder: ServerBuilder| builder.interceptor(ReadsAndCounts::default());
             let (mut server, input, expected) = begun_with(Scheme::Native, depth, add);
-            let input = with_metadata(&input, depth);
+            let input = with_metadata(&input, depth, "authorization", "Bearer 0123456789abcdef");
             move || {
                 uncounted(|| server.hold_quick(method_of(Scheme::Native).0));
                 server.feed(&input);
@@ -82,13 +84,45 @@ pub(super) fn add(cases: &mut Vec<Case>) {
         });
         cases.push(case.operations(depth as u64));
     }
+    // With a tracer that samples one call in a thousand; metrics are made of what is counted anyway. Calls without trace
+    // headers, then calls of a caller that does not sample, and of one that does: each has a span.
+    for (what, depth, parent) in [
+        ("traced", 1, None),
+        ("traced", 16, None),
+        ("unsampled", 1, Some("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00")),
+        ("sampled", 1, Some("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")),
+    ] {
+        let case = Case::new(format!("call/native/x{depth}-{what}"), move || {
+            let tracer = Tracer::new(&TraceConfig::default());
+            let exported = tracer.clone();
+            let add = |builder: ServerBuilder| builder.tracer(tracer);
+            let (mut server, mut input, expected) = begun_with(Scheme::Native, depth, add);
+            if let Some(parent) = parent {
+                input = with_metadata(&input, depth, "traceparent", parent);
+            }
+            move || {
+                uncounted(|| {
+                    server.hold_quick(method_of(Scheme::Native).0);
+                    // As an exporter does: otherwise spans are not kept for it.
+                    drop(exported.take(usize::MAX));
+                });
+                server.feed(&input);
+                let mut written = 0;
+                server.write(|bytes| written += bytes.len());
+                assert!(is_whole(written, expected, depth));
+            }
+        });
+        // Each has its share of sampled calls, wherever the countdown begins.
+        let times = if parent.is_none() { 2000 } else { TIMES };
+        cases.push(case.operations(depth as u64).times(times));
+    }
 }
 
 /// Adds an entry of metadata to each of these native requests, which have none.
-fn with_metadata(input: &[u8], depth: usize) -> Vec<u8> {
+fn with_metadata(input: &[u8], depth: usize, key: &str, value: &str) -> Vec<u8> {
     const HEADER_BYTES: usize = 32;
     let mut metadata = MetadataBuf::new();
-    metadata.push("authorization", b"Bearer 0123456789abcdef").expect("it is short");
+    metadata.push(key, value.as_bytes()).expect("it is short");
     let mut output = Vec::new();
     for request in input.chunks(input.len() / depth) {
         let (header, body) = request.split_at(HEADER_BYTES);
