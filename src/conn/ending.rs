@@ -131,34 +131,39 @@ impl<W: Protocol> Conn<W> {
         is_drained && self.protocol.drain_notice() == DrainNotice::None && !self.protocol.is_caller()
     }
 
-    /// Drops the next message that arrived after reading had stopped, if such messages are counted. What the protocol
-    /// writes is dropped too: our sending half is closed.
-    pub(super) fn next_unread(&mut self, pool: &mut Pool) -> NextMessage<W::Message> {
-        if !matches!(self.state, ConnState::Lingering { .. }) || !self.counts_unread() {
-            return NextMessage::Nothing;
-        }
-        while !self.recv.is_empty() && self.recv.len() >= self.bytes_min {
-            let received =
-                self.protocol.receive(self.recv.bytes(), &mut Out { queue: &mut self.out, pool: &mut *pool });
-            self.out.clear(pool);
-            match received {
-                Received::Message { consumed, .. } => {
-                    self.recv.consume(consumed);
-                    self.bytes_min = 1;
-                    return NextMessage::Unread;
-                }
-                Received::Skip { consumed } => {
-                    self.recv.consume(consumed);
-                    self.bytes_min = 1;
-                }
-                Received::NeedMore { bytes_min } => self.bytes_min = bytes_min,
-                Received::Broken(_) | Received::End => {
-                    self.recv.consume(self.recv.len());
-                    self.bytes_min = 1;
-                }
+    /// Returns whether messages that arrived after reading had stopped are decoded, to be counted.
+    #[cold]
+    pub(super) fn reads_unread(&self) -> bool {
+        matches!(self.state, ConnState::Lingering { .. })
+            && self.counts_unread()
+            && !self.recv.is_empty()
+            && self.recv.len() >= self.bytes_min
+    }
+
+    /// Drops such a message; on `None`, decode again. What the protocol has written is dropped too: our sending half is
+    /// closed.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn on_unread(
+        &mut self,
+        received: Received<W::Message>,
+        pool: &mut Pool,
+    ) -> Option<NextMessage<W::Message>> {
+        self.out.clear(pool);
+        self.bytes_min = 1;
+        match received {
+            Received::Message { consumed, .. } => {
+                self.recv.consume(consumed);
+                return Some(NextMessage::Unread);
             }
+            Received::Skip { consumed } => {
+                self.recv.consume(consumed);
+                return None;
+            }
+            Received::NeedMore { bytes_min } => self.bytes_min = bytes_min,
+            Received::Broken(_) | Received::End => self.recv.consume(self.recv.len()),
         }
-        NextMessage::Nothing
+        Some(NextMessage::Nothing)
     }
 
     /// Writes the drain notice, which waited for the protocol to be known.

@@ -291,12 +291,11 @@ impl<W: Protocol> Conn<W> {
         limits: &Limits,
     ) -> NextMessage<W::Message> {
         loop {
+            let mut is_unread = false;
             if !self.fast_path {
                 self.pause_if_next_waits();
-                if self.is_finishing() {
-                    return self.next_unread(pool);
-                }
-                if self.is_paused {
+                is_unread = self.is_finishing();
+                if if is_unread { !self.reads_unread() } else { self.is_paused } {
                     return NextMessage::Nothing;
                 }
                 if self.owes_drain_notice && self.protocol.drain_notice() == DrainNotice::NextAnswer {
@@ -317,6 +316,12 @@ impl<W: Protocol> Conn<W> {
                 self.last_written = now;
             }
             self.pause_if_full(limits);
+            if is_unread {
+                match self.on_unread(received, pool) {
+                    Some(next) => return next,
+                    None => continue,
+                }
+            }
             match received {
                 Received::Message { message, consumed } => {
                     if self.owes_drain_notice {
