@@ -20,6 +20,16 @@ pub(crate) fn date(days: i128) -> (i128, i128, i128) {
     (year + 400 * era + i128::from(is_next_year), month, day)
 }
 
+/// Returns the days from 1970 to a date.
+#[cfg(feature = "tls-core")]
+pub(crate) fn days(year: i64, month: i64, day: i64) -> i64 {
+    // Years begin in March here.
+    let year = if month <= 2 { year - 1 } else { year };
+    let of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
+    let leap_days = year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400);
+    year * 365 + leap_days + of_year - MARCH_0_TO_EPOCH as i64
+}
+
 /// Formats seconds since 1970 as HTTP writes a time (IMF-fixdate, RFC 9110 section 5.6.7). The format has no year after
 /// 9999.
 #[cfg(all(feature = "http", feature = "server"))]

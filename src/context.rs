@@ -9,12 +9,12 @@
 #[cfg(feature = "server")]
 mod handler_span;
 mod owned;
+mod peer;
 mod response;
 
 use std::any::Any;
 use std::cell::Cell;
 use std::fmt;
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -26,6 +26,7 @@ use coreloop_poller::Key;
 pub(crate) use handler_span::HandlerSpan;
 pub(crate) use owned::{CallSignal, OwnedContextParts};
 pub use owned::{Cancelled, Expired, OwnedContext};
+pub use peer::Peer;
 pub(crate) use response::SharedResponse;
 pub use response::StreamResponse;
 
@@ -34,28 +35,6 @@ use crate::extensions::{CallExtensions, Extensions};
 use crate::message::{Metadata, Priority, ReplyExtras};
 use crate::stats::micros;
 use crate::status::{Code, Status};
-
-/// The peer of a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Peer {
-    /// A TCP connection from that address.
-    Tcp(SocketAddr),
-    /// A Unix socket; its peers have no address.
-    Unix,
-    /// The same process, over an in-memory connection.
-    Memory,
-}
-
-impl fmt::Display for Peer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Peer::Tcp(addr) => addr.fmt(f),
-            Peer::Unix => f.write_str("unix"),
-            Peer::Memory => f.write_str("memory"),
-        }
-    }
-}
 
 type CancelCallback = Box<dyn FnOnce() + Send>;
 

@@ -12,6 +12,8 @@ use coreloop::reactor::{Address, AddressError};
 pub struct Target {
     /// The protocol. With a resolver URL each server's address names its own; bodies are JSON.
     pub scheme: Scheme,
+    /// Whether the connection has TLS (`native+tls:`, `https:`).
+    pub is_secured: bool,
     address: Place,
 }
 
@@ -40,7 +42,10 @@ impl Target {
 /// Returns whether a text is the URL of a resolver and not an address behind the name of a protocol.
 fn is_resolver_url(text: &str) -> bool {
     let scheme = discovery::Target::scheme_of(text);
-    scheme.is_some_and(|scheme| Scheme::ALL.iter().all(|other| other.name() != scheme))
+    scheme.is_some_and(|scheme| {
+        let protocol = scheme.strip_suffix("+tls").unwrap_or(scheme);
+        scheme != "https" && Scheme::ALL.iter().all(|other| other.name() != protocol)
+    })
 }
 
 impl FromStr for Target {
@@ -49,20 +54,26 @@ impl FromStr for Target {
     fn from_str(text: &str) -> Result<Target, String> {
         if is_resolver_url(text) {
             let url = discovery::Target::parse(text).map_err(|error| error.to_string())?;
-            return Ok(Target { scheme: Scheme::Native, address: Place::Fleet(url.to_string()) });
+            return Ok(Target {
+                scheme: Scheme::Native,
+                is_secured: false,
+                address: Place::Fleet(url.to_string()),
+            });
         }
-        let (scheme, plain) = Scheme::split(text);
+        let (scheme, is_secured, plain) = Scheme::split_tls(text);
         // The form that browsers and other programs use.
         let plain = plain.strip_prefix("//").map_or(plain, |rest| rest.trim_end_matches('/'));
         let address = plain.parse().map_err(|error: AddressError| error.to_string())?;
-        Ok(Target { scheme, address: Place::One(address) })
+        Ok(Target { scheme, is_secured, address: Place::One(address) })
     }
 }
 
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.address {
-            Place::One(address) => write!(f, "{}:{address}", self.scheme.name()),
+            Place::One(address) => {
+                write!(f, "{}{}:{address}", self.scheme.name(), if self.is_secured { "+tls" } else { "" })
+            }
             Place::Fleet(url) => f.write_str(url),
         }
     }
@@ -85,6 +96,8 @@ mod tests {
             ("http:[::1]:80", "http:[::1]:80"),
             ("http://localhost:80/", "http:localhost:80"),
             ("jsonrpc:unix:/a", "jsonrpc:unix:/a"),
+            ("native+tls:a:1", "native+tls:a:1"),
+            ("https://localhost:80/", "http+tls:localhost:80"),
         ] {
             assert_eq!(text.parse::<Target>().unwrap().to_string(), whole);
         }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use coreloop::MethodName;
+use coreloop::client::ClientTls;
 
 use crate::address::Target;
 
@@ -140,8 +141,10 @@ pub struct CallArgs {
     /// codec.
     #[arg(long, value_enum)]
     pub codec: Option<CodecName>,
+    #[command(flatten)]
+    pub tls: TlsArgs,
     /// host:port or unix:PATH, optionally prefixed with `native:` (the default), `gob:`, `gob-http:`, `jsonrpc:` or
-    /// `http:`; or a resolver URL: static:a:1,b:2, consul://…, dns://…, file://…, etcd://….
+    /// `http:`, with `+tls` before the colon for TLS; or a resolver URL: static:a:1,b:2, consul://…, dns://…, file://…, etcd://….
     #[arg(value_name = "ADDR")]
     pub target: Target,
     /// The method.
@@ -163,8 +166,10 @@ pub struct ListArgs {
     /// Give up after this time, including connecting.
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "10s")]
     pub timeout: Duration,
+    #[command(flatten)]
+    pub tls: TlsArgs,
     /// host:port or unix:PATH, optionally prefixed with `native:` (the default), `gob:`, `gob-http:`, `jsonrpc:` or
-    /// `http:`; or a resolver URL: static:a:1,b:2, consul://…, dns://…, file://…, etcd://….
+    /// `http:`, with `+tls` before the colon for TLS; or a resolver URL: static:a:1,b:2, consul://…, dns://…, file://…, etcd://….
     #[arg(value_name = "ADDR")]
     pub target: Target,
     /// Show only the methods of this service.
@@ -209,12 +214,42 @@ pub struct HealthArgs {
     /// Give up after this time, including connecting.
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "2s")]
     pub timeout: Duration,
+    #[command(flatten)]
+    pub tls: TlsArgs,
     /// host:port or unix:PATH, as for `call`.
     #[arg(value_name = "ADDR", default_value = "127.0.0.1:6550")]
     pub target: Target,
     /// Check this service; without it the whole server, which serves until it drains.
     #[arg(value_name = "SERVICE")]
     pub service: Option<String>,
+}
+
+/// The TLS settings of a client, for addresses like `native+tls:host:port` and `https:host:port`.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct TlsArgs {
+    /// With TLS: trust the authorities in this PEM file, instead of those of the system.
+    #[arg(long, value_name = "FILE")]
+    pub ca: Option<PathBuf>,
+    /// With TLS: present the certificate in this PEM file.
+    #[arg(long, value_name = "FILE", requires = "key")]
+    pub cert: Option<PathBuf>,
+    /// With TLS: the private key of the certificate.
+    #[arg(long, value_name = "FILE", requires = "cert")]
+    pub key: Option<PathBuf>,
+    /// With TLS: expect a certificate for this name, instead of the host of the address.
+    #[arg(long, value_name = "NAME")]
+    pub server_name: Option<String>,
+}
+
+impl TlsArgs {
+    /// Returns the settings, if any is given.
+    pub fn settings(&self) -> Option<ClientTls> {
+        let TlsArgs { ca, cert, key, server_name } = self.clone();
+        let mut settings = ClientTls::default();
+        (settings.ca, settings.certificate, settings.key, settings.server_name) =
+            (ca, cert, key, server_name);
+        (settings != ClientTls::default()).then_some(settings)
+    }
 }
 
 /// The codecs into which the JSON text can be converted.

@@ -48,7 +48,7 @@ pub fn run(args: &CallArgs) -> Result<(), Failure> {
 
 /// Connects, with the metadata of the call.
 fn connect(args: &CallArgs, codec: Codec) -> Result<Line, Failure> {
-    let line = Line::connect(&args.target, codec, args.timeout);
+    let line = Line::connect(&args.target, codec, args.timeout, &args.tls);
     let mut line = line.map_err(|error| Failure::call(&error))?;
     for (key, value) in &args.metadata {
         line.add_metadata(key, value)?;

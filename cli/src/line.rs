@@ -14,6 +14,7 @@ use coreloop::service::MethodInfo;
 use serde_json::Value;
 
 use crate::address::Target;
+use crate::args::TlsArgs;
 use crate::failure::Failure;
 
 /// A connection for one call.
@@ -44,12 +45,18 @@ pub fn codec_of(scheme: Scheme, requested: Option<Codec>) -> Result<Codec, Failu
 
 impl Line {
     /// Connects within the timeout, and leaves the rest of it to the call.
-    pub fn connect(target: &Target, codec: Codec, timeout: Option<Duration>) -> Result<Line, CallError> {
+    pub fn connect(
+        target: &Target,
+        codec: Codec,
+        timeout: Option<Duration>,
+        tls: &TlsArgs,
+    ) -> Result<Line, CallError> {
         let end = match target.scheme {
-            Scheme::Native if !target.is_fleet() => {
+            // With TLS the handshake would have to be interrupted too.
+            Scheme::Native if !target.is_fleet() && !target.is_secured && tls.settings().is_none() => {
                 End::Direct(Box::new(connect_direct(&target.plain(), timeout)?))
             }
-            _ => End::Shared(connect_shared(&target.to_string(), timeout)?),
+            _ => End::Shared(connect_shared(&target.to_string(), timeout, tls)?),
         };
         Ok(Line { codec, end })
     }
@@ -173,8 +180,11 @@ fn connect_direct(address: &str, timeout: Option<Duration>) -> Result<Direct, Ca
 }
 
 /// Connects a client that threads share within the timeout, and leaves the rest of it to the call.
-pub fn connect_shared(address: &str, timeout: Option<Duration>) -> Result<Client, CallError> {
-    let builder = Client::builder(address);
+pub fn connect_shared(address: &str, timeout: Option<Duration>, tls: &TlsArgs) -> Result<Client, CallError> {
+    let mut builder = Client::builder(address);
+    if let Some(settings) = tls.settings() {
+        builder = builder.tls(|tls| *tls = settings);
+    }
     let Some(timeout) = timeout else { return builder.connect() };
     let until = Instant::now() + timeout;
     let connect_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX).max(1);

@@ -11,7 +11,7 @@ use crate::line::{Line, codec_of, encoded};
 /// Runs the command.
 pub fn run(args: &ListArgs) -> Result<(), Failure> {
     let codec = codec_of(args.target.scheme, None)?;
-    let line = Line::connect(&args.target, codec, Some(args.timeout));
+    let line = Line::connect(&args.target, codec, Some(args.timeout), &args.tls);
     let line = line.map_err(|error| Failure::call(&error))?;
     let service = args.service.as_deref().unwrap_or_default();
     let asked = encoded(codec, serde_json::json!(service).to_string())?;

@@ -61,9 +61,12 @@ impl Reload {
 
     /// Looks at the files on a thread of its own, until the guard is dropped.
     pub fn watch(self: &Arc<Reload>) -> io::Result<Watch> {
-        let tokens = self.reloader.config().auth.tokens_file;
-        let tokens = (!tokens.is_empty()).then(|| tokens.into());
-        let mut files = WatchedFiles::new(self.args.config.clone().into_iter().chain(tokens));
+        let config = self.reloader.config();
+        let tls = config.tls;
+        let named = [config.auth.tokens_file, tls.client_ca, tls.client_crl];
+        let named = named.into_iter().chain(tls.certificate).chain(tls.key).filter(|path| !path.is_empty());
+        let named = named.map(std::path::PathBuf::from);
+        let mut files = WatchedFiles::new(self.args.config.clone().into_iter().chain(named));
         let is_over = Arc::new(AtomicBool::new(false));
         let (reload, over) = (self.clone(), is_over.clone());
         let thread = thread::Builder::new().name("coreloop-reload".into()).spawn(move || {

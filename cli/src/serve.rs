@@ -83,6 +83,9 @@ pub fn run(args: &ServeArgs) -> Result<(), Failure> {
         say(Level::Info, "took_over", format!("took over from process {process}"));
     }
     announce(server.addresses(), &listen, &warnings, server.admin_address());
+    for warning in server.warnings() {
+        say(Level::Warn, "server_warning", warning);
+    }
     if has_default_admin && server.admin_address().is_none() {
         say(
             Level::Warn,

@@ -241,7 +241,14 @@ impl AgentApp {
             addresses.rotate_left(first);
         }
         let id = DialId { owner: link.0, attempt: 0 };
-        let request = DialRequest { id, target, opening: None, until: *until, late: "no connection in time" };
+        let request = DialRequest {
+            id,
+            target,
+            tls: None,
+            opening: None,
+            until: *until,
+            late: "no connection in time",
+        };
         if let Err(error) = conns.dial(request) {
             let (agent, why) = (*agent, cannot_connect(&error));
             self.fail(agent, link, &why, conns);

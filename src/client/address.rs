@@ -8,6 +8,8 @@ use super::config::ClientConfigError;
 use crate::discovery::DiscoveryError;
 use crate::policy::fleet::FleetConfigError;
 use crate::reactor::{Address, AddressError};
+#[cfg(feature = "tls-core")]
+use crate::transport::ClientTlsError;
 use crate::wire::Scheme;
 
 mod sealed {
@@ -100,6 +102,20 @@ pub enum BuildError {
     Discovery(DiscoveryError),
     /// The thread of the client could not be started.
     Thread(io::Error),
+    /// The TLS settings cannot be used.
+    #[cfg(feature = "tls-core")]
+    Tls(ClientTlsError),
+    /// There are TLS settings, or some addresses of the client have TLS, and this one has none.
+    WithoutTls {
+        /// The address.
+        address: String,
+    },
+    /// The address asks for TLS, and this build has none (feature `tls`).
+    #[cfg(not(feature = "tls-core"))]
+    TlsNotCompiledIn {
+        /// The address.
+        address: String,
+    },
 }
 
 crate::error_text::debug_as_text!(BuildError);
@@ -120,6 +136,17 @@ impl fmt::Display for BuildError {
             }
             BuildError::Fleet(error) => error.fmt(f),
             BuildError::Discovery(error) => error.fmt(f),
+            #[cfg(feature = "tls-core")]
+            BuildError::Tls(error) => error.fmt(f),
+            BuildError::WithoutTls { address } => write!(
+                f,
+                "expected an address with TLS (`native+tls:`, `https:`), as the settings or the other addresses of the \
+                 client have it; found {address}"
+            ),
+            #[cfg(not(feature = "tls-core"))]
+            BuildError::TlsNotCompiledIn { address } => {
+                write!(f, "{address} asks for TLS, which is not compiled in (feature `tls`)")
+            }
             BuildError::Thread(error) => write!(f, "the thread of the client cannot be started: {error}"),
         }
     }
@@ -130,11 +157,16 @@ impl std::error::Error for BuildError {
         match self {
             BuildError::Thread(error) => Some(error),
             BuildError::Discovery(error) => error.source(),
+            #[cfg(feature = "tls-core")]
+            BuildError::Tls(_) => None,
+            #[cfg(not(feature = "tls-core"))]
+            BuildError::TlsNotCompiledIn { .. } => None,
             // The text is this error's own.
             BuildError::Address(_)
             | BuildError::Config(_)
             | BuildError::Fleet(_)
             | BuildError::Protocols { .. }
+            | BuildError::WithoutTls { .. }
             | BuildError::OnlyNative { .. } => None,
         }
     }
@@ -143,6 +175,13 @@ impl std::error::Error for BuildError {
 impl From<AddressError> for BuildError {
     fn from(error: AddressError) -> BuildError {
         BuildError::Address(error)
+    }
+}
+
+#[cfg(feature = "tls-core")]
+impl From<ClientTlsError> for BuildError {
+    fn from(error: ClientTlsError) -> BuildError {
+        BuildError::Tls(error)
     }
 }
 

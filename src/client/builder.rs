@@ -15,6 +15,9 @@ use crate::discovery::{DiscoveryError, Resolver, StaticResolver, Target, TargetE
 use crate::policy::fleet::{Balancer, FleetConfig, FleetEvent};
 #[cfg(feature = "trace")]
 use crate::trace::Tracer;
+#[cfg(feature = "tls-core")]
+use crate::transport::ClientTls;
+use crate::transport::TlsClient;
 use crate::wire::Scheme;
 
 /// Builds a [`Client`].
@@ -30,6 +33,7 @@ pub struct ClientBuilder {
     on_unavailable: Option<Arc<OnUnavailable>>,
     on_event: Option<OnFleetEvent>,
     tracing: Option<Arc<ClientTracing>>,
+    tls: Option<TlsSettings>,
 }
 
 impl ClientBuilder {
@@ -45,7 +49,15 @@ impl ClientBuilder {
             on_unavailable: None,
             on_event: None,
             tracing: None,
+            tls: None,
         }
+    }
+
+    /// Changes the TLS settings. The address must have TLS then: `native+tls:`, `https:`.
+    #[cfg(feature = "tls-core")]
+    pub fn tls(mut self, change: impl FnOnce(&mut ClientTls)) -> ClientBuilder {
+        change(self.tls.get_or_insert_default());
+        self
     }
 
     /// Uses this driver for the client's connections. By default the client starts one of its own.
@@ -169,7 +181,7 @@ impl ClientBuilder {
     /// A setting is wrong, no resolver handles the URL, or no thread could be started.
     pub fn build(mut self) -> Result<Client, BuildError> {
         self.config.check()?;
-        let (scheme, plain) = Scheme::split(&self.address);
+        let (scheme, is_secured, plain) = Scheme::split_tls(&self.address);
         let resolved = match Target::scheme_of(plain) {
             Some(_) if !is_host_and_port(plain) => {
                 Some(Target::parse(plain).map_err(DiscoveryError::Target)?)
@@ -185,9 +197,11 @@ impl ClientBuilder {
         let address = self.address.clone();
         let Some(target) = resolved else {
             let target = EndpointTarget::One(plain.parse()?);
-            return self.finish(scheme, address, target).map(Client::of);
+            let tls = load_tls(&self.address, is_secured, self.tls.as_ref())?;
+            return self.finish(scheme, tls, address, target).map(Client::of);
         };
-        let scheme = scheme_of_all(scheme, &self.address, &target)?;
+        let (scheme, is_secured) = scheme_of_all((scheme, is_secured), &self.address, &target)?;
+        let tls = load_tls(&self.address, is_secured, self.tls.as_ref())?;
         let resolver = self.find_resolver(target.scheme())?;
         let mut config = self.fleet.take().unwrap_or_default();
         // The URL places the client, unless the settings do.
@@ -196,7 +210,7 @@ impl ClientBuilder {
         let fleet =
             FleetShared::new(config, self.balancer.take(), self.on_unavailable.take(), self.on_event.take());
         let endpoint_target = EndpointTarget::Fleet(FleetWatch::new(fleet));
-        let shared = self.finish(scheme, address, endpoint_target)?;
+        let shared = self.finish(scheme, tls, address, endpoint_target)?;
         let updates = updates_of(&shared.endpoint);
         let watch = resolver.watch(&target, updates, shared.driver.discovery())?;
         if let EndpointTarget::Fleet(fleet) = shared.endpoint.target() {
@@ -224,6 +238,7 @@ impl ClientBuilder {
     fn finish(
         self,
         scheme: Scheme,
+        tls: Option<TlsClient>,
         address: String,
         target: EndpointTarget,
     ) -> Result<ClientShared, BuildError> {
@@ -234,6 +249,7 @@ impl ClientBuilder {
         let config = Arc::new(self.config);
         let interceptors: ClientInterceptors = self.interceptors.into();
         let endpoint = Endpoint::new(driver.clone(), scheme, address, target, config.clone(), interceptors)
+            .secured(tls)
             .traced(self.tracing);
         Ok(ClientShared {
             endpoint: Arc::new(endpoint),
@@ -259,26 +275,55 @@ impl ClientBuilder {
     }
 }
 
+/// The TLS settings of a client: there are none in a build without TLS.
+#[cfg(feature = "tls-core")]
+pub(super) type TlsSettings = ClientTls;
+#[cfg(not(feature = "tls-core"))]
+pub(super) enum TlsSettings {}
+
+/// Reads the files of the TLS settings, if the address asks for TLS.
+pub(super) fn load_tls(
+    address: &str,
+    is_secured: bool,
+    settings: Option<&TlsSettings>,
+) -> Result<Option<TlsClient>, BuildError> {
+    match (is_secured, settings) {
+        (false, None) => Ok(None),
+        (false, Some(_)) => Err(BuildError::WithoutTls { address: address.to_owned() }),
+        #[cfg(feature = "tls-core")]
+        (true, settings) => Ok(Some(TlsClient::load(settings.unwrap_or(&ClientTls::default()))?)),
+        #[cfg(not(feature = "tls-core"))]
+        (true, _) => Err(BuildError::TlsNotCompiledIn { address: address.to_owned() }),
+    }
+}
+
 /// Returns whether the text is a host that is named as a scheme, and a port: `static:80`.
 fn is_host_and_port(text: &str) -> bool {
     text.split_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok())
 }
 
-/// Returns the protocol of all instances. The addresses of `static:` may name it, instead of the URL.
-fn scheme_of_all(scheme: Scheme, address: &str, target: &Target) -> Result<Scheme, BuildError> {
+/// Returns the protocol of all instances, and whether they have TLS. The addresses of `static:` may name it, instead of the URL.
+fn scheme_of_all(
+    of_url: (Scheme, bool),
+    address: &str,
+    target: &Target,
+) -> Result<(Scheme, bool), BuildError> {
     if target.scheme() != StaticResolver.scheme() {
-        return Ok(scheme);
+        return Ok(of_url);
     }
-    let is_named = address.starts_with(scheme.name());
-    let mut first = is_named.then_some(scheme);
+    let is_named = address.starts_with(of_url.0.name()) || of_url.1;
+    let mut first = is_named.then_some(of_url);
     for instance in StaticResolver::instances(target).map_err(DiscoveryError::Target)? {
-        let (other, plain) = Scheme::split(&instance.address);
+        let (other, is_secured, plain) = Scheme::split_tls(&instance.address);
         plain.parse::<crate::reactor::Address>()?;
         // An address without a prefix takes the protocol of the URL.
-        let other = if plain.len() == instance.address.len() { scheme } else { other };
+        let other = if plain.len() == instance.address.len() { of_url } else { (other, is_secured) };
         let first = *first.get_or_insert(other);
-        if first != other {
-            return Err(BuildError::Protocols { first, other });
+        if first.0 != other.0 {
+            return Err(BuildError::Protocols { first: first.0, other: other.0 });
+        }
+        if first.1 != other.1 {
+            return Err(BuildError::WithoutTls { address: target.to_string() });
         }
     }
     first.ok_or_else(|| {

@@ -15,6 +15,7 @@ use super::port::ClientPort;
 use super::traced::ClientTracing;
 use crate::reactor::Address;
 use crate::status::Status;
+use crate::transport::TlsClient;
 use crate::wire::Scheme;
 
 /// Where the calls of a client go.
@@ -35,6 +36,8 @@ pub(super) struct Endpoint {
     target: EndpointTarget,
     pub(super) config: Arc<ClientConfig>,
     interceptors: ClientInterceptors,
+    /// Set if connections have TLS.
+    tls: Option<TlsClient>,
     /// Set if calls are traced.
     tracing: Option<Arc<ClientTracing>>,
     /// Calls started and not ended, without streaming calls: in flight, or waiting.
@@ -66,6 +69,7 @@ impl Endpoint {
             target,
             config,
             interceptors,
+            tls: None,
             tracing: None,
             under_way: AtomicUsize::new(0),
             streams: AtomicUsize::new(0),
@@ -77,6 +81,16 @@ impl Endpoint {
     pub(super) fn traced(mut self, tracing: Option<Arc<ClientTracing>>) -> Endpoint {
         self.tracing = tracing;
         self
+    }
+
+    /// Sets the TLS of the connections.
+    pub(super) fn secured(mut self, tls: Option<TlsClient>) -> Endpoint {
+        self.tls = tls;
+        self
+    }
+
+    pub(super) fn tls(&self) -> Option<&TlsClient> {
+        self.tls.as_ref()
     }
 
     pub(super) fn tracing(&self) -> Option<&Arc<ClientTracing>> {

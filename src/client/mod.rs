@@ -44,6 +44,8 @@ pub use crate::policy::fleet::{
     EndpointView, FleetConfig, FleetConfigError, FleetEvent, FleetStats, HealthConfig, HedgeConfig,
     NoEndpoint, Outcome, PickFor, RetryConfig,
 };
+#[cfg(feature = "tls-core")]
+pub use crate::transport::{ClientTls, ClientTlsError, TlsFileError, TlsFileFault};
 pub use crate::wire::Scheme;
 pub use address::{BuildError, ToAddress};
 pub use batch::Batch;

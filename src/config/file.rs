@@ -112,6 +112,8 @@ fn value_of_toml(kind: ValueKind, value: &DeValue<'_>) -> Result<ConfigValue, Va
     let value = match (kind, value) {
         (_, DeValue::Boolean(on)) => ConfigValue::Switch(*on),
         (ValueKind::Bytes(..), DeValue::String(text)) => return kind.value_of_size(text),
+        // One file needs no list.
+        (ValueKind::Files, DeValue::String(text)) => ConfigValue::List(vec![text.to_string()]),
         (_, DeValue::String(text)) => ConfigValue::Text(text.to_string()),
         // The number of a user or a group.
         (ValueKind::Account, DeValue::Integer(number)) if number.radix() == 10 => {
@@ -126,7 +128,11 @@ fn value_of_toml(kind: ValueKind, value: &DeValue<'_>) -> Result<ConfigValue, Va
             Err(_) => return Err(ValueFault::Invalid(number.to_string())),
         },
         (
-            ValueKind::Addresses | ValueKind::Origins | ValueKind::MethodLimits | ValueKind::PermissionRules,
+            ValueKind::Addresses
+            | ValueKind::Origins
+            | ValueKind::MethodLimits
+            | ValueKind::PermissionRules
+            | ValueKind::Files,
             DeValue::Array(items),
         ) => {
             let text = |item: &Spanned<DeValue<'_>>| match item.get_ref() {

@@ -7,11 +7,11 @@
 use std::fmt;
 
 use super::value::ValueKind::{
-    self, Account, Addresses, Bytes, Choice, Line, MethodLimits, Number, Origins, PermissionRules,
+    self, Account, Addresses, Bytes, Choice, Files, Line, MethodLimits, Number, Origins, PermissionRules,
     SocketFileMode, Switch,
 };
 use super::value::{ConfigField, ConfigValue, ValueFault};
-use super::{AcceptMode, Config, ConfigError, FairBy, MissingFields, Origin};
+use super::{AcceptMode, ClientAuth, Config, ConfigError, FairBy, MissingFields, Origin, TlsMode};
 
 /// One key of the configuration.
 pub struct ConfigKey {
@@ -67,6 +67,12 @@ table! {
     http.openapi: Switch, "Serve the OpenAPI document at `/openapi.json`.";
     http.application_name: Line(LINE_CHARS_MAX), "Name of the application, shown by the console and the OpenAPI document; empty: none.";
     http.application_version: Line(LINE_CHARS_MAX), "Version of the application in the OpenAPI document; empty: the version of coreloop.";
+    tls.mode: Choice(&TlsMode::NAMES), "Whether listeners require TLS once there is a certificate, serve both, or none; `+tls` or `+plain` behind the protocol of a listener decides for that one.";
+    tls.certificate: Files, "PEM files of the server's certificates with their chains; several are chosen by name (SNI), the first for unknown names; between commas in the environment and in flags.";
+    tls.key: Files, "PEM files of the private keys, in the order of the certificates.";
+    tls.client_ca: Line(PATH_CHARS_MAX), "PEM file of the authorities of clients' certificates; empty: clients are asked for none.";
+    tls.client_auth: Choice(&ClientAuth::NAMES), "Whether clients need a certificate, once there is `tls.client_ca`: the handshake fails.";
+    tls.client_crl: Line(PATH_CHARS_MAX), "PEM file with the revocation lists of these authorities, a current one for each; empty: nothing is revoked.";
     register.url: Line(URL_CHARS_MAX), "Where the server registers itself (docs/discovery.md); empty: nowhere. It is tried again until the registry answers.";
     register.address: Line(LINE_CHARS_MAX), "Address for clients; empty: that of the first TCP listener, which must not be a wildcard then.";
     register.zone: Line(LINE_CHARS_MAX), "Zone of the server; empty: none.";
@@ -109,6 +115,8 @@ table! {
     limits.http_head_bytes_max: Bytes(64, 16 << 20), "Bytes of an HTTP head: 431.";
     limits.silent_connections_max: Number(1, 1 << 24), "Connections per reactor that have sent nothing yet: the oldest of them is closed.";
     limits.first_bytes_ms: Number(1, MILLIS_MAX), "Time from the first byte of a connection to those that tell its protocol, in total: close. Before its first byte a connection is idle (`limits.idle_ms`).";
+    limits.tls_handshakes_max: Number(1, 1 << 20), "TLS handshakes in progress, for each reactor on average: further connections wait in the accept queue.";
+    limits.tls_handshake_ms: Number(1, MILLIS_MAX), "Time from the accept of a connection with TLS to the end of its handshake: close.";
     limits.head_ms: Number(1, MILLIS_MAX), "Time for a whole HTTP head once begun, in total: 408 and close.";
     limits.frame_ms: Number(1, MILLIS_MAX), "Time for a whole frame or body once begun, in total: close (HTTP 408).";
     limits.idle_ms: Number(1, MILLIS_MAX), "Time without a request: a drain notice, then close.";
@@ -139,6 +147,9 @@ const MICROS_MAX: u64 = 1_000_000;
 
 /// A longer text is not a URL.
 const URL_CHARS_MAX: usize = 1000;
+
+/// A longer text is not a path (PATH_MAX of Linux).
+const PATH_CHARS_MAX: usize = 4096;
 
 /// A longer text is not a title.
 const LINE_CHARS_MAX: usize = 200;
@@ -255,6 +266,7 @@ mod tests {
             Origins => "`scheme://host`, `*`".to_owned(),
             MethodLimits => "`Service.Method=N`".to_owned(),
             PermissionRules => "`METHODS=CALLER CALLER…`".to_owned(),
+            Files => "paths of files".to_owned(),
             Switch => "`true`, `false`".to_owned(),
             SocketFileMode => "`\"0\"` … `\"0777\"` (octal)".to_owned(),
             Account => "a name, a number".to_owned(),

@@ -391,6 +391,7 @@ mod tests {
         let texts = match key.kind {
             ValueKind::Addresses => return ("b:2".into(), "[\"b:2\"]".into()),
             ValueKind::Origins => return ("https://b".into(), "[\"https://b\"]".into()),
+            ValueKind::Files => return ("/b.pem".into(), "[\"/b.pem\"]".into()),
             ValueKind::MethodLimits => return ("A.B=2".into(), "[\"A.B=2\"]".into()),
             ValueKind::PermissionRules => return ("A.*=b c".into(), "[\"A.*=b c\"]".into()),
             ValueKind::Switch if key.toml(&Config::default()) == "true" => "false".to_owned(),

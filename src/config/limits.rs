@@ -79,6 +79,16 @@ pub struct Limits {
     /// when many connect at once. Too large: silent peers hold that many descriptors until `idle_ms`.
     pub silent_connections_max: usize,
 
+    /// TLS handshakes in progress, for each reactor on average: the bound is for all reactors together. Default 256. At the
+    /// limit: further connections to listeners with TLS wait in the accept queue. Too small: many clients that connect at
+    /// once wait for each other. Too large: a flood of handshakes delays calls.
+    pub tls_handshakes_max: usize,
+
+    /// Milliseconds from the accept of a connection with TLS to the end of its handshake. Default 10,000. At the limit: the
+    /// connection is closed. Too small: clients on slow links cannot connect. Too large: clients that stop in the middle
+    /// keep others waiting.
+    pub tls_handshake_ms: u64,
+
     /// Milliseconds from the first byte until the protocol is identified. Default 10 000, in total. Before its first
     /// byte a connection is idle (`idle_ms`), since clients connect ahead of their first call. At the limit: close.
     /// Too small: peers on slow links cannot connect. Too large: peers that stop after one byte keep their slots.
@@ -208,6 +218,8 @@ impl Default for Limits {
             http_headers_max: 64,
             http_head_bytes_max: 16 << 10,
             silent_connections_max: 1024,
+            tls_handshakes_max: 256,
+            tls_handshake_ms: 10_000,
             first_bytes_ms: 10_000,
             head_ms: 10_000,
             frame_ms: 30_000,

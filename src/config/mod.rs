@@ -17,6 +17,8 @@ mod server;
 #[cfg(feature = "server")]
 mod socket_mode;
 #[cfg(feature = "server")]
+mod tls;
+#[cfg(feature = "server")]
 mod valid;
 #[cfg(feature = "server")]
 mod value;
@@ -42,6 +44,8 @@ pub use limits::Limits;
 pub use observe::{AdminConfig, OtlpConfig, TraceConfig};
 #[cfg(feature = "server")]
 pub use server::*;
+#[cfg(feature = "server")]
+pub use tls::{ClientAuth, TlsConfig, TlsMode};
 
 /// How a missing field of an argument is handled, or a null whose type has no null.
 ///

@@ -136,6 +136,9 @@ mod tests {
                     .prop_map(ConfigValue::List)
                     .boxed()
             }
+            ValueKind::Files => {
+                prop::collection::vec("/[a-z.]{1,9}", 0..3).prop_map(ConfigValue::List).boxed()
+            }
             ValueKind::MethodLimits => {
                 prop::collection::btree_set("[A-Z][a-z]{1,9}\\.[A-Z][a-z]{1,9}=[1-9][0-9]{0,3}", 0..4)
                     .prop_map(unique_methods)

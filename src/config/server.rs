@@ -9,11 +9,12 @@ pub use super::keys::{ConfigKey, keys};
 pub use super::layers::{Layers, Origins, Resolved};
 pub use super::socket_mode::{SocketMode, SocketModeError};
 pub use super::valid::ValidConfig;
+pub(crate) use super::value::listener_tls;
 pub use super::value::split_listen;
 pub(crate) use super::value::{split_method_limit, split_permission_rule};
 #[cfg(feature = "config-file")]
 pub use super::warning::ConfigWarning;
-use super::{AdminConfig, Flush, Limits, MissingFields, OtlpConfig, TraceConfig, TurnBudget};
+use super::{AdminConfig, Flush, Limits, MissingFields, OtlpConfig, TlsConfig, TraceConfig, TurnBudget};
 
 /// The configuration of a server, fixed when it starts.
 ///
@@ -31,7 +32,8 @@ use super::{AdminConfig, Flush, Limits, MissingFields, OtlpConfig, TraceConfig, 
 pub struct Config {
     /// Addresses to listen on: `host:port` (IPv6 in brackets; with port 0 the system chooses), `unix:PATH`, or, for
     /// clients in the same process, `memory:NAME` (an unused name instead of the name 0). With a protocol prefix, such
-    /// as `http:127.0.0.1:8080`, the listener serves only that protocol ([`split_listen`]).
+    /// as `http:127.0.0.1:8080`, the listener serves only that protocol ([`split_listen`]), with `+tls` or `+plain` behind it
+    /// only with TLS or only without.
     /// Default: `127.0.0.1:6550`, which other machines cannot reach; `0.0.0.0:6550` accepts connections from all of
     /// them.
     pub listen: Vec<String>,
@@ -119,6 +121,9 @@ pub struct Config {
     /// Settings of HTTP.
     pub http: HttpConfig,
 
+    /// Settings of TLS.
+    pub tls: TlsConfig,
+
     /// Where and as what the server registers itself.
     pub register: RegisterConfig,
 
@@ -164,6 +169,7 @@ impl Default for Config {
             flush: Flush::default(),
             turn: TurnBudget::default(),
             http: HttpConfig::default(),
+            tls: TlsConfig::default(),
             register: RegisterConfig::default(),
             auth: AuthConfig::default(),
             trace: TraceConfig::default(),

@@ -92,6 +92,18 @@ pub(super) fn check(config: &Config, origin_of: impl Fn(&str) -> Origin) -> Resu
             });
         }
     }
+    let (certificates, keys) = (config.tls.certificate.len(), config.tls.key.len());
+    if certificates != keys {
+        return Err(ConfigError::Conflict {
+            key: "tls.key".to_owned(),
+            expected: format!(
+                "as many files as `tls.certificate` has, which is {certificates} ({})",
+                origin_of("tls.certificate")
+            ),
+            came: toml(config, "tls.key"),
+            origin: origin_of("tls.key"),
+        });
+    }
     Ok(())
 }
 

@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use super::{AcceptMode, ConfigError, FairBy, MissingFields, Origin, SocketMode};
+use super::{AcceptMode, ClientAuth, ConfigError, FairBy, MissingFields, Origin, SocketMode, TlsMode};
 
 /// What a key accepts. Number ranges include both ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +17,8 @@ pub(super) enum ValueKind {
     MethodLimits,
     /// `METHODS=CALLER CALLER…`; may be empty.
     PermissionRules,
+    /// Paths of files; may be empty.
+    Files,
     Switch,
     Choice(&'static [&'static str]),
     /// Permission bits in octal.
@@ -73,6 +75,7 @@ impl ValueKind {
                 "rules like `Orders.*=role:admin spiffe://shop/*`: methods, `=`, and one or more callers"
                     .to_owned()
             }
+            ValueKind::Files => "paths of files".to_owned(),
             ValueKind::Switch => "true or false".to_owned(),
             ValueKind::Choice(names) => {
                 let quoted: Vec<String> = names.iter().map(|name| format!("\"{name}\"")).collect();
@@ -97,13 +100,16 @@ impl ValueKind {
         let text = text.trim();
         let invalid = || ValueFault::Invalid(format!("\"{}\"", text.escape_debug()));
         let value = match self {
-            ValueKind::Origins | ValueKind::MethodLimits | ValueKind::PermissionRules if text.is_empty() => {
+            ValueKind::Origins | ValueKind::MethodLimits | ValueKind::PermissionRules | ValueKind::Files
+                if text.is_empty() =>
+            {
                 ConfigValue::List(Vec::new())
             }
             ValueKind::Addresses
             | ValueKind::Origins
             | ValueKind::MethodLimits
-            | ValueKind::PermissionRules => {
+            | ValueKind::PermissionRules
+            | ValueKind::Files => {
                 ConfigValue::List(text.split(',').map(|part| part.trim().to_owned()).collect())
             }
             ValueKind::Switch => ConfigValue::Switch(text.parse().map_err(|_| invalid())?),
@@ -185,6 +191,12 @@ impl ValueKind {
                 }
                 Ok(value)
             }
+            (ValueKind::Files, ConfigValue::List(list)) => {
+                match list.iter().find(|path| path.is_empty() || path.contains(char::is_control)) {
+                    Some(path) => Err(ValueFault::Invalid(format!("\"{}\"", path.escape_debug()))),
+                    None => Ok(value),
+                }
+            }
             (ValueKind::Switch, ConfigValue::Switch(_)) => Ok(value),
             (ValueKind::Choice(names), ConfigValue::Text(text)) if names.contains(&text.as_str()) => {
                 Ok(value)
@@ -210,6 +222,7 @@ impl ValueKind {
                 | ValueKind::Origins
                 | ValueKind::MethodLimits
                 | ValueKind::PermissionRules
+                | ValueKind::Files
                 | ValueKind::Switch
                 | ValueKind::Choice(_)
                 | ValueKind::SocketFileMode
@@ -281,14 +294,32 @@ const PROTOCOLS: [&str; 5] = ["native", "gob", "jsonrpc", "http", "grpc"];
 /// ```
 /// use coreloop::config::split_listen;
 /// assert_eq!(split_listen("http:[::1]:80"), (Some("http"), "[::1]:80"));
+/// assert_eq!(split_listen("native+tls:[::1]:80"), (Some("native"), "[::1]:80"));
 /// // A host may have the name of a protocol.
 /// assert_eq!(split_listen("http:80"), (None, "http:80"));
 /// ```
 pub fn split_listen(listen: &str) -> (Option<&str>, &str) {
-    match listen.split_once(':') {
-        Some((name, rest)) if PROTOCOLS.contains(&name) && rest.contains([':', '/']) => (Some(name), rest),
-        _ => (None, listen),
-    }
+    let (protocol, _, rest) = split_listener(listen);
+    (protocol, rest)
+}
+
+/// Returns what is said of TLS behind the protocol of a listener: `native+tls:`, `http+plain:`.
+pub(crate) fn listener_tls(listen: &str) -> Option<TlsMode> {
+    split_listener(listen).1
+}
+
+/// Splits an address to listen on into its protocol, what is said of TLS, and the rest.
+fn split_listener(listen: &str) -> (Option<&str>, Option<TlsMode>, &str) {
+    let none = (None, None, listen);
+    let Some((prefix, rest)) = listen.split_once(':') else { return none };
+    let (name, tls) = match prefix.split_once('+') {
+        Some((name, "tls")) => (name, Some(TlsMode::Required)),
+        Some((name, "plain")) => (name, Some(TlsMode::Off)),
+        Some(_) => return none,
+        None if prefix == "https" => ("http", Some(TlsMode::Required)),
+        None => (prefix, None),
+    };
+    if PROTOCOLS.contains(&name) && rest.contains([':', '/']) { (Some(name), tls, rest) } else { none }
 }
 
 /// Whether the text is an origin as a browser writes it in `Origin` (Fetch, section 3.2): lower case, no path, no
@@ -441,6 +472,26 @@ impl ConfigField for FairBy {
     fn write(&mut self, value: ConfigValue) {
         let ConfigValue::Text(text) = value else { unreachable!("{ADMITTED}") };
         *self = FairBy::from_name(&text).expect(ADMITTED);
+    }
+}
+
+impl ConfigField for TlsMode {
+    fn read(&self) -> ConfigValue {
+        ConfigValue::Text(self.name().to_owned())
+    }
+    fn write(&mut self, value: ConfigValue) {
+        let ConfigValue::Text(text) = value else { unreachable!("{ADMITTED}") };
+        *self = TlsMode::from_name(&text).expect(ADMITTED);
+    }
+}
+
+impl ConfigField for ClientAuth {
+    fn read(&self) -> ConfigValue {
+        ConfigValue::Text(self.name().to_owned())
+    }
+    fn write(&mut self, value: ConfigValue) {
+        let ConfigValue::Text(text) = value else { unreachable!("{ADMITTED}") };
+        *self = ClientAuth::from_name(&text).expect(ADMITTED);
     }
 }
 

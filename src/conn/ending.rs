@@ -7,6 +7,7 @@ use coreloop_bufpool::Pool;
 use super::times::DRAIN_SERVE;
 use super::{CloseReason, Conn, ConnState, NextMessage, SocketAction};
 use crate::config::Limits;
+use crate::tls::TlsFailure;
 use crate::wire::{DrainNotice, Out, Protocol, Received};
 
 /// Why a connection drains.
@@ -28,6 +29,35 @@ impl DrainCause {
 }
 
 impl<W: Protocol> Conn<W> {
+    /// Handles an error of the socket, or of the TLS session over it: nothing more can be written.
+    #[cold]
+    pub fn on_error(&mut self, error: &std::io::Error) {
+        self.on_failure(match TlsFailure::of(error) {
+            Some(failure) => CloseReason::Tls(failure.clone()),
+            None => CloseReason::Reset(error.kind()),
+        });
+    }
+
+    /// Handles a socket failure: nothing more can be written.
+    pub fn on_reset(&mut self, kind: std::io::ErrorKind) {
+        self.on_failure(CloseReason::Reset(kind));
+    }
+
+    fn on_failure(&mut self, failure: CloseReason) {
+        self.fast_path = false;
+        match self.state {
+            ConnState::Lingering { ref why, .. } => self.state = ConnState::Closed(why.clone()),
+            ConnState::Closed(_) => {}
+            ConnState::Opening { .. }
+            | ConnState::Serving
+            | ConnState::Draining(_)
+            | ConnState::HalfClosed
+            | ConnState::Finishing(_) => {
+                self.state = ConnState::Closed(failure);
+            }
+        }
+    }
+
     /// Stops reading. Outstanding answers are still written, for as long as a drain may take; then the connection
     /// ends for this reason.
     ///

@@ -247,22 +247,6 @@ impl<W: Protocol> Conn<W> {
         self.is_eof
     }
 
-    /// Handles a socket failure: nothing more can be written.
-    pub fn on_reset(&mut self, kind: std::io::ErrorKind) {
-        self.fast_path = false;
-        match self.state {
-            ConnState::Lingering { ref why, .. } => self.state = ConnState::Closed(why.clone()),
-            ConnState::Closed(_) => {}
-            ConnState::Opening { .. }
-            | ConnState::Serving
-            | ConnState::Draining(_)
-            | ConnState::HalfClosed
-            | ConnState::Finishing(_) => {
-                self.state = ConnState::Closed(CloseReason::Reset(kind));
-            }
-        }
-    }
-
     /// Returns the next message if it is of the most common kind; on `None`, call [`Conn::next_message`].
     #[inline(always)]
     pub fn try_fast_receive(&mut self) -> Option<(W::Message, usize)> {
@@ -411,6 +395,12 @@ impl<W: Protocol> Conn<W> {
     #[inline]
     pub fn consume(&mut self, n: usize) {
         self.recv.consume(n);
+    }
+
+    /// Takes note of the protocol that was negotiated (ALPN), before any byte of it is read.
+    #[cold]
+    pub fn on_negotiated(&mut self, alpn: &[u8]) {
+        self.protocol.on_negotiated(alpn);
     }
 
     /// Ends reading for this turn: releases memory that is not needed, and notes how much of a message is missing.

@@ -7,6 +7,7 @@ use std::fmt;
 use crate::context::Peer;
 use crate::log_events::log_event;
 use crate::stats::CLOSE_REASONS;
+use crate::tls::TlsFailure;
 use crate::wire::Broken;
 
 /// Why a connection ended.
@@ -36,6 +37,8 @@ pub enum CloseReason {
     /// The connection had not sent anything yet, and was the oldest of more than `silent_connections_max` such
     /// connections.
     TooManySilent,
+    /// The TLS session failed, during the handshake or later.
+    Tls(TlsFailure),
 }
 
 impl CloseReason {
@@ -46,7 +49,8 @@ impl CloseReason {
             | CloseReason::Broken(_)
             | CloseReason::FirstBytesLate
             | CloseReason::FrameLate
-            | CloseReason::WriteStalled => true,
+            | CloseReason::WriteStalled
+            | CloseReason::Tls(_) => true,
             CloseReason::PeerClosed
             | CloseReason::Idle
             | CloseReason::Drained
@@ -65,8 +69,9 @@ impl CloseReason {
             CloseReason::FirstBytesLate | CloseReason::FrameLate | CloseReason::WriteStalled => {
                 log_event!(SlowPeer { peer, protocol, reason: self.name() });
             }
-            // Peers come and go, and reset connections: that is counted.
+            // Peers come and go, reset connections, and fail in handshakes: that is counted.
             CloseReason::PeerClosed
+            | CloseReason::Tls(_)
             | CloseReason::Reset(_)
             | CloseReason::Idle
             | CloseReason::Drained
@@ -98,6 +103,7 @@ impl CloseReason {
             CloseReason::App => 8,
             CloseReason::TooManySilent => 9,
             CloseReason::Aged => 10,
+            CloseReason::Tls(_) => 11,
         }
     }
 }
@@ -107,6 +113,7 @@ impl fmt::Display for CloseReason {
         match self {
             CloseReason::Broken(why) => write!(f, "broken: {why}"),
             CloseReason::Reset(kind) => write!(f, "reset: {kind}"),
+            CloseReason::Tls(failure) => failure.fmt(f),
             other => f.write_str(other.name()),
         }
     }
@@ -115,6 +122,7 @@ impl fmt::Display for CloseReason {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tls::TlsFailureKind;
 
     #[test]
     fn each_reason_has_its_own_name() {
@@ -130,6 +138,7 @@ mod tests {
             CloseReason::App,
             CloseReason::TooManySilent,
             CloseReason::Aged,
+            CloseReason::Tls(TlsFailure::new(TlsFailureKind::Late, "late")),
         ];
         let names: Vec<&str> = reasons.iter().map(CloseReason::name).collect();
         assert_eq!(names, CloseReason::NAMES);

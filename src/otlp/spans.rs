@@ -202,15 +202,15 @@ fn attributes(span: &FinishedSpan) -> Vec<(Cow<'_, str>, Value<'_>)> {
     if is_error(span) {
         add("error.type", Value::Text(span.code.name()));
     }
+    if let Some(address) = span.peer.and_then(|peer| peer.address()) {
+        add("network.peer.address", Value::Owned(address.ip().to_string()));
+        add("network.peer.port", Value::Int(address.port().into()));
+        add("network.transport", Value::Text("tcp"));
+    }
     match span.peer {
-        Some(Peer::Tcp(address)) => {
-            add("network.peer.address", Value::Owned(address.ip().to_string()));
-            add("network.peer.port", Value::Int(address.port().into()));
-            add("network.transport", Value::Text("tcp"));
-        }
         Some(Peer::Unix) => add("network.transport", Value::Text("unix")),
         Some(Peer::Memory) => add("network.transport", Value::Text("memory")),
-        None => {}
+        Some(_) | None => {}
     }
     if span.kind == SpanKind::Server {
         add("coreloop.queue_us", Value::Int(span.queue_us.into()));

@@ -23,6 +23,8 @@ use crate::transport::{
 
 /// How long accepting pauses when no descriptor is free.
 const PAUSE: Duration = Duration::from_millis(50);
+/// How often a listener with TLS is looked at while too many handshakes are in progress. This reactor's own wake it.
+const HANDSHAKES_PAUSE: Duration = Duration::from_millis(5);
 
 /// One listener of a reactor.
 struct Accepting {
@@ -33,12 +35,20 @@ struct Accepting {
     is_ready: bool,
 }
 
+impl Accepting {
+    fn may_accept(&self) -> bool {
+        self.is_ready && self.listener.has_room()
+    }
+}
+
 /// The listeners of a reactor.
 pub(super) struct Acceptor<M> {
     listeners: Vec<Accepting>,
     /// A spare descriptor, released when no other is free. Opened with the first listener.
     spare: Option<File>,
     paused_until: Option<Instant>,
+    /// Connections wait for the end of other handshakes; they are looked at again then.
+    handshakes_until: Option<Instant>,
     /// Set on the reactor that accepts for several.
     share: Option<AcceptorShare<M>>,
 }
@@ -54,12 +64,18 @@ enum Accepted {
 
 impl<M> Acceptor<M> {
     pub(super) fn new() -> Acceptor<M> {
-        Acceptor { listeners: Vec::new(), spare: None, paused_until: None, share: None }
+        Acceptor {
+            listeners: Vec::new(),
+            spare: None,
+            paused_until: None,
+            handshakes_until: None,
+            share: None,
+        }
     }
 
     /// Returns when accepting resumes, if it is paused.
     pub(super) fn paused_until(&self) -> Option<Instant> {
-        self.paused_until
+        self.paused_until.or(self.handshakes_until)
     }
 
     fn add(
@@ -86,7 +102,7 @@ impl<M> Acceptor<M> {
 
     /// Returns whether connections may wait that no further event reports.
     pub(super) fn is_ready(&self) -> bool {
-        self.paused_until.is_none() && self.listeners.iter().any(|accepting| accepting.is_ready)
+        self.paused_until.is_none() && self.listeners.iter().any(Accepting::may_accept)
     }
 
     /// Stops listening.
@@ -120,9 +136,12 @@ impl<M> Acceptor<M> {
         if self.paused_until.is_some_and(|until| until > now) {
             return Accepted::None;
         }
-        self.paused_until = None;
+        (self.paused_until, self.handshakes_until) = (None, None);
         for accepting in &mut self.listeners {
-            while accepting.is_ready {
+            if accepting.is_ready && !accepting.listener.has_room() {
+                self.handshakes_until = Some(now + HANDSHAKES_PAUSE);
+            }
+            while accepting.may_accept() {
                 match accepting.listener.accept() {
                     Ok((stream, peer)) => return Accepted::One(stream, peer, accepting.index),
                     Err(error) if is_out_of_descriptors(&error) => {
@@ -153,7 +172,7 @@ impl<M> Acceptor<M> {
 impl<A: App> AppRole<A> {
     /// Accepts the connections that wait, up to the turn's budget.
     pub(super) fn accept(&mut self, poller: &mut Poller) {
-        if !self.acceptor.is_ready() && self.acceptor.paused_until.is_none() {
+        if !self.acceptor.is_ready() && self.acceptor.paused_until().is_none() {
             return;
         }
         for _ in 0..self.core.budget.accepts_max {

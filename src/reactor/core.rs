@@ -3,19 +3,22 @@
 //! The reactor decides when; this file does the work for one connection at a time. It does not hold the app: closed
 //! connections wait in a list until the reactor reports them to the app.
 
+mod deadlines;
 #[cfg(feature = "bench-internals")]
 pub(crate) mod detached;
 mod pass_on;
+mod secured;
 
 use std::hash::{BuildHasher, RandomState};
 use std::io::{self, IoSlice};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use coreloop_bufpool::Pool;
 use coreloop_poller::{Key, Poller, Ready, Slots, Timers};
 
 use self::pass_on::take_message;
+use self::secured::HandshakeTime;
 use super::app::{App, ClosedConn, ConnCx};
 use super::dials::Dials;
 use super::silent::SilentConnections;
@@ -87,6 +90,7 @@ pub(super) struct Core<A: App> {
     /// Spreads the ages at which connections end.
     random: Random,
     pub(super) dials: Dials,
+    handshake_time: HandshakeTime,
     /// With a flush delay: when the first of the dirty connections is due.
     pub(super) flush_at: Option<Instant>,
 }
@@ -121,6 +125,7 @@ impl<A: App> Core<A> {
             silent: SilentConnections::default(),
             random: Random::new(RandomState::new().hash_one(now)),
             dials: Dials::new(),
+            handshake_time: HandshakeTime::new(now),
             flush_at: None,
         }
     }
@@ -143,11 +148,12 @@ impl<A: App> Core<A> {
         session: A::Session,
     ) {
         let slot = ConnSlot {
+            // What was decoded already is not reported by an event.
+            is_readable: stream.holds_input(),
             stream,
             conn: Conn::new(protocol, self.now),
             session,
             peer,
-            is_readable: false,
             is_ending: false,
             is_hung_up: false,
             is_writable: true,
@@ -204,12 +210,21 @@ impl<A: App> Core<A> {
                 self.dirty.push(key);
             }
         }
+        if ready.is_writable() && slot.stream.holds_output() {
+            // An error is reported by the next read.
+            let _ = slot.stream.flush();
+        }
     }
 
     /// Reads and decodes one connection within its budget; passes every message to the app.
     pub(super) fn read(&mut self, key: Key, app: &mut A) {
-        let Core { slots, pool, limits, now, stats, budget, .. } = self;
+        let Core { slots, pool, limits, now, stats, budget, handshake_time, again, .. } = self;
         let Some(slot) = slots.at_mut(key) else { return };
+        let is_handshaking = slot.stream.is_handshaking();
+        if is_handshaking && !handshake_time.begin(*now) {
+            slot.is_again = true;
+            return again.push(key);
+        }
         slot.is_again = false;
         let (mut bytes, mut messages, mut reads) = (0, 0, 0);
         let mut is_over_budget = false;
@@ -258,7 +273,11 @@ impl<A: App> Core<A> {
             let space = slot.conn.space(pool);
             let space_len = space.len();
             reads += 1;
-            match slot.stream.read(space) {
+            let result = slot.stream.read(space);
+            if is_handshaking {
+                slot.note_secured();
+            }
+            match result {
                 Ok(0) => {
                     slot.is_readable = false;
                     slot.conn.on_eof(*now);
@@ -266,7 +285,7 @@ impl<A: App> Core<A> {
                 Ok(n) => {
                     bytes += n;
                     slot.conn.on_bytes(n, *now);
-                    if n < space_len && !slot.is_ending {
+                    if n < space_len && !slot.is_ending && !slot.stream.holds_input() {
                         // A read that filled less than its buffer has drained the socket (epoll(7)); another read
                         // would only return would-block, at the cost of a system call.
                         slot.is_readable = false;
@@ -275,9 +294,9 @@ impl<A: App> Core<A> {
                 Err(error) => match error.kind() {
                     io::ErrorKind::WouldBlock => slot.is_readable = false,
                     io::ErrorKind::Interrupted => {}
-                    kind => {
+                    _ => {
                         slot.is_readable = false;
-                        slot.conn.on_reset(kind);
+                        slot.conn.on_error(&error);
                     }
                 },
             }
@@ -294,6 +313,9 @@ impl<A: App> Core<A> {
             self.silent.remove_one();
         }
         let app_at = app.next_deadline(&slot.session);
+        if is_handshaking {
+            handshake_time.end();
+        }
         self.taken += messages as u64;
         self.taken_reads += reads;
         stats.reads.add(reads);
@@ -357,7 +379,8 @@ impl<A: App> Core<A> {
             self.again.push(key);
         }
         // A timer that fires too early is armed again; only a timer that would fire too late must be re-armed now.
-        let at = slot.conn.next_deadline(&self.limits);
+        let at =
+            slot.conn.next_deadline(&self.limits).into_iter().chain(slot.stream.handshake_deadline()).min();
         if let Some(at) = at
             && slot.armed.is_none_or(|armed| at < armed)
         {
@@ -373,54 +396,6 @@ impl<A: App> Core<A> {
         if slot.armed.is_none_or(|armed| at < armed) {
             slot.armed = Some(at);
             self.timers.arm(key, at);
-        }
-    }
-
-    /// Handles a timer that has fired: the connection checks its own deadlines.
-    ///
-    /// The process may have been stopped while the peer was not. So the socket is read and queued bytes are written
-    /// before any deadline is judged. If there is more input than one turn reads, the check waits for the next turn (the
-    /// limits on messages bound how often). `stopped` is the time for which this reactor did not run, if noticeable.
-    pub(super) fn on_timer(&mut self, key: Key, app: &mut A, stopped: Duration) {
-        let Some(slot) = self.slots.at_mut(key) else { return };
-        slot.armed = None;
-        let is_late = |at: Option<Instant>| at.is_some_and(|at| at <= self.now);
-        if !is_late(slot.conn.next_deadline(&self.limits)) && !is_late(app.next_deadline(&slot.session)) {
-            return;
-        }
-        self.catch_up(key, app);
-        let Some(slot) = self.slots.at_mut(key) else { return };
-        if !(slot.is_readable && slot.conn.wants_read()) {
-            if !stopped.is_zero() {
-                slot.conn.forgive(stopped, self.now);
-            }
-            slot.conn.on_timer(self.now, &mut self.pool, &self.limits);
-            if slot.conn.has_stream_input_ended(slot.is_ending)
-                && let Some((mut cx, _)) = self.conn_cx(key)
-            {
-                app.on_stream_input_end(&mut cx);
-            }
-        }
-    }
-
-    /// Reads and writes as much as the socket allows now, whether or not an event has reported it.
-    #[cold]
-    fn catch_up(&mut self, key: Key, app: &mut A) {
-        let Core { slots, pool, limits, now, stats, .. } = self;
-        let Some(slot) = slots.at_mut(key) else { return };
-        if slot.conn.out_len() > 0 {
-            slot.is_writable = true;
-            write_out(slot, pool, *now, limits, stats);
-        }
-        slot.is_readable = true;
-        let was_again = slot.is_again;
-        self.read(key, app);
-        if was_again && let Some(slot) = self.slots.at_mut(key) {
-            // The connection was on the list already; the read may have added it a second time.
-            if slot.is_again {
-                self.again.pop();
-            }
-            slot.is_again = true;
         }
     }
 
@@ -441,15 +416,6 @@ impl<A: App> Core<A> {
         Some((cx, is_touched))
     }
 
-    /// Handles a connection with more queued bytes than are kept until the end of the turn.
-    #[cold]
-    pub(super) fn write_early(&mut self, key: Key) {
-        let Core { slots, pool, limits, now, stats, .. } = self;
-        if let Some(slot) = slots.at_mut(key) {
-            write_out(slot, pool, *now, limits, stats);
-        }
-    }
-
     /// Updates the connections that were touched, each once.
     pub(super) fn after_touched(&mut self, app: &A) {
         let mut touched = std::mem::take(&mut self.touched);
@@ -464,6 +430,15 @@ impl<A: App> Core<A> {
             }
         }
         self.touched = touched;
+    }
+
+    /// Handles a connection with more queued bytes than are kept until the end of the turn.
+    #[cold]
+    pub(super) fn write_early(&mut self, key: Key) {
+        let Core { slots, pool, limits, now, stats, .. } = self;
+        if let Some(slot) = slots.at_mut(key) {
+            write_out(slot, pool, *now, limits, stats);
+        }
     }
 
     /// Writes the queued bytes that are due.
@@ -526,6 +501,7 @@ impl<A: App> Core<A> {
     ) -> Option<ClosedConn<'a, A>> {
         let mut slot = self.slots.remove(key)?;
         self.timers.cancel(key);
+        slot.stream.end();
         slot.stream.deregister(poller);
         if slot.is_silent {
             self.silent.remove_one();
@@ -566,9 +542,9 @@ fn write_out<A: App>(
             Err(error) => match error.kind() {
                 io::ErrorKind::WouldBlock => slot.is_writable = false,
                 io::ErrorKind::Interrupted => {}
-                kind => {
+                _ => {
                     slot.is_writable = false;
-                    slot.conn.on_reset(kind);
+                    slot.conn.on_error(&error);
                 }
             },
         }

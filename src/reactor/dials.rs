@@ -13,7 +13,7 @@ use slab::Slab;
 use super::app::{App, Conns};
 use super::app_role::AppRole;
 use crate::context::Peer;
-use crate::transport::{self, DialTarget, Opening, OpeningReply, ReadinessSender, Transport};
+use crate::transport::{self, DialTarget, Opening, OpeningReply, ReadinessSender, TlsDial, Transport};
 
 /// The generation of the keys of dials; the generations of connections start at the other end.
 pub(super) const DIAL_GENERATION: u32 = u32::MAX - 3;
@@ -37,6 +37,8 @@ pub struct DialRequest {
     pub id: DialId,
     /// The address.
     pub target: DialTarget,
+    /// Set if the connection has TLS.
+    pub tls: Option<TlsDial>,
     /// What is exchanged before the protocol begins.
     pub opening: Option<Opening>,
     /// When the attempt is given up.
@@ -47,6 +49,8 @@ pub struct DialRequest {
 
 struct Dial {
     id: DialId,
+    /// The TLS that is still to be added.
+    tls: Option<TlsDial>,
     opening: Option<Opening>,
     until: Instant,
     late: &'static str,
@@ -66,6 +70,8 @@ enum DialStage {
         /// The addresses after this one.
         others: std::vec::IntoIter<SocketAddr>,
     },
+    /// The connection exists, and its TLS handshake is in progress.
+    Securing { stream: Transport, peer: Peer },
     /// The connection exists, and the protocol does not begin yet.
     Opening { stream: Transport, peer: Peer, opening: Opening, written: usize, answer: Vec<u8> },
     /// The result was taken.
@@ -123,8 +129,8 @@ impl Dials {
     }
 
     fn add(&mut self, request: DialRequest) {
-        let DialRequest { id, target, opening, until, late } = request;
-        let slot = self.entries.insert(Dial { id, opening, until, late, stage: DialStage::New(target) });
+        let DialRequest { id, target, tls, opening, until, late } = request;
+        let slot = self.entries.insert(Dial { id, tls, opening, until, late, stage: DialStage::New(target) });
         self.ready.push(slot);
     }
 
@@ -154,13 +160,13 @@ impl Dial {
                 }
                 DialStage::New(target) => match transport::connect_locally(&target) {
                     Ok((mut stream, peer)) => {
-                        if self.opening.is_some()
+                        if (self.opening.is_some() || self.tls.is_some())
                             && let Err(error) = cx.register(&mut stream)
                         {
                             return Some(Err(error));
                         }
                         if let Some(made) = self.connected(cx, stream, peer) {
-                            return Some(Ok(made));
+                            return Some(made);
                         }
                     }
                     Err(error) => return Some(Err(error)),
@@ -168,7 +174,7 @@ impl Dial {
                 DialStage::Connecting { stream, addr, until, others } => match transport::outcome(&stream) {
                     Ok(true) => {
                         if let Some(made) = self.connected(cx, stream, Peer::Tcp(addr)) {
-                            return Some(Ok(made));
+                            return Some(made);
                         }
                     }
                     Ok(false) if until > cx.now => {
@@ -187,6 +193,26 @@ impl Dial {
                         if let Some(failed) = self.next_address(cx, others, error) {
                             return Some(Err(failed));
                         }
+                    }
+                },
+                DialStage::Securing { mut stream, peer } => match stream.drive_handshake() {
+                    Ok(()) => {
+                        if let Some(made) = self.connected(cx, stream, peer) {
+                            return Some(made);
+                        }
+                    }
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock && self.until > cx.now => {
+                        self.stage = DialStage::Securing { stream, peer };
+                        return None;
+                    }
+                    Err(error) => {
+                        self.leave(cx, stream);
+                        let is_late = error.kind() == io::ErrorKind::WouldBlock;
+                        return Some(Err(if is_late {
+                            io::Error::new(io::ErrorKind::TimedOut, self.late)
+                        } else {
+                            error
+                        }));
                     }
                 },
                 DialStage::Opening { mut stream, peer, opening, mut written, mut answer } => {
@@ -243,15 +269,19 @@ impl Dial {
     }
 
     /// Handles a connection that exists. Returns it if nothing precedes the protocol.
-    fn connected(
-        &mut self,
-        cx: &mut DialCx<'_>,
-        mut stream: Transport,
-        peer: Peer,
-    ) -> Option<(Transport, Peer)> {
+    fn connected(&mut self, cx: &mut DialCx<'_>, mut stream: Transport, peer: Peer) -> Step {
+        if let Some(tls) = self.tls.take() {
+            return match tls.secure(stream) {
+                Ok(stream) => {
+                    self.stage = DialStage::Securing { stream, peer };
+                    None
+                }
+                Err(error) => Some(Err(error)),
+            };
+        }
         let Some(opening) = self.opening else {
             stream.deregister(cx.poller);
-            return Some((stream, peer));
+            return Some(Ok((stream, peer)));
         };
         self.stage = DialStage::Opening { stream, peer, opening, written: 0, answer: Vec::new() };
         None
@@ -261,7 +291,9 @@ impl Dial {
     fn due_at(&self) -> Instant {
         match &self.stage {
             DialStage::Connecting { until, .. } => *until,
-            DialStage::New(_) | DialStage::Opening { .. } | DialStage::Ended => self.until,
+            DialStage::New(_) | DialStage::Securing { .. } | DialStage::Opening { .. } | DialStage::Ended => {
+                self.until
+            }
         }
     }
 }

@@ -8,6 +8,7 @@ use super::Error;
 use super::restart::SocketStore;
 use crate::config::{AcceptMode, Config, SocketMode, ValidConfig, split_listen};
 use crate::reactor::{Address, Listener, UnixSocketAccess};
+use crate::wire::{ProtocolId, ProtocolSet};
 
 /// The listeners of a reactor, each with its index among all listeners of the server.
 pub(super) type NumberedListeners = Vec<(usize, Listener)>;
@@ -106,4 +107,15 @@ fn unix_socket_access(config: &Config) -> io::Result<UnixSocketAccess> {
         user: number("unix_user", "user", &config.unix_user, os::user_number)?,
         group: number("unix_group", "group", &config.unix_group, os::group_number)?,
     })
+}
+
+/// Returns the protocols of each listener: the one named before its address, else those from the program, else all.
+pub(super) fn allowed(listen: &[String], from_program: &[ProtocolSet]) -> Vec<ProtocolSet> {
+    let named = |text: &String| {
+        let name = split_listen(text).0?;
+        let protocol = ProtocolId::ALL.iter().find(|protocol| protocol.name() == name)?;
+        Some(ProtocolSet::only(*protocol))
+    };
+    let from_program = from_program.iter().copied().chain(std::iter::repeat(ProtocolSet::SERVED));
+    listen.iter().zip(from_program).map(|(text, from_program)| named(text).unwrap_or(from_program)).collect()
 }

@@ -14,7 +14,7 @@ use super::app::{AppParts, AppStats, Completion, RpcApp};
 use super::auth::Auth;
 #[cfg(feature = "admin")]
 use super::bind::bind_in_memory;
-use super::bind::{BoundListeners, NumberedListeners, bind};
+use super::bind::{BoundListeners, NumberedListeners, allowed, bind};
 use super::directory::RegistryDirectory;
 use super::executor::{refuse_async, work_limits};
 use super::observe::Observation;
@@ -25,7 +25,7 @@ use super::restart::{PlannedRestart, RunningRestart, SocketStore};
 use super::started::StartedInterceptors;
 use super::{Error, ReactorThread, Server, ServerShared};
 use crate::codec::{Argument, Plain};
-use crate::config::{Config, Limits, ValidConfig, split_listen};
+use crate::config::{Config, Limits, ValidConfig};
 use crate::context::Context;
 use crate::policy::flush::FlushPolicy;
 use crate::reactor::{AcceptorShare, Loads, Reactor, ReactorConfig, RoleHandle, UnbuiltReactor};
@@ -35,7 +35,7 @@ use crate::service::interceptor::Interceptor;
 use crate::service::interceptor::chain::ScopedInterceptor;
 use crate::service::{Kind, Method, Registry, Service, finish, refuse_argument};
 use crate::status::Status;
-use crate::wire::{AddedProtocol, AddedProtocols, ProtocolId, ProtocolSet, ServerContext};
+use crate::wire::{AddedProtocol, AddedProtocols, ProtocolSet, ServerContext};
 use crate::workers::{Pools, PoolsConfig};
 
 /// What the pools hold besides the batches of the run queues' calls: invitations to help.
@@ -328,17 +328,6 @@ impl ServerBuilder {
     }
 }
 
-/// Returns the protocols of each listener: the one named before its address, else those from the program, else all.
-fn allowed(listen: &[String], from_program: &[ProtocolSet]) -> Vec<ProtocolSet> {
-    let named = |text: &String| {
-        let name = split_listen(text).0?;
-        let protocol = ProtocolId::ALL.iter().find(|protocol| protocol.name() == name)?;
-        Some(ProtocolSet::only(*protocol))
-    };
-    let from_program = from_program.iter().copied().chain(std::iter::repeat(ProtocolSet::SERVED));
-    listen.iter().zip(from_program).map(|(text, from_program)| named(text).unwrap_or(from_program)).collect()
-}
-
 /// The parts of a server, after the checks.
 pub(super) struct ServerPlan<'a> {
     config: &'a ValidConfig,
@@ -396,8 +385,15 @@ fn start(
         return Err(io::Error::new(io::ErrorKind::InvalidInput, text).into());
     }
     unbuilt.resize_with(reactors, || None);
-    #[cfg_attr(not(feature = "admin"), allow(unused_mut))]
+    #[cfg(feature = "tls-core")]
+    let tls = super::tls::load(config)?;
+    #[cfg_attr(any(not(feature = "admin"), feature = "tls-core"), allow(unused_mut))]
     let BoundListeners { mut listeners, addresses, spread } = bind(config, reactors, &make.sockets)?;
+    #[cfg(feature = "tls-core")]
+    #[cfg_attr(not(feature = "admin"), allow(unused_mut))]
+    let mut listeners = super::tls::secure(config, tls.as_ref(), &make.protocols, listeners)?;
+    #[cfg(not(feature = "tls-core"))]
+    super::refuse_tls(config)?;
     #[cfg(feature = "admin")]
     if !config.admin.listen.is_empty() {
         make.observation.admin.address = Some(bind_in_memory(config, &mut listeners)?);
@@ -446,6 +442,8 @@ fn start(
         reloads,
         sockets,
         stopping: OnceLock::new(),
+        #[cfg(feature = "tls-core")]
+        tls,
     });
     let grace = Duration::from_millis(config.limits.drain_grace_ms);
     let drain = Duration::from_millis(config.limits.drain_ms);

@@ -27,6 +27,8 @@ mod restart;
 mod routes;
 mod started;
 mod timing;
+#[cfg(feature = "tls-core")]
+mod tls;
 
 use std::fmt;
 use std::io;
@@ -40,6 +42,8 @@ pub use crate::service::builtin::Health;
 pub use crate::stats::{
     HistogramSnapshot, MethodSnapshot, PoolSnapshot, ReactorSnapshot, Snapshot, WorkersSnapshot,
 };
+#[cfg(feature = "tls-core")]
+pub use crate::transport::{TlsFileError, TlsFileFault};
 pub use crate::wire::{ProtocolId, ProtocolSet};
 pub(crate) use app::Completion;
 pub use builder::ServerBuilder;
@@ -91,6 +95,9 @@ pub enum Error {
     /// The server cannot take over from the running process, or use what the service manager has passed.
     #[cfg(feature = "restart")]
     Restart(RestartError),
+    /// A file of the TLS configuration cannot be used.
+    #[cfg(feature = "tls-core")]
+    Tls(TlsFileError),
     /// The export of spans and metrics cannot be set up: the URL of the collector is not valid.
     #[cfg(feature = "otlp")]
     Export(crate::otlp::ExportError),
@@ -112,6 +119,8 @@ impl fmt::Display for Error {
             Error::Discovery(error) => error.fmt(f),
             #[cfg(feature = "restart")]
             Error::Restart(error) => error.fmt(f),
+            #[cfg(feature = "tls-core")]
+            Error::Tls(error) => error.fmt(f),
             #[cfg(feature = "otlp")]
             Error::Export(error) => error.fmt(f),
             Error::NoExecutor { method } => write!(
@@ -136,6 +145,8 @@ impl std::error::Error for Error {
             Error::Restart(error) => error.source(),
             #[cfg(feature = "otlp")]
             Error::Export(error) => error.source(),
+            #[cfg(feature = "tls-core")]
+            Error::Tls(error) => error.source(),
             Error::NoExecutor { .. } | Error::ReactorPanicked { .. } => None,
         }
     }
@@ -159,10 +170,30 @@ impl From<DiscoveryError> for Error {
     }
 }
 
+#[cfg(feature = "tls-core")]
+impl From<TlsFileError> for Error {
+    fn from(error: TlsFileError) -> Error {
+        Error::Tls(error)
+    }
+}
+
 impl From<io::Error> for Error {
     fn from(error: io::Error) -> Error {
         Error::Io(error)
     }
+}
+
+/// Refuses a configuration with TLS in a build without it.
+#[cfg(not(feature = "tls-core"))]
+fn refuse_tls(config: &crate::config::Config) -> Result<(), Error> {
+    use crate::config::{TlsMode, listener_tls};
+    let is_asked = |listen: &String| listener_tls(listen) == Some(TlsMode::Required);
+    if config.tls.certificate.is_empty() && !config.listen.iter().any(is_asked) {
+        return Ok(());
+    }
+    let text =
+        "TLS is configured (`tls.certificate`, or `+tls` at a listener), and not compiled in (feature `tls`)";
+    Err(io::Error::new(io::ErrorKind::Unsupported, text).into())
 }
 
 /// An event for the thread that waits for the server.
@@ -199,6 +230,8 @@ struct ServerShared {
     sockets: SocketStore,
     /// When the end began.
     stopping: OnceLock<Instant>,
+    #[cfg(feature = "tls-core")]
+    tls: Option<Arc<crate::transport::TlsServer>>,
 }
 
 /// A running server. Dropping it stops it at once; [`Server::shutdown`] drains it.
@@ -293,13 +326,15 @@ impl Server {
     }
 
     /// Returns one line for each method with a type that is not described, and is therefore incomplete in some codecs
-    /// ([`Method::warning`](crate::service::Method::warning)), and for each environment variable of the export that has no
-    /// effect, and for each socket that was passed and has no listener. [`ServerBuilder::run`] prints them unless there is a
+    /// ([`Method::warning`](crate::service::Method::warning)), for each environment variable of the export that has no
+    /// effect, for each certificate that expires within 14 days, and for each socket that was passed and has no listener. [`ServerBuilder::run`] prints them unless there is a
     /// logger (feature `log`), which receives them.
     pub fn warnings(&self) -> Vec<String> {
         let methods = self.shared.registry.methods().iter().filter_map(|method| method.warning());
         #[cfg(feature = "otlp")]
         let methods = methods.chain(self.shared.observation.export.warnings());
+        #[cfg(feature = "tls-core")]
+        let methods = methods.chain(self.shared.tls.iter().flat_map(|tls| tls.warnings()));
         methods.chain(self.restart.warnings()).collect()
     }
 
@@ -491,6 +526,10 @@ impl ServerShared {
         snapshot.async_in_flight = self.async_calls.in_flight();
         snapshot.protocols = self.side.connections.counts();
         snapshot.response_entries_dropped = self.side.entries_dropped.load(Ordering::Relaxed);
+        #[cfg(feature = "tls-core")]
+        if let Some(tls) = &self.tls {
+            snapshot.tls = Some(tls.snapshot());
+        }
         for (index, method) in self.registry.methods().iter().enumerate() {
             let parts = self.parts.iter().map(|part| &part.app.methods[index]);
             snapshot.methods.push(MethodSnapshot::of(method.name(), parts));

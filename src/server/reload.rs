@@ -58,6 +58,9 @@ pub enum ReloadError {
     Tokens(TokenFileError),
     /// A rule cannot be used (`auth.allow`).
     Permissions(PermissionRuleError),
+    /// A file of the TLS configuration cannot be used (`tls.certificate` and others).
+    #[cfg(feature = "tls-core")]
+    Tls(crate::transport::TlsFileError),
 }
 
 debug_as_text!(ReloadError);
@@ -72,6 +75,8 @@ impl fmt::Display for ReloadError {
             }
             ReloadError::Tokens(error) => error.fmt(f),
             ReloadError::Permissions(error) => write!(f, "`auth.allow`: {error}"),
+            #[cfg(feature = "tls-core")]
+            ReloadError::Tls(error) => error.fmt(f),
         }
     }
 }
@@ -82,6 +87,8 @@ impl std::error::Error for ReloadError {
             // This error's text includes its text.
             ReloadError::Config(error) => error.source(),
             ReloadError::NotLive { .. } | ReloadError::Tokens(_) | ReloadError::Permissions(_) => None,
+            #[cfg(feature = "tls-core")]
+            ReloadError::Tls(_) => None,
         }
     }
 }
@@ -163,8 +170,16 @@ impl Reloader {
             return Err(ReloadError::NotLive { keys: fixed.iter().map(|key| key.name()).collect() });
         }
         let auth = self.shared.auth.prepare(&valid.auth)?;
+        #[cfg(feature = "tls-core")]
+        let tls = self.shared.tls.as_ref().map(|tls| tls.prepare().map(|prepared| (tls, prepared)));
+        #[cfg(feature = "tls-core")]
+        let tls = tls.transpose().map_err(ReloadError::Tls)?;
         // From here on nothing fails.
         self.shared.auth.exchange(auth);
+        #[cfg(feature = "tls-core")]
+        if let Some((tls, prepared)) = tls {
+            tls.exchange(prepared);
+        }
         let changed: Vec<&'static str> = live.iter().map(|key| key.name()).collect();
         let has = |section: &str| changed.iter().any(|key| key.starts_with(section));
         if has("limits.") || has("trace.") {

@@ -54,7 +54,7 @@ pub const STAGES: [&str; 7] = ["wait", "accept", "read", "mail", "timers", "sche
 
 /// The reasons for closing connections, by the names of their counters. The connection (two layers up) determines
 /// which of them applies.
-pub const CLOSE_REASONS: [&str; 11] = [
+pub const CLOSE_REASONS: [&str; 12] = [
     "peer_closed",
     "reset",
     "broken",
@@ -66,6 +66,7 @@ pub const CLOSE_REASONS: [&str; 11] = [
     "app",
     "too_many_silent",
     "aged",
+    "tls",
 ];
 
 /// The reasons for shedding calls, by the names of their counters. The run queue (a layer up) determines which of them

@@ -7,6 +7,7 @@ use super::{
     STAGES,
 };
 use crate::status::Code;
+use crate::tls::TlsSnapshot;
 
 /// The statistics of a server at one moment.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -42,6 +43,8 @@ pub struct Snapshot {
     pub in_flight: u64,
     /// Streaming calls whose work has not ended.
     pub streams: u64,
+    /// The numbers of TLS; `None` if the server has none.
+    pub tls: Option<TlsSnapshot>,
     /// Connections by protocol: its name, and how many were recognized and how many of these have closed.
     pub protocols: Vec<(&'static str, u64, u64)>,
     /// Futures of async methods that have not been dropped, of calls in flight and of calls that were answered.

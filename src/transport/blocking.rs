@@ -6,6 +6,9 @@ use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use super::memory::MemoryStream;
+#[cfg(feature = "tls-core")]
+use super::tls::{Socket, TlsStream};
+use super::tls_dial::TlsDial;
 
 /// A connected transport whose operations wait. An operation that exceeds its timeout fails with `WouldBlock` or
 /// `TimedOut`.
@@ -17,6 +20,39 @@ pub enum BlockingTransport {
     Unix(UnixStream),
     /// In memory, within this process.
     Memory(BlockingMemory),
+    /// TLS over one of the others.
+    #[cfg(feature = "tls-core")]
+    Tls(Box<BlockingTls>),
+}
+
+/// A TLS session over a [`BlockingTransport`].
+#[cfg(feature = "tls-core")]
+#[derive(Debug)]
+pub struct BlockingTls(TlsStream<BlockingTransport>);
+
+/// Ends the session, unless a write was left incomplete.
+#[cfg(feature = "tls-core")]
+impl Drop for BlockingTls {
+    fn drop(&mut self) {
+        if !self.0.holds_output() {
+            self.0.shutdown_write();
+        }
+    }
+}
+
+#[cfg(feature = "tls-core")]
+impl Socket for BlockingTransport {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        Read::read(self, into)
+    }
+
+    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        Write::write_vectored(self, slices)
+    }
+
+    fn shutdown_write(&mut self) {
+        BlockingTransport::shutdown_write(self);
+    }
 }
 
 impl BlockingTransport {
@@ -34,6 +70,8 @@ impl BlockingTransport {
                 stream.set_read_timeout(timeout).and(stream.set_write_timeout(timeout))
             }
             BlockingTransport::Memory(memory) => memory.set_timeout(timeout),
+            #[cfg(feature = "tls-core")]
+            BlockingTransport::Tls(tls) => tls.0.socket_mut().set_timeouts(timeout),
         }
     }
 
@@ -50,16 +88,53 @@ impl BlockingTransport {
                 memory.is_nonblocking = is_nonblocking;
                 Ok(())
             }
+            #[cfg(feature = "tls-core")]
+            BlockingTransport::Tls(tls) => tls.0.socket_mut().set_nonblocking(is_nonblocking),
         }
     }
 
     /// Ends the sending half: the peer reads what was written before, and then the end. A peer that is gone already
     /// is no error.
-    pub fn shutdown_write(&self) {
+    pub fn shutdown_write(&mut self) {
         match self {
             BlockingTransport::Tcp(stream) => drop(stream.shutdown(Shutdown::Write)),
             BlockingTransport::Unix(stream) => drop(stream.shutdown(Shutdown::Write)),
             BlockingTransport::Memory(memory) => memory.stream.shutdown_write(),
+            #[cfg(feature = "tls-core")]
+            BlockingTransport::Tls(tls) => tls.0.shutdown_write(),
+        }
+    }
+
+    /// Adds TLS to a connection, and waits until the handshake is complete.
+    ///
+    /// # Errors
+    ///
+    /// [`TlsFailure`](crate::TlsFailure), `TimedOut`, and the errors of the socket.
+    pub(crate) fn secured(self, tls: &TlsDial, until: Option<Instant>) -> io::Result<BlockingTransport> {
+        #[cfg(feature = "tls-core")]
+        {
+            let mut stream = tls.begin(self)?;
+            loop {
+                let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+                if left.is_some_and(|left| left.is_zero()) {
+                    return Err(io::Error::new(io::ErrorKind::TimedOut, TLS_LATE));
+                }
+                stream.socket_mut().set_timeouts(left)?;
+                match stream.drive() {
+                    Ok(()) => break,
+                    Err(error) => match error.kind() {
+                        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut | io::ErrorKind::Interrupted => {}
+                        _ => return Err(error),
+                    },
+                }
+            }
+            stream.socket_mut().set_timeouts(None)?;
+            Ok(BlockingTransport::Tls(Box::new(BlockingTls(stream))))
+        }
+        #[cfg(not(feature = "tls-core"))]
+        {
+            let _ = until;
+            tls.unreachable(self)
         }
     }
 }
@@ -70,6 +145,8 @@ impl Read for BlockingTransport {
             BlockingTransport::Tcp(stream) => stream.read(into),
             BlockingTransport::Unix(stream) => stream.read(into),
             BlockingTransport::Memory(memory) => memory.read(into),
+            #[cfg(feature = "tls-core")]
+            BlockingTransport::Tls(tls) => tls.0.read(into),
         }
     }
 }
@@ -80,6 +157,8 @@ impl Write for BlockingTransport {
             BlockingTransport::Tcp(stream) => stream.write(bytes),
             BlockingTransport::Unix(stream) => stream.write(bytes),
             BlockingTransport::Memory(memory) => memory.write_vectored(&[IoSlice::new(bytes)]),
+            #[cfg(feature = "tls-core")]
+            BlockingTransport::Tls(tls) => tls.0.write_vectored(&[IoSlice::new(bytes)]),
         }
     }
 
@@ -88,13 +167,23 @@ impl Write for BlockingTransport {
             BlockingTransport::Tcp(stream) => stream.write_vectored(slices),
             BlockingTransport::Unix(stream) => stream.write_vectored(slices),
             BlockingTransport::Memory(memory) => memory.write_vectored(slices),
+            #[cfg(feature = "tls-core")]
+            BlockingTransport::Tls(tls) => tls.0.write_vectored(slices),
         }
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        Ok(())
+        match self {
+            BlockingTransport::Tcp(_) | BlockingTransport::Unix(_) | BlockingTransport::Memory(_) => Ok(()),
+            #[cfg(feature = "tls-core")]
+            BlockingTransport::Tls(tls) => tls.0.flush(),
+        }
     }
 }
+
+/// The text of the error of a handshake that takes too long.
+#[cfg(feature = "tls-core")]
+const TLS_LATE: &str = "the TLS handshake was not complete within connect_timeout_ms";
 
 /// An end of an in-memory connection whose operations wait.
 #[derive(Debug)]

@@ -16,6 +16,7 @@ use super::address::Address;
 use super::blocking::{BlockingMemory, BlockingTransport};
 use super::memory;
 use super::stream::Transport;
+use super::tls_dial::TlsDial;
 use crate::context::Peer;
 
 /// What a reactor can connect to: an address without a name that would have to be resolved.
@@ -134,9 +135,30 @@ pub(crate) fn share(now: Instant, until: Instant, addresses: usize) -> Duration 
 /// The system's error for the last address; `NotFound` if the name has no address; `TimedOut`; `ConnectionRefused` if
 /// nothing in this process listens on a `memory:` address.
 pub fn dial(address: &Address, timeout: Option<Duration>) -> io::Result<(BlockingTransport, Peer)> {
+    dial_secured(address, None, timeout)
+}
+
+/// The same, with TLS if `tls` is given; the handshake is a part of it.
+///
+/// # Errors
+///
+/// Those of [`dial`], and [`TlsFailure`](crate::TlsFailure).
+pub(crate) fn dial_secured(
+    address: &Address,
+    tls: Option<&TlsDial>,
+    timeout: Option<Duration>,
+) -> io::Result<(BlockingTransport, Peer)> {
+    let until = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+    let (stream, peer) = dial_plain(address, until)?;
+    match tls {
+        None => Ok((stream, peer)),
+        Some(tls) => Ok((stream.secured(tls, until)?, peer)),
+    }
+}
+
+fn dial_plain(address: &Address, until: Option<Instant>) -> io::Result<(BlockingTransport, Peer)> {
     match address {
         Address::Tcp(text) => {
-            let until = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
             let (socket, addr) = dial_tcp(text, until)?;
             Ok((BlockingTransport::Tcp(socket.into()), Peer::Tcp(addr)))
         }

@@ -19,6 +19,10 @@ use super::Transport;
 use super::address::Address;
 use super::memory::MemoryListener;
 use super::readiness::ReadinessSender;
+#[cfg(feature = "tls-core")]
+use super::stream::TlsTransport;
+#[cfg(feature = "tls-core")]
+use super::tls::TlsAcceptor;
 use super::unix_file::{self, UnixSocketAccess, UnixSocketFile};
 use crate::context::Peer;
 
@@ -39,6 +43,9 @@ enum ListenerKind {
 pub struct Listener {
     kind: ListenerKind,
     ownership: Ownership,
+    /// Set if connections have TLS.
+    #[cfg(feature = "tls-core")]
+    tls: Option<TlsAcceptor>,
 }
 
 impl Listener {
@@ -60,7 +67,7 @@ impl Listener {
             Address::Memory(name) => MemoryListener::bind(name, BACKLOG as usize).map(ListenerKind::Memory),
         };
         let kind = kind.map_err(|error| with_address(address, &error))?;
-        Ok(Listener { kind, ownership: Ownership::default() })
+        Ok(Listener::new(kind, Ownership::default()))
     }
 
     /// Creates `count` listeners (at least one) on one TCP address, `host:port`; the kernel spreads the connections
@@ -86,9 +93,34 @@ impl Listener {
         };
         let sockets = bind().map_err(|error| with_address(&Address::Tcp(address.to_owned()), &error))?;
         let ownership = Ownership::default();
-        let listener =
-            |socket| Listener { kind: ListenerKind::Tcp(into_mio(socket)), ownership: ownership.clone() };
+        let listener = |socket| Listener::new(ListenerKind::Tcp(into_mio(socket)), ownership.clone());
         Ok(sockets.into_iter().map(listener).collect())
+    }
+
+    fn new(kind: ListenerKind, ownership: Ownership) -> Listener {
+        Listener {
+            kind,
+            ownership,
+            #[cfg(feature = "tls-core")]
+            tls: None,
+        }
+    }
+
+    /// Adds TLS to the connections that are accepted from now on.
+    #[cfg(feature = "tls-core")]
+    pub(crate) fn secured(mut self, tls: TlsAcceptor) -> Listener {
+        self.tls = Some(tls);
+        self
+    }
+
+    /// Returns whether a connection may be accepted: not if it has TLS, and too many handshakes are in progress.
+    #[inline]
+    pub(crate) fn has_room(&self) -> bool {
+        #[cfg(feature = "tls-core")]
+        if let Some(tls) = &self.tls {
+            return tls.has_room();
+        }
+        true
     }
 
     /// Returns the address with the actual port.
@@ -102,6 +134,15 @@ impl Listener {
 
     /// Accepts one connection.
     pub fn accept(&self) -> io::Result<(Transport, Peer)> {
+        let (stream, peer) = self.accept_plain()?;
+        #[cfg(feature = "tls-core")]
+        if let Some(tls) = &self.tls {
+            return Ok((Transport::Tls(Box::new(TlsTransport(tls.accept(stream)))), peer));
+        }
+        Ok((stream, peer))
+    }
+
+    fn accept_plain(&self) -> io::Result<(Transport, Peer)> {
         match &self.kind {
             ListenerKind::Tcp(socket) => {
                 let (stream, addr) = socket.accept()?;

@@ -16,14 +16,14 @@
 //! - `shutdown_write` ends the sending half; a clean end of the peer's half is a read of 0 bytes, and any other end is
 //!   an error.
 //!
-//! # Where TLS will be
+//! # TLS
 //!
-//! A TLS session is one more variant of [`Transport`] and of [`BlockingTransport`]: it holds the socket, registers it
-//! like TCP, decodes records into the space of a read, and seals the slices of a vectored write at once, so once per
-//! flush. Handshake messages are read and written within read and write; what the socket does not take at once stays
-//! in the session. `shutdown_write` sends close_notify, and an end of the socket without one is the error
-//! `UnexpectedEof`. The server's keys are a part of the [`Listener`], whose accept creates the session; the client's
-//! roots are given with the [`DialTarget`], and the handshake takes place in the session's reads and writes.
+//! A TLS session ([`tls`]) is one more variant of [`Transport`] and of [`BlockingTransport`], over any of the others. It
+//! registers its socket like TCP, opens records into the space of a read, and seals the slices of a vectored write at once,
+//! so once per flush. A write is reported when the socket has taken all of its sealed bytes; until then it is repeated.
+//! Messages of the handshake are read and written within reads and writes. `shutdown_write` sends close_notify, and an end
+//! of the socket without one is the error `UnexpectedEof`. The server's certificates are a part of the [`Listener`], whose
+//! accept creates the session; a client's handshake is a part of its dial.
 
 mod address;
 mod blocking;
@@ -35,6 +35,9 @@ mod listener;
 mod memory;
 mod readiness;
 mod stream;
+#[cfg(feature = "tls-core")]
+mod tls;
+mod tls_dial;
 #[cfg(feature = "server")]
 mod unix_file;
 
@@ -43,7 +46,7 @@ pub use blocking::{BlockingMemory, BlockingTransport};
 #[cfg(feature = "agents")]
 pub(crate) use datagrams::{DATAGRAM_BYTES_MAX, Datagrams, PADDING};
 pub use dial::{DialTarget, Opening, OpeningReply, dial, no_address, resolve};
-pub(crate) use dial::{begin, connect_locally, outcome, share};
+pub(crate) use dial::{begin, connect_locally, dial_secured, outcome, share};
 #[cfg(feature = "server")]
 pub(crate) use listener::BACKLOG;
 #[cfg(feature = "server")]
@@ -53,5 +56,10 @@ pub(crate) use listener::Ownership;
 pub use memory::MemoryStream;
 pub(crate) use readiness::ReadinessSender;
 pub use stream::Transport;
+#[cfg(all(feature = "tls-core", feature = "server"))]
+pub(crate) use tls::TlsServer;
+#[cfg(feature = "tls-core")]
+pub use tls::{ClientTls, ClientTlsError, TlsFileError, TlsFileFault};
+pub use tls_dial::{TlsClient, TlsDial};
 #[cfg(feature = "server")]
 pub use unix_file::UnixSocketAccess;

@@ -2,6 +2,7 @@
 
 use std::io::{self, IoSlice, Read, Write};
 use std::net::Shutdown;
+use std::time::Instant;
 
 use coreloop_poller::{Interest, Key, Poller};
 
@@ -9,6 +10,12 @@ use coreloop_poller::{Interest, Key, Poller};
 use super::datagrams::Datagrams;
 use super::memory::MemoryStream;
 use super::readiness::ReadinessSender;
+#[cfg(feature = "tls-core")]
+use super::tls::{Established, Socket, TlsStream};
+use crate::context::Peer;
+#[cfg(feature = "tls-core")]
+use crate::tls::PeerEntry;
+use crate::tls::TlsFailure;
 
 /// A connected nonblocking transport.
 #[derive(Debug)]
@@ -22,6 +29,23 @@ pub enum Transport {
     /// UDP with one peer, as framed datagrams.
     #[cfg(feature = "agents")]
     Udp(Box<Datagrams>),
+    /// TLS over one of the others.
+    #[cfg(feature = "tls-core")]
+    Tls(Box<TlsTransport>),
+}
+
+/// A TLS session over a [`Transport`].
+#[cfg(feature = "tls-core")]
+#[derive(Debug)]
+pub struct TlsTransport(pub(super) TlsStream<Transport>);
+
+/// What a reactor learns when the handshake of a connection is complete.
+#[derive(Debug)]
+pub(crate) struct Secured {
+    /// The negotiated protocol (ALPN).
+    pub(crate) alpn: Option<Vec<u8>>,
+    /// The peer, if it has presented a certificate.
+    pub(crate) peer: Option<Peer>,
 }
 
 impl Transport {
@@ -33,6 +57,8 @@ impl Transport {
             Transport::Memory(stream) => stream.read(into),
             #[cfg(feature = "agents")]
             Transport::Udp(datagrams) => datagrams.read(into),
+            #[cfg(feature = "tls-core")]
+            Transport::Tls(tls) => tls.0.read(into),
         }
     }
 
@@ -44,6 +70,8 @@ impl Transport {
             Transport::Memory(stream) => stream.write_vectored(&[IoSlice::new(bytes)]),
             #[cfg(feature = "agents")]
             Transport::Udp(datagrams) => datagrams.write_vectored(&[IoSlice::new(bytes)]),
+            #[cfg(feature = "tls-core")]
+            Transport::Tls(tls) => tls.0.write_vectored(&[IoSlice::new(bytes)]),
         }
     }
 
@@ -55,6 +83,8 @@ impl Transport {
             Transport::Memory(stream) => stream.write_vectored(slices),
             #[cfg(feature = "agents")]
             Transport::Udp(datagrams) => datagrams.write_vectored(slices),
+            #[cfg(feature = "tls-core")]
+            Transport::Tls(tls) => tls.0.write_vectored(slices),
         }
     }
 
@@ -66,11 +96,13 @@ impl Transport {
             Transport::Memory(_) => Ok(None),
             #[cfg(feature = "agents")]
             Transport::Udp(datagrams) => datagrams.socket.take_error(),
+            #[cfg(feature = "tls-core")]
+            Transport::Tls(tls) => return tls.0.socket().take_error(),
         };
         error.ok().flatten().map_or(io::ErrorKind::ConnectionReset, |error| error.kind())
     }
 
-    pub(crate) fn shutdown_write(&self) {
+    pub(crate) fn shutdown_write(&mut self) {
         // A peer that is already gone is not an error here: the following read reports it.
         let _ = match self {
             Transport::Tcp(stream) => stream.shutdown(Shutdown::Write),
@@ -81,6 +113,11 @@ impl Transport {
             }
             #[cfg(feature = "agents")]
             Transport::Udp(_) => Ok(()),
+            #[cfg(feature = "tls-core")]
+            Transport::Tls(tls) => {
+                tls.0.shutdown_write();
+                Ok(())
+            }
         };
     }
 
@@ -103,6 +140,8 @@ impl Transport {
             }
             #[cfg(feature = "agents")]
             Transport::Udp(datagrams) => poller.register(&mut datagrams.socket, polled, Interest::BOTH),
+            #[cfg(feature = "tls-core")]
+            Transport::Tls(tls) => tls.0.socket_mut().register(poller, polled, key, readiness),
         }
     }
 
@@ -116,6 +155,154 @@ impl Transport {
             }
             #[cfg(feature = "agents")]
             Transport::Udp(datagrams) => poller.deregister(&mut datagrams.socket),
+            #[cfg(feature = "tls-core")]
+            Transport::Tls(tls) => {
+                tls.0.socket_mut().deregister(poller);
+                Ok(())
+            }
         };
     }
+}
+
+/// What concerns TLS alone: without it nothing here does anything.
+#[cfg(feature = "tls-core")]
+impl Transport {
+    fn tls(&self) -> Option<&TlsStream<Transport>> {
+        match self {
+            Transport::Tls(tls) => Some(&tls.0),
+            _ => None,
+        }
+    }
+
+    #[inline]
+    fn tls_mut(&mut self) -> Option<&mut TlsStream<Transport>> {
+        match self {
+            Transport::Tls(tls) => Some(&mut tls.0),
+            _ => None,
+        }
+    }
+
+    /// Returns whether there is more to read although the last read did not fill its space.
+    #[inline]
+    pub(crate) fn holds_input(&self) -> bool {
+        self.tls().is_some_and(TlsStream::holds_input)
+    }
+
+    /// Returns whether bytes wait for the socket that no write is going to be repeated for.
+    #[inline]
+    pub(crate) fn holds_output(&self) -> bool {
+        self.tls().is_some_and(TlsStream::holds_output)
+    }
+
+    /// Writes them.
+    #[cold]
+    pub(crate) fn flush(&mut self) -> io::Result<()> {
+        self.tls_mut().map_or(Ok(()), TlsStream::flush)
+    }
+
+    /// Returns whether a handshake is in progress.
+    #[inline]
+    pub(crate) fn is_handshaking(&self) -> bool {
+        self.tls().is_some_and(TlsStream::is_handshaking)
+    }
+
+    /// Sets when the handshake must be complete.
+    pub(crate) fn set_handshake_deadline(&mut self, until: Instant) {
+        if let Some(tls) = self.tls_mut() {
+            tls.set_deadline(until);
+        }
+    }
+
+    /// Returns when the handshake must be complete, while it is not.
+    #[inline]
+    pub(crate) fn handshake_deadline(&self) -> Option<Instant> {
+        self.tls()?.deadline()
+    }
+
+    /// Returns why a handshake that is not complete in time has failed.
+    pub(crate) fn late_handshake(&mut self) -> Option<TlsFailure> {
+        self.tls_mut().map(TlsStream::late)
+    }
+
+    /// Returns, once, what is known when the handshake is complete. `peer` is the peer as it was known before.
+    #[inline]
+    pub(crate) fn take_secured(&mut self, peer: Peer) -> Option<Secured> {
+        let tls = self.tls_mut()?;
+        let Established { alpn } = tls.take_established()?;
+        let certified = |entry: &PeerEntry| Peer::Certified(entry.peer(peer.address()));
+        Some(Secured { alpn, peer: tls.entry().map(certified) })
+    }
+
+    /// Goes on with a client's handshake; `WouldBlock` until it is complete.
+    pub(crate) fn drive_handshake(&mut self) -> io::Result<()> {
+        self.tls_mut().map_or(Ok(()), TlsStream::drive)
+    }
+
+    /// Takes note that the connection is about to be closed.
+    pub(crate) fn end(&mut self) {
+        if let Some(tls) = self.tls_mut() {
+            tls.end();
+        }
+    }
+}
+
+#[cfg(feature = "tls-core")]
+impl Socket for Transport {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        Transport::read(self, into)
+    }
+
+    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        Transport::write_vectored(self, slices)
+    }
+
+    fn shutdown_write(&mut self) {
+        Transport::shutdown_write(self);
+    }
+}
+
+/// Without TLS.
+#[cfg(not(feature = "tls-core"))]
+#[allow(clippy::unused_self, reason = "the same functions as with TLS")]
+impl Transport {
+    #[inline]
+    pub(crate) fn holds_input(&self) -> bool {
+        false
+    }
+
+    #[inline]
+    pub(crate) fn holds_output(&self) -> bool {
+        false
+    }
+
+    pub(crate) fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
+    #[inline]
+    pub(crate) fn is_handshaking(&self) -> bool {
+        false
+    }
+
+    pub(crate) fn set_handshake_deadline(&mut self, _until: Instant) {}
+
+    #[inline]
+    pub(crate) fn handshake_deadline(&self) -> Option<Instant> {
+        None
+    }
+
+    pub(crate) fn late_handshake(&mut self) -> Option<TlsFailure> {
+        None
+    }
+
+    #[inline]
+    pub(crate) fn take_secured(&mut self, _peer: Peer) -> Option<Secured> {
+        None
+    }
+
+    pub(crate) fn drive_handshake(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
+    pub(crate) fn end(&mut self) {}
 }

@@ -118,6 +118,42 @@ impl Scheme {
         (Scheme::Native, address)
     }
 
+    /// Splits an address into its scheme, whether it has TLS, and the rest. `+tls` behind the scheme asks for TLS, and
+    /// `https` is `http+tls`.
+    ///
+    /// ```
+    /// use coreloop::client::Scheme;
+    /// assert_eq!(Scheme::split_tls("native+tls:localhost:1"), (Scheme::Native, true, "localhost:1"));
+    /// assert_eq!(Scheme::split_tls("native:localhost:1"), (Scheme::Native, false, "localhost:1"));
+    /// ```
+    pub fn split_tls(address: &str) -> (Scheme, bool, &str) {
+        if let Some((prefix, rest)) = address.split_once(':')
+            && rest.contains([':', '/'])
+            && let Some(name) = if prefix == "https" { Some("http") } else { prefix.strip_suffix("+tls") }
+            && let Some(scheme) = Scheme::ALL.iter().find(|scheme| scheme.name() == name)
+        {
+            return (*scheme, true, rest);
+        }
+        let (scheme, rest) = Scheme::split(address);
+        (scheme, false, rest)
+    }
+
+    /// Returns the ids of the protocol that a server is offered over TLS (ALPN).
+    pub(crate) fn alpn(self) -> &'static [&'static [u8]] {
+        match self {
+            Scheme::Native => &[b"coreloop"],
+            #[cfg(feature = "http")]
+            Scheme::Http => &[b"http/1.1"],
+            #[cfg(feature = "jsonrpc")]
+            Scheme::JsonRpc => &[],
+            #[cfg(feature = "netrpc")]
+            Scheme::Gob => &[],
+            // The connection begins with a request of HTTP.
+            #[cfg(feature = "netrpc")]
+            Scheme::GobHttp => &[b"http/1.1"],
+        }
+    }
+
     /// Returns the number of the codec of all bodies, if the protocol has only one codec.
     pub fn codec_number(self) -> Option<u8> {
         match self {

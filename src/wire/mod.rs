@@ -246,6 +246,11 @@ pub trait Protocol {
     /// Writes one message.
     fn send(&mut self, outgoing: Self::Outgoing<'_>, out: &mut Out<'_>);
 
+    /// Takes note of the protocol that both sides have agreed on in their TLS handshake (ALPN), before any of its bytes.
+    fn on_negotiated(&mut self, alpn: &[u8]) {
+        let _ = alpn;
+    }
+
     /// Notifies the peer, if the protocol can, to send no new requests on this connection.
     fn send_drain(&mut self, out: &mut Out<'_>) {
         let _ = out;

@@ -31,7 +31,7 @@ macro_rules! protocols {
         #[repr(u8)]
         pub enum ProtocolId {
             $($(#[doc = $docs])* $id,)*
-            /// TLS: a handshake record, `16 03`. Recognized, so that the operator sees its name, and not served.
+            /// TLS: a handshake record, `16 03`. The transport serves it; where it does not, the operator sees its name.
             Tls,
             /// A protocol that the program has added ([`AddedProtocol`](crate::wire::AddedProtocol)).
             Added,
@@ -47,6 +47,18 @@ macro_rules! protocols {
                     $(ProtocolId::$id => $name,)*
                     ProtocolId::Tls => "tls",
                     ProtocolId::Added => "added",
+                }
+            }
+        }
+
+        impl ProtocolId {
+            /// Returns the id by which the protocol is negotiated over TLS (ALPN), if it has one.
+            pub fn alpn(self) -> Option<&'static str> {
+                match self {
+                    ProtocolId::Native => Some("coreloop"),
+                    ProtocolId::Http => Some("http/1.1"),
+                    ProtocolId::Grpc => Some("h2"),
+                    ProtocolId::JsonRpc | ProtocolId::NetRpc | ProtocolId::Tls | ProtocolId::Added => None,
                 }
             }
         }
@@ -148,6 +160,17 @@ impl ProtocolSet {
     /// Returns the set of one protocol.
     pub fn only(protocol: ProtocolId) -> ProtocolSet {
         ProtocolSet(1 << protocol as u8)
+    }
+
+    /// Returns the ids by which the protocols of the set that are compiled in are negotiated over TLS, the preferred first.
+    #[cfg(feature = "tls-core")]
+    pub(crate) fn alpn(self) -> Vec<Vec<u8>> {
+        // Clients of gRPC offer HTTP/2 alone. Those that offer both expect that everything is served over either, and over
+        // HTTP/2 only gRPC and pages are.
+        let preferred = [ProtocolId::Native, ProtocolId::Http, ProtocolId::Grpc];
+        let served =
+            preferred.into_iter().filter(|id| self.contains(*id) && ProtocolSet::SERVED.contains(*id));
+        served.filter_map(|id| id.alpn().map(|name| name.as_bytes().to_vec())).collect()
     }
 
     /// Whether the protocol is in the set.
@@ -275,6 +298,17 @@ impl Protocol for ServerProtocol {
         match self {
             ServerProtocol::Native(native) => native.send(outgoing, out),
             other => other.send_other(rebuilt(outgoing), out),
+        }
+    }
+
+    #[cold]
+    fn on_negotiated(&mut self, alpn: &[u8]) {
+        let ServerProtocol::Sniffing { allowed, side } = self else { return };
+        let named = |id: &&ProtocolId| id.alpn().is_some_and(|name| name.as_bytes() == alpn);
+        let Some(id) = ProtocolId::ALL.iter().find(named) else { return };
+        if let Some(decided) = ServerProtocol::make(*id, side, *allowed) {
+            side.connections.begin(*id);
+            *self = decided;
         }
     }
 

@@ -20,6 +20,7 @@ const FLOORS: [&[&str]; 13] = [
         "status",
         "config",
         "stats",
+        "tls",
         "trace",
         "log_events",
         "log_text",

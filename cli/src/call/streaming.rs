@@ -18,7 +18,7 @@ use crate::line::{Streams, connect_shared, encoded, shown};
 /// Calls the method and prints what comes, as it comes.
 pub fn run(args: &CallArgs, codec: Codec, streams: Streams) -> Result<(), Failure> {
     let failed = |error: CallError| Failure::call(&error);
-    let mut client = connect_shared(&args.target.to_string(), args.timeout).map_err(failed)?;
+    let mut client = connect_shared(&args.target.to_string(), args.timeout, &args.tls).map_err(failed)?;
     for (key, value) in &args.metadata {
         client = client.with_metadata(key, value.as_bytes()).map_err(Failure::usage)?;
     }

@@ -26,7 +26,8 @@ use crate::context::Peer;
 use crate::message::Outgoing;
 use crate::policy::fleet::EndpointId;
 use crate::reactor::{Conns, DialId, DialRequest};
-use crate::transport::{Address, DialTarget, Opening, Transport};
+use crate::tls::TlsFailure;
+use crate::transport::{Address, DialTarget, Opening, TlsClient, TlsDial, Transport};
 #[cfg(feature = "netrpc")]
 use crate::wire::netrpc::connect::ConnectError;
 use crate::wire::{ClientProtocol, Scheme};
@@ -63,6 +64,7 @@ pub(super) struct ConnectionBounds {
 
 pub(super) struct EndpointState {
     pub(super) scheme: Scheme,
+    tls: Option<TlsClient>,
     pub(super) address: Address,
     pub(super) config: Arc<ClientConfig>,
     pub(super) order: ReplyOrder,
@@ -98,7 +100,12 @@ pub(super) struct EndpointState {
 const DROPPED_MAX: u32 = 2;
 
 impl EndpointState {
-    pub(super) fn new(scheme: Scheme, address: Address, config: Arc<ClientConfig>) -> EndpointState {
+    pub(super) fn new(
+        scheme: Scheme,
+        tls: Option<TlsClient>,
+        address: Address,
+        config: Arc<ClientConfig>,
+    ) -> EndpointState {
         let ClientConfig { in_flight_max, in_flight_bytes_max: bytes_max, .. } = *config;
         let (order, connections_max, bounds) = if scheme.has_ordered_replies() {
             // Together the connections stay within `in_flight_max`.
@@ -118,6 +125,7 @@ impl EndpointState {
         };
         EndpointState {
             scheme,
+            tls,
             address,
             config,
             order,
@@ -141,11 +149,12 @@ impl EndpointState {
     /// Creates the state of a server of a fleet.
     pub(super) fn of_fleet(
         scheme: Scheme,
+        tls: Option<TlsClient>,
         address: Address,
         config: Arc<ClientConfig>,
         fleet: (u64, EndpointId),
     ) -> EndpointState {
-        EndpointState { fleet: Some(fleet), ..EndpointState::new(scheme, address, config) }
+        EndpointState { fleet: Some(fleet), ..EndpointState::new(scheme, tls, address, config) }
     }
 
     /// Takes no more calls on the connection. Returns false if it took none before.
@@ -257,7 +266,10 @@ fn again(error: &io::Error) -> io::Error {
     if let Some(why) = error.get_ref().and_then(|why| why.downcast_ref::<ConnectError>()) {
         return io::Error::new(error.kind(), why.clone());
     }
-    io::Error::new(error.kind(), error.to_string())
+    match TlsFailure::of(error) {
+        Some(failure) => failure.clone().into_error(),
+        None => io::Error::new(error.kind(), error.to_string()),
+    }
 }
 
 /// Returns the exchange that precedes the protocol, if the scheme has one.
@@ -341,7 +353,8 @@ impl ClientApp {
         let Some(dial) = line.dials.iter_mut().find(|dial| dial.attempt == id.attempt) else { return };
         dial.is_resolving = false;
         let (until, opening) = (dial.until, opening(line.scheme));
-        if let Err(error) = conns.dial(DialRequest { id, target, opening, until, late: LATE }) {
+        let tls = line.tls.as_ref().map(|tls| TlsDial::new(tls, &line.address, line.scheme.alpn()));
+        if let Err(error) = conns.dial(DialRequest { id, target, tls, opening, until, late: LATE }) {
             self.on_dial_ended(conns, id, Err(error));
         }
     }

@@ -163,10 +163,10 @@ impl ClientApp {
         let number = endpoint.number;
         // The first call of an endpoint creates its state, and the end of its last call removes it: no separate
         // message is guaranteed to be read before this one when the mailbox is full.
-        let line = self
-            .lines
-            .entry(number)
-            .or_insert_with(|| EndpointState::new(endpoint.scheme, address.clone(), endpoint.config.clone()));
+        let line = self.lines.entry(number).or_insert_with(|| {
+            let (tls, config) = (endpoint.tls().cloned(), endpoint.config.clone());
+            EndpointState::new(endpoint.scheme, tls, address.clone(), config)
+        });
         if let Some(promise) = send_if_room(&self.shared.stats, conns, line, promise) {
             self.wait_for_turn(conns, number, promise);
         }

@@ -21,6 +21,7 @@ use crate::message::{IncomingReply, Outgoing, OutgoingCall, SendBody, time_left_
 use crate::policy::round_trip::MinRoundTrip;
 use crate::stats::micros;
 use crate::status::Code;
+use crate::tls::TlsFailureKind;
 use crate::wire::Scheme;
 
 /// The most pongs that may wait for a server to read them.
@@ -205,7 +206,11 @@ pub(super) fn drop_connection(cx: &mut Cx<'_>) {
 /// Returns whether a call without a reply is sent again after its connection ended: it is idempotent, its protocol
 /// lets a server close a connection at any time, and it has tries left.
 pub(super) fn may_repeat(session: &Session, promise: &Promise, why: &CloseReason) -> bool {
-    let is_closed = matches!(why, CloseReason::PeerClosed | CloseReason::Reset(_));
+    let is_closed = match why {
+        CloseReason::PeerClosed | CloseReason::Reset(_) => true,
+        CloseReason::Tls(failure) => failure.kind() == TlsFailureKind::Truncated,
+        _ => false,
+    };
     session.order != ReplyOrder::Any
         && is_closed
         && promise.what.is_idempotent()
@@ -229,6 +234,9 @@ pub(super) fn call_error(
             return CallError::Lost { error, may_have_run };
         }
         CloseReason::Reset(kind) => *kind,
+        CloseReason::Tls(failure) => {
+            return CallError::Lost { error: failure.clone().into_error(), may_have_run };
+        }
         CloseReason::FrameLate | CloseReason::WriteStalled => io::ErrorKind::TimedOut,
         CloseReason::FirstBytesLate
         | CloseReason::Idle

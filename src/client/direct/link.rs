@@ -20,7 +20,7 @@ use crate::message::{
     method_hash, time_left_us,
 };
 use crate::status::Status;
-use crate::transport::{Address, BlockingTransport, dial};
+use crate::transport::{Address, BlockingTransport, TlsClient, TlsDial, dial_secured};
 use crate::wire::{Broken, NativeClient, Scheme};
 
 /// The buffers that one write takes together.
@@ -58,13 +58,19 @@ pub(super) struct DirectConn {
 }
 
 impl DirectConn {
-    pub(super) fn connect(address: &str, timeout: Option<Duration>) -> Result<DirectConn, CallError> {
-        let (scheme, text) = Scheme::split(address);
+    /// Connects. If the address asks for TLS, `tls` makes what it needs.
+    pub(super) fn connect(
+        address: &str,
+        timeout: Option<Duration>,
+        tls: impl FnOnce(bool) -> Result<Option<TlsClient>, BuildError>,
+    ) -> Result<DirectConn, CallError> {
+        let (scheme, is_secured, text) = Scheme::split_tls(address);
         if scheme != Scheme::Native {
             return Err(BuildError::OnlyNative { scheme }.into());
         }
         let parsed: Address = text.parse().map_err(BuildError::Address)?;
-        let (stream, _) = dial(&parsed, timeout).map_err(CallError::Connect)?;
+        let tls = tls(is_secured)?.map(|client| TlsDial::new(&client, &parsed, scheme.alpn()));
+        let (stream, _) = dial_secured(&parsed, tls.as_ref(), timeout).map_err(CallError::Connect)?;
         // It never stops reading: if the server stopped reading until its own output is read, both would wait forever.
         let limits = Limits { write_queue_high_bytes: usize::MAX, ..Limits::default() };
         Ok(DirectConn {

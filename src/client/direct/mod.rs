@@ -11,9 +11,12 @@ use std::fmt;
 use std::time::Duration;
 
 use self::link::DirectConn;
+use super::builder::{TlsSettings, load_tls};
 use super::{CallError, Caller, MethodId, ToAddress};
 use crate::codec::{ArgumentEncode, Codec, ReplyDecode};
 use crate::message::{MetadataBuf, MetadataTooLong, Priority};
+#[cfg(feature = "tls-core")]
+use crate::transport::ClientTls;
 
 /// Where the time of a call went, in microseconds, as the server reported with its reply.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -47,7 +50,7 @@ impl Direct {
     ///
     /// [`CallError::Build`] or [`CallError::Connect`].
     pub fn connect(address: impl ToAddress) -> Result<Direct, CallError> {
-        Ok(Direct { link: RefCell::new(DirectConn::connect(&address.to_address(), None)?) })
+        Direct::connect_with(&address.to_address(), None, None)
     }
 
     /// Connects as [`Direct::connect`] does, but waits for at most `timeout`.
@@ -56,7 +59,30 @@ impl Direct {
     ///
     /// [`CallError::Build`] or [`CallError::Connect`].
     pub fn connect_timeout(address: impl ToAddress, timeout: Duration) -> Result<Direct, CallError> {
-        Ok(Direct { link: RefCell::new(DirectConn::connect(&address.to_address(), Some(timeout))?) })
+        Direct::connect_with(&address.to_address(), Some(timeout), None)
+    }
+
+    /// Connects to an address with TLS (`native+tls:host:port`) with these settings, for at most `timeout` if there is one.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError::Build`] or [`CallError::Connect`].
+    #[cfg(feature = "tls-core")]
+    pub fn connect_tls(
+        address: impl ToAddress,
+        tls: &ClientTls,
+        timeout: Option<Duration>,
+    ) -> Result<Direct, CallError> {
+        Direct::connect_with(&address.to_address(), timeout, Some(tls))
+    }
+
+    fn connect_with(
+        address: &str,
+        timeout: Option<Duration>,
+        tls: Option<&TlsSettings>,
+    ) -> Result<Direct, CallError> {
+        let link = DirectConn::connect(address, timeout, |is_secured| load_tls(address, is_secured, tls))?;
+        Ok(Direct { link: RefCell::new(link) })
     }
 
     /// Limits the time of each later call; `None` means no limit. The server receives the time that is left. A call

@@ -121,7 +121,7 @@ struct InstanceSet {
 
 impl InstanceSet {
     fn add(&mut self, instance: Instance) -> Result<(), String> {
-        let (_, address) = Scheme::split(&instance.address);
+        let (_, _, address) = Scheme::split_tls(&instance.address);
         address.parse::<Address>().map_err(|error| error.to_string())?;
         if self.instances.len() >= INSTANCES_MAX {
             return Err(format!("expected at most {INSTANCES_MAX} instances"));

@@ -7,6 +7,7 @@ use super::{MetricFamily, MetricKind, MetricSample, MetricValue};
 #[cfg(feature = "log")]
 use crate::log_events::{LogCounts, log_counts};
 use crate::stats::{MethodSnapshot, Snapshot};
+use crate::tls::{TlsFailureKind, TlsSnapshot};
 use crate::trace::TraceStats;
 
 /// Returns the families of a server's counters. Their number of series is bounded by what the program registers, never by
@@ -17,7 +18,35 @@ pub fn server_families(snapshot: &Snapshot) -> Vec<MetricFamily> {
     families.extend(reactors::connection_families(snapshot));
     families.extend(reactors::reactor_families(snapshot));
     families.extend(reactors::worker_families(snapshot));
+    if let Some(tls) = &snapshot.tls {
+        families.extend(tls_families(tls));
+    }
     families
+}
+
+fn tls_families(tls: &TlsSnapshot) -> Vec<MetricFamily> {
+    let mut failures = counter("coreloop_tls_failures", "TLS sessions that failed, by reason.");
+    for kind in TlsFailureKind::ALL {
+        failures = failures.count([("reason", kind.name())], tls.failed(kind));
+    }
+    let mut expiry = MetricFamily::new(
+        "coreloop_tls_certificate_expiry_timestamp_seconds",
+        "seconds",
+        MetricKind::Gauge,
+        "When each certificate expires, in seconds since 1970.",
+    );
+    for (file, not_after) in &tls.certificates {
+        expiry = expiry.count([("file", file)], u64::try_from(*not_after).unwrap_or(0));
+    }
+    vec![
+        counter("coreloop_tls_handshakes", "TLS handshakes that were completed, full or resumed.")
+            .count([("kind", "full")], tls.full_handshakes)
+            .count([("kind", "resumed")], tls.resumed_handshakes),
+        failures,
+        gauge("coreloop_tls_handshakes_in_progress", "TLS handshakes in progress.")
+            .count([], tls.handshakes_in_progress as u64),
+        expiry,
+    ]
 }
 
 /// Returns the families of a tracer.

@@ -77,7 +77,7 @@ fn dialer(connections_max: usize) -> (Remote<DialRequest>, mpsc::Receiver<DialEn
 
 fn request(attempt: u64, target: DialTarget, within: Duration) -> DialRequest {
     let id = DialId { owner: 7, attempt };
-    DialRequest { id, target, opening: None, until: Instant::now() + within, late: LATE }
+    DialRequest { id, target, tls: None, opening: None, until: Instant::now() + within, late: LATE }
 }
 
 fn end(ends: &mpsc::Receiver<DialEnd>, attempt: u64) -> Result<Peer, (io::ErrorKind, String)> {

@@ -41,10 +41,10 @@ impl CallSources {
 
     /// Returns what the connections of a peer share, if it is its address.
     fn address(&self, peer: Peer) -> Option<IpAddr> {
-        match (self.fair_by, peer) {
-            (FairBy::PeerIp, Peer::Tcp(address)) => Some(address.ip().to_canonical()),
-            _ => None,
+        if self.fair_by != FairBy::PeerIp {
+            return None;
         }
+        peer.address().map(|address| address.ip().to_canonical())
     }
 }
 

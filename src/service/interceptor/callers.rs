@@ -4,7 +4,6 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::AdmitCall;
-use crate::context::Peer;
 
 /// The most callers that a limit keeps apart, by default.
 pub(super) const CALLERS_MAX: usize = 65_536;
@@ -33,9 +32,9 @@ impl Callers {
                 let principal = call.shared_principal();
                 Some(principal.map_or(LimitedCaller::Unknown, |name| LimitedCaller::Principal(name.clone())))
             }
-            Callers::ByAddress => Some(match call.peer() {
-                Peer::Tcp(address) => LimitedCaller::Address(address.ip().to_canonical()),
-                Peer::Unix | Peer::Memory => LimitedCaller::Unknown,
+            Callers::ByAddress => Some(match call.peer().address() {
+                Some(address) => LimitedCaller::Address(address.ip().to_canonical()),
+                None => LimitedCaller::Unknown,
             }),
         }
     }

@@ -82,7 +82,7 @@ mod passing {
                 })
             };
             let kind = adopt().map_err(|error| with_address(address, &error))?;
-            Ok(Listener { kind, ownership })
+            Ok(Listener::new(kind, ownership))
         }
 
         /// Creates `count` further listeners that share the port of these.
@@ -101,7 +101,7 @@ mod passing {
             let bind = || {
                 let socket = bind_another(local)
                     .map_err(|error| with_address(&Address::Tcp(local.to_string()), &error))?;
-                Ok(Listener { kind: ListenerKind::Tcp(into_mio(socket)), ownership: ownership.clone() })
+                Ok(Listener::new(ListenerKind::Tcp(into_mio(socket)), ownership.clone()))
             };
             (0..count).map(|_| bind()).collect()
         }

@@ -26,7 +26,7 @@ use crate::client::endpoint::{Endpoint, EndpointTarget};
 use crate::client::fleet::{FleetShared, FleetView, Found, ViewSender};
 use crate::policy::fleet::{EndpointId, EndpointView, Fleet, FleetChange, Instance};
 use crate::reactor::Conns;
-use crate::transport::Address;
+use crate::transport::{Address, TlsClient};
 use crate::wire::Scheme;
 
 /// The numbers of the servers of fleets among the reactor's endpoints are above this; those of clients are below.
@@ -46,6 +46,7 @@ pub(super) struct FleetState {
     client: Weak<Endpoint>,
     shared: Arc<FleetShared>,
     scheme: Scheme,
+    tls: Option<TlsClient>,
     config: Arc<ClientConfig>,
     /// The numbers of the servers' states.
     lines: BTreeMap<EndpointId, u64>,
@@ -92,6 +93,7 @@ impl FleetState {
             client: Arc::downgrade(endpoint),
             shared,
             scheme: endpoint.scheme,
+            tls: endpoint.tls().cloned(),
             config: reconnecting_soon(&endpoint.config),
             lines: BTreeMap::new(),
             leaving: Vec::new(),
@@ -141,13 +143,17 @@ impl FleetState {
 
     /// Returns the address of an instance, or why it cannot be one of this client.
     fn address_of(&self, instance: &Instance) -> Result<Address, String> {
-        let (scheme, plain) = Scheme::split(&instance.address);
+        let (scheme, is_secured, plain) = Scheme::split_tls(&instance.address);
         let is_named = plain.len() < instance.address.len();
-        if is_named && scheme != self.scheme {
-            let (found, expected) = (scheme.name(), self.scheme.name());
+        if is_named && (scheme, is_secured) != (self.scheme, self.tls.is_some()) {
+            let tls = |is_secured: bool| if is_secured { "+tls" } else { "" };
             return Err(format!(
-                "the instance {} uses the protocol {found}; the client uses {expected}",
-                instance.address
+                "the instance {} uses the protocol {}{}; the client uses {}{}",
+                instance.address,
+                scheme.name(),
+                tls(is_secured),
+                self.scheme.name(),
+                tls(self.tls.is_some())
             ));
         }
         plain.parse().map_err(|error| format!("the instance {}: {error}", instance.id))
@@ -201,7 +207,13 @@ impl ClientApp {
             // It was checked before.
             let Ok(address) = fleet.address_of(&instance) else { continue };
             self.last_fleet_line += 1;
-            let line = EndpointState::of_fleet(fleet.scheme, address, fleet.config.clone(), (number, id));
+            let line = EndpointState::of_fleet(
+                fleet.scheme,
+                fleet.tls.clone(),
+                address,
+                fleet.config.clone(),
+                (number, id),
+            );
             self.lines.insert(self.last_fleet_line, line);
             fleet.lines.insert(id, self.last_fleet_line);
         }

@@ -1,0 +1,26 @@
+//! TLS, below the connections and their protocols.
+//!
+//! [`engine`] is one session without I/O, [`stream`] a session with its socket, for a reactor and for a thread that may wait.
+//! [`server`] and [`client`] hold what the sessions of a listener and of a client share: certificates, roots, tickets.
+//! Certificates are read and checked by `files.rs`, off the reactors.
+
+mod client;
+mod engine;
+mod files;
+#[cfg(feature = "server")]
+mod gate;
+mod provider;
+#[cfg(feature = "server")]
+mod server;
+mod stream;
+#[cfg(feature = "server")]
+mod tickets;
+
+pub use client::{ClientTls, ClientTlsError, TlsClient};
+pub use files::{TlsFileError, TlsFileFault};
+#[cfg(feature = "server")]
+pub(crate) use server::{TlsAcceptor, TlsServer};
+pub(crate) use stream::{Established, Socket, TlsStream};
+
+#[cfg(all(test, feature = "server"))]
+mod tests;
