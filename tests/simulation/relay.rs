@@ -425,7 +425,7 @@ impl Relay {
 
     /// Ends the client's direction for the server, after what was delivered.
     pub fn close_half(&mut self) {
-        if let Some((_, server)) = &self.ends {
+        if let Some((_, server)) = &mut self.ends {
             server.shutdown_write();
             (self.up.has_ended, self.up.is_passed_on) = (true, true);
             self.up.held.clear();

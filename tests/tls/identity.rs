@@ -127,7 +127,7 @@ fn a_server_with_unusable_files_does_not_start() {
                 config.tls.key = vec![text(key)];
             })
             .start();
-        let error = result.err().expect("an error").to_string();
+        let error = result.map(drop).expect_err("an error").to_string();
         assert!(error.contains(expected), "{error}");
         assert!(!error.contains("BEGIN"), "{error}");
     }

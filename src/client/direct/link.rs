@@ -483,7 +483,7 @@ mod tests {
     fn a_reply_that_has_arrived_is_taken_after_the_deadline() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap().to_string();
-        let mut link = DirectConn::connect(&address, None).unwrap();
+        let mut link = DirectConn::connect(&address, None, |_| Ok(None)).unwrap();
         let (mut server, _) = listener.accept().unwrap();
         let past = Some(Instant::now());
         let late = |link: &mut DirectConn| match link.next_message(past) {
