@@ -100,6 +100,9 @@
     allow(dead_code, unused_imports, unused_macros)
 )]
 
+#[cfg(all(feature = "tls-core", not(any(feature = "tls", feature = "tls-ring"))))]
+compile_error!("the feature `tls-core` has no cryptography: turn on `tls` or `tls-ring` instead");
+
 #[cfg(feature = "admin")]
 mod admin;
 #[cfg(feature = "agents")]

@@ -114,9 +114,9 @@ table! {
     limits.http_headers_max: Number(1, 65_536), "Header lines of an HTTP request: 431.";
     limits.http_head_bytes_max: Bytes(64, 16 << 20), "Bytes of an HTTP head: 431.";
     limits.silent_connections_max: Number(1, 1 << 24), "Connections per reactor that have sent nothing yet: the oldest of them is closed.";
-    limits.first_bytes_ms: Number(1, MILLIS_MAX), "Time from the first byte of a connection to those that tell its protocol, in total: close. Before its first byte a connection is idle (`limits.idle_ms`).";
     limits.tls_handshakes_max: Number(1, 1 << 20), "TLS handshakes in progress, for each reactor on average: further connections wait in the accept queue.";
     limits.tls_handshake_ms: Number(1, MILLIS_MAX), "Time from the accept of a connection with TLS to the end of its handshake: close.";
+    limits.first_bytes_ms: Number(1, MILLIS_MAX), "Time from the first byte of a connection to those that tell its protocol, in total: close. Before its first byte a connection is idle (`limits.idle_ms`).";
     limits.head_ms: Number(1, MILLIS_MAX), "Time for a whole HTTP head once begun, in total: 408 and close.";
     limits.frame_ms: Number(1, MILLIS_MAX), "Time for a whole frame or body once begun, in total: close (HTTP 408).";
     limits.idle_ms: Number(1, MILLIS_MAX), "Time without a request: a drain notice, then close.";
