@@ -107,7 +107,7 @@ compile_error!("the feature `tls-core` has no cryptography: turn on `tls` or `tl
 mod admin;
 #[cfg(feature = "agents")]
 mod agent;
-#[cfg(any(feature = "gob", feature = "http", feature = "server"))]
+#[cfg(any(feature = "tls-core", feature = "gob", feature = "http", feature = "server"))]
 mod calendar;
 #[cfg(feature = "client")]
 pub mod client;
