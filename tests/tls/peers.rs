@@ -194,8 +194,10 @@ func main() {
 	for _, json := range []bool{true, false} {
 		conn, err := tls.Dial("tcp", os.Args[1], &tls.Config{RootCAs: roots})
 		if err != nil { panic(err) }
-		client := rpc.NewClient(conn)
-		if json { client = jsonrpc.NewClient(conn) }
+		// One alone: each reads from the connection.
+		connect := rpc.NewClient
+		if json { connect = jsonrpc.NewClient }
+		client := connect(conn)
 		for i := 0; i < 3; i++ {
 			var reply string
 			if err := client.Call("Greeter.Greet", "you", &reply); err != nil { panic(err) }
