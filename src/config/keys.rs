@@ -203,7 +203,7 @@ impl ConfigKey {
         self.zero
     }
 
-    /// Returns whether the value can change while the server runs ([`Server::reload`](crate::server::Server::reload)).
+    /// Returns whether the value can change while the server runs ([`Reloader`](crate::server::Reloader)).
     pub fn is_live(&self) -> bool {
         LIVE.contains(&self.name)
     }
