@@ -6,9 +6,11 @@ use std::sync::Arc;
 
 use super::Error;
 use super::reload::ReloadError;
-use crate::config::AuthConfig;
+use crate::config::{AuthConfig, ValidConfig};
 #[cfg(feature = "metrics")]
 use crate::metrics::{MetricFamily, MetricKind, MetricValue};
+#[cfg(feature = "tls-core")]
+use crate::service::interceptor::CertificatePrincipal;
 use crate::service::interceptor::chain::ScopedInterceptor;
 use crate::service::interceptor::{
     ConcurrencyLimit, Interceptor, Permissions, RateLimit, Rules, TokenCheck, TokenSet,
@@ -30,10 +32,15 @@ pub(super) struct PreparedAuth {
 impl Auth {
     /// Creates what the configuration asks for, and puts it outside the other interceptors.
     pub(super) fn install(
-        config: &AuthConfig,
+        config: &ValidConfig,
         interceptors: &mut Vec<ScopedInterceptor>,
     ) -> Result<Auth, Error> {
         let mut first: Vec<Arc<dyn Interceptor>> = Vec::new();
+        #[cfg(feature = "tls-core")]
+        if !config.tls.client_ca.is_empty() {
+            first.push(Arc::new(CertificatePrincipal));
+        }
+        let config = &config.auth;
         let mut auth = Auth::default();
         if !config.tokens_file.is_empty() {
             let tokens = TokenCheck::from_file(&config.tokens_file).map_err(invalid)?;

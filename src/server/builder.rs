@@ -282,7 +282,7 @@ impl ServerBuilder {
         let config = config.validate(quota::usable_cores())?;
         #[cfg(feature = "otlp")]
         self.observation.plan_export(&config)?;
-        self.auth = Auth::install(&config.auth, &mut self.interceptors)?;
+        self.auth = Auth::install(&config, &mut self.interceptors)?;
         #[cfg(feature = "metrics")]
         {
             self.observation.sources.push(self.reloads.clone());

@@ -1,7 +1,7 @@
 //! The certificate that a peer has presented, and what it names.
 
 use std::fmt;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use super::der::{self, Parts};
@@ -12,11 +12,12 @@ use super::der::{self, Parts};
 pub struct PeerCertificate {
     der: Box<[u8]>,
     parts: OnceLock<Parts>,
+    principal: OnceLock<Option<Arc<str>>>,
 }
 
 impl PeerCertificate {
     pub(crate) fn new(der: &[u8]) -> PeerCertificate {
-        PeerCertificate { der: der.into(), parts: OnceLock::new() }
+        PeerCertificate { der: der.into(), parts: OnceLock::new(), principal: OnceLock::new() }
     }
 
     /// Returns the certificate in DER.
@@ -45,6 +46,16 @@ impl PeerCertificate {
     /// Returns the subject as RFC 4514 writes it, such as `CN=orders,O=Shop`; empty if the certificate has none.
     pub fn subject(&self) -> &str {
         &self.parts().subject
+    }
+
+    /// Returns the name that permissions know the peer by: the SPIFFE id, else the first DNS name, else the subject; `None` if
+    /// the certificate has none of them.
+    pub fn principal(&self) -> Option<Arc<str>> {
+        let name = || {
+            let dns_name = self.dns_names().first().map(String::as_str);
+            Some(self.spiffe_id().or(dns_name).unwrap_or(self.subject())).filter(|name| !name.is_empty())
+        };
+        self.principal.get_or_init(|| name().map(Arc::from)).clone()
     }
 
     /// Returns the time at which the certificate expires.

@@ -25,6 +25,29 @@ fn a_certificate_names_the_peer() {
 }
 
 #[test]
+fn rules_know_a_caller_by_its_certificate() {
+    let fixture = Fixture::with(|authority, config| {
+        config.tls.client_ca = text(&authority.ca());
+        config.tls.client_auth = ClientAuth::Optional;
+        let rules = ["Meta.*=anyone", "Greeter.Who=spiffe://shop/*", "Greeter.Greet=dns.example"];
+        config.auth.allow = rules.map(str::to_owned).to_vec();
+    });
+    let authority = &fixture.authority;
+    let names =
+        authority.issue("names", &Wanted { names: &["dns.example", "b.example"], ..Wanted::default() });
+    let service = fixture.settings_of(&authority.client());
+    assert_eq!(who(&fixture, &service).unwrap().len(), 3);
+    let code = |result: Result<(), CallError>| result.map_err(|error| error.code());
+    let denied = Err(coreloop::Code::PermissionDenied);
+    assert_eq!(code(greet(&fixture.direct(&service).unwrap()).map(drop)), denied);
+    let host = fixture.settings_of(&names);
+    assert_eq!(code(greet(&fixture.direct(&host).unwrap()).map(drop)), Ok(()));
+    assert_eq!(code(who(&fixture, &host).map(drop)), denied);
+    let none = who(&fixture, &fixture.settings()).map(drop);
+    assert_eq!(code(none), Err(coreloop::Code::Unauthenticated));
+}
+
+#[test]
 fn without_a_valid_certificate_a_client_is_refused() {
     let fixture = Fixture::with(|authority, config| {
         let revoked =

@@ -7,6 +7,8 @@
 mod access_log;
 mod admit;
 mod callers;
+#[cfg(feature = "tls-core")]
+mod certificate_principal;
 pub(crate) mod chain;
 mod concurrency_limit;
 mod ended;
@@ -22,6 +24,8 @@ use std::sync::Arc;
 
 pub use access_log::{AccessLog, AccessLogCounts, LogField, LogFormat};
 pub use admit::{Admit, AdmitCall, AdmittedCall};
+#[cfg(feature = "tls-core")]
+pub use certificate_principal::CertificatePrincipal;
 pub use chain::{Handled, Next};
 pub use concurrency_limit::ConcurrencyLimit;
 pub use ended::{EndPlace, EndedCall};
