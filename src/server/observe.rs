@@ -196,9 +196,11 @@ impl Inspector {
     /// added, merged ([`MetricSet`]).
     #[cfg(feature = "metrics")]
     pub fn metric_families(&self) -> Vec<MetricFamily> {
+        // Before the counters, which then have the calls of these spans.
+        let recent = self.tracer().map(Tracer::recent);
         let mut families = server_families(&self.stats());
-        if let Some(tracer) = self.tracer() {
-            add_exemplars(&mut families, &tracer.recent());
+        if let (Some(tracer), Some(recent)) = (self.tracer(), recent) {
+            add_exemplars(&mut families, &recent);
             families.extend(trace_families(&tracer.stats()));
         }
         families.extend(process_families());

@@ -47,9 +47,9 @@ await withBrowser(async (open) => {
   await tab.goto(`${url}/`);
   // A server that has just started has no history.
   await tab.run(`until(() => document.querySelector(".chart svg") !== null)`);
-  await tab.run(`window.before = document.getElementById("region").innerHTML; window.kept = document.querySelector(".chart svg")`);
+  await tab.run(`window.before = document.getElementById("region").innerHTML; window.chartBefore = document.querySelector(".chart svg")`);
   await tab.run(`until(() => document.getElementById("region").innerHTML !== before)`);
-  assert.equal(await tab.run(`document.querySelector(".chart svg") === kept`), true, "nodes are kept");
+  assert.equal(await tab.run(`document.querySelector(".chart svg") === window.chartBefore`), true, "nodes are kept");
   await tab.run(`document.getElementById("live").click()`);
   assert.equal(await tab.run(`document.getElementById("live").getAttribute("aria-pressed")`), "false");
   await tab.run(`document.getElementById("live").click()`);
