@@ -18,7 +18,7 @@
 //!
 //! # TLS
 //!
-//! A TLS session ([`tls`]) is one more variant of [`Transport`] and of [`BlockingTransport`], over any of the others. It
+//! A TLS session (`tls`) is one more variant of [`Transport`] and of [`BlockingTransport`], over any of the others. It
 //! registers its socket like TCP, opens records into the space of a read, and seals the slices of a vectored write at once,
 //! so once per flush. A write is reported when the socket has taken all of its sealed bytes; until then it is repeated.
 //! Messages of the handshake are read and written within reads and writes. `shutdown_write` sends close_notify, and an end
