@@ -30,7 +30,7 @@ impl Files {
         self.folder.path().join(name)
     }
 
-    /// Replaces a file at once, so that nobody reads a half of it.
+    /// Replaces a file at once, so that no reader finds a part of it.
     fn put(&self, name: &str, text: &str) {
         std::fs::write(self.path("new"), text).unwrap();
         std::fs::rename(self.path("new"), self.path(name)).unwrap();

@@ -106,7 +106,7 @@ fn scene(keys: &[&Key]) -> Scene {
         .interceptor(Permissions::new().allow("Who.*", ["authenticated"]))
         .method("Who.Am", |cx: &Context<'_>, _n: i64| {
             let roles: Vec<&str> = cx.extensions().roles().iter().map(|role| &**role).collect();
-            Ok(format!("{} {}", cx.principal().unwrap_or("nobody"), roles.join(",")))
+            Ok(format!("{} {}", cx.principal().unwrap_or("unknown"), roles.join(",")))
         })
         .start()
         .unwrap();

@@ -104,7 +104,7 @@ fn answer_one(listener: &TcpListener) {
         match listener.accept() {
             Ok((stream, _)) => break stream,
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
-                assert!(Instant::now() < until, "nobody connects");
+                assert!(Instant::now() < until, "no connection comes");
                 std::thread::sleep(Duration::from_millis(1));
             }
             Err(error) => panic!("{error}"),

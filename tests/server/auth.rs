@@ -22,7 +22,7 @@ fn server(change: impl FnOnce(&mut Config)) -> (Server, tempfile::TempDir) {
         .cores(1)
         .workers(1)
         .listen("127.0.0.1:0")
-        .method("Orders.Who", |cx: &Context<'_>, _n: i64| Ok(cx.principal().unwrap_or("nobody").to_owned()))
+        .method("Orders.Who", |cx: &Context<'_>, _n: i64| Ok(cx.principal().unwrap_or("unknown").to_owned()))
         .method("Orders.Cancel", |cx: &Context<'_>, _n: i64| Ok(cx.extensions().has_role("admin")))
         .method("Stock.Count", |_cx: &Context<'_>, n: i64| Ok(n))
         .configure(|config| {
@@ -65,7 +65,7 @@ fn rules_decide_by_principal_and_role_whatever_the_protocol() {
         for (token, method, expected) in [
             ("", "Orders.Cancel", Code::Unauthenticated),
             ("", "Orders.Who", Code::Unauthenticated),
-            // A token that is not known is refused even where nobody needs one.
+            // A token that is not known is refused even where none is needed.
             ("s3cret-3", "Stock.Count", Code::Unauthenticated),
             // No rule names it.
             ("s3cret-1", "Meta.Methods", Code::PermissionDenied),

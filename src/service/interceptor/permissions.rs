@@ -284,8 +284,8 @@ mod tests {
         let (mut ann, mut shop) = (ExtensionValues::new(), ExtensionValues::new());
         ann.set_principal("ann".into(), ["admin".into(), "ops".into()].into());
         shop.set_principal("spiffe://shop/cart".into(), Arc::default());
-        let nobody = ExtensionValues::new();
-        [("ann", &ann), ("shop", &shop), ("nobody", &nobody)]
+        let unknown = ExtensionValues::new();
+        [("ann", &ann), ("shop", &shop), ("unknown", &unknown)]
             .into_iter()
             .filter(|(_, values)| permissions.is_allowed(method, Extensions::default().with(values)))
             .map(|(name, _)| name)
@@ -297,7 +297,7 @@ mod tests {
         let none: [&str; 0] = [];
         for (rules, expected) in [
             (&[][..], &none[..]),
-            (&["Orders.Place=anyone"], &["ann", "shop", "nobody"]),
+            (&["Orders.Place=anyone"], &["ann", "shop", "unknown"]),
             (&["Orders.*=authenticated"], &["ann", "shop"]),
             (&["*=role:admin"], &["ann"]),
             (&["*=role:a*"], &["ann"]),
