@@ -81,6 +81,15 @@ export const withBrowser = async (run) => {
         tab.onLoaded();
       });
     };
+    // Runs an expression that opens another document, and waits for that document: a promise of this one would be rejected.
+    tab.follow = async (expression) => {
+      const before = tab.loaded.size;
+      await tab.run(expression);
+      await new Promise((resolve) => {
+        tab.onLoaded = () => { if (tab.loaded.size > before) resolve(); };
+        tab.onLoaded();
+      });
+    };
     // The value of an expression; waits if it is a promise.
     tab.run = async (expression) => {
       const params = { expression, awaitPromise: true, returnByValue: true, userGesture: true };

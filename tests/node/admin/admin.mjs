@@ -117,8 +117,8 @@ await withBrowser(async (open) => {
 
   // Traces: markup in names stays text, and a trace opens.
   await tab.goto(`${url}/traces?method=Slow.Span`);
-  await tab.run(`document.querySelector("td a").click()`);
-  await tab.run(`until(() => document.querySelector("h1")?.textContent === "Trace")`);
+  await tab.follow(`document.querySelector("td a").click()`);
+  assert.equal(await tab.run(`document.querySelector("h1").textContent`), "Trace");
   assert.ok((await tab.run(`document.body.textContent`)).includes("<img src=x onerror=document.title=1>"));
   assert.equal(await tab.run(`document.querySelectorAll("main img").length`), 0);
   assert.match(await tab.run(`document.title`), /^Trace · /);
