@@ -116,11 +116,15 @@ fn has_grpcio() -> bool {
     if !has_tool("python3", "--version") {
         return false;
     }
-    let found = Command::new("python3").args(["-c", "import grpc, grpc_tools"]).output().unwrap();
+    let found =
+        Command::new("python3").args(["-c", "import grpc, grpc_tools, grpc_health"]).output().unwrap();
     let found = found.status.success();
-    assert!(found || std::env::var_os("CI").is_none(), "grpcio and grpcio-tools are not installed");
+    assert!(
+        found || std::env::var_os("CI").is_none(),
+        "grpcio, grpcio-tools and grpcio-health-checking are not installed"
+    );
     if !found {
-        eprintln!("SKIPPED: grpcio and grpcio-tools are not installed");
+        eprintln!("SKIPPED: grpcio, grpcio-tools and grpcio-health-checking are not installed");
     }
     found
 }
@@ -150,6 +154,29 @@ fn the_python_client_works_with_generated_stubs() {
     let output = Command::new("python3").arg(script).arg(server.address()).arg(proto()).output();
     assert_eq!(text(output.expect("python3 runs")).lines().count(), 15);
     assert_eq!(server.stop().code, Some(0));
+}
+
+#[test]
+fn probes_of_grpc_see_the_state_of_services() {
+    if !has_grpcio() {
+        return;
+    }
+    let server = coreloop::demo::services(coreloop::Server::builder()).listen("127.0.0.1:0").start().unwrap();
+    let address = server.addresses()[0].to_string();
+    let script = root().join("tests/python/grpc_probe.py");
+    let states = || text(Command::new("python3").arg(&script).arg(&address).output().expect("python3 runs"));
+    assert_eq!(states(), "SERVING\nSERVING\nSERVING\nNOT_FOUND\n");
+    server.health().set("Arith", false);
+    assert_eq!(states(), "SERVING\nNOT_SERVING\nSERVING\nNOT_FOUND\n");
+    // In JSON as protobuf maps it.
+    let url = format!("http://{address}/grpc.health.v1.Health/Check");
+    let curl = |body: &str| {
+        let arguments = ["-s", "-H", "content-type: application/json", "-d", body, &url];
+        text(Command::new("curl").args(arguments).output().expect("curl runs"))
+    };
+    assert_eq!(curl(r#"{"service":"Arith"}"#), r#"{"status":"NOT_SERVING"}"#);
+    assert_eq!(curl("{}"), r#"{"status":"SERVING"}"#);
+    server.shutdown();
 }
 
 #[test]

@@ -90,6 +90,8 @@ impl ServerBuilder {
             error: None,
         };
         let (health, meta) = (builder.health.clone(), builder.meta.clone());
+        #[cfg(feature = "grpc")]
+        let builder = builder.service(crate::service::grpc_health::GrpcHealth(health.clone()));
         builder.service_arc(health).service_arc(meta)
     }
 

@@ -65,6 +65,9 @@ macro_rules! plain_struct {
     };
 }
 
+#[cfg(all(feature = "server", feature = "grpc"))]
+pub(super) use plain_struct;
+
 plain_struct! {
     /// The description of a method in the reply of `Meta.Methods`.
     MethodInfo {

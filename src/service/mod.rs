@@ -11,6 +11,8 @@ pub mod builtin;
 pub(crate) mod builtin;
 #[cfg(feature = "server")]
 pub(crate) mod futures;
+#[cfg(all(feature = "server", feature = "grpc"))]
+pub(crate) mod grpc_health;
 #[cfg(feature = "server")]
 pub mod interceptor;
 mod method_info;
