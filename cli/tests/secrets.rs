@@ -143,13 +143,16 @@ impl Rig {
     }
 }
 
+/// The bodies that a collector has received, and how many requests had the key.
+type Received = Mutex<(Vec<u8>, usize)>;
+
 /// A collector that keeps the bodies of what it receives, and counts the requests with the key.
-fn collector() -> (String, Arc<Mutex<(Vec<u8>, usize)>>) {
+fn collector() -> (String, Arc<Received>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let received = Arc::new(Mutex::new((Vec::new(), 0)));
     let keeps = received.clone();
-    let serve = move |stream: TcpStream, received: &Mutex<(Vec<u8>, usize)>| -> std::io::Result<()> {
+    let serve = move |stream: TcpStream, received: &Received| -> std::io::Result<()> {
         let mut reader = BufReader::new(stream.try_clone()?);
         let mut writer = stream;
         loop {
