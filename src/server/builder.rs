@@ -248,7 +248,8 @@ impl ServerBuilder {
     pub fn start(mut self) -> Result<Server, Error> {
         self.take_passed_sockets()?;
         let (config, registry) = self.check()?;
-        let restart = PlannedRestart::begin(&config, &self.sockets)?;
+        #[cfg_attr(not(feature = "tls-core"), allow(unused_mut))]
+        let mut restart = PlannedRestart::begin(&config, &self.sockets)?;
         let protocols = allowed(&config.listen, &self.protocols);
         let make = ServerPlan {
             config: &config,
@@ -263,6 +264,8 @@ impl ServerBuilder {
             auth: self.auth,
             reloads: self.reloads,
             sockets: self.sockets,
+            #[cfg(feature = "tls-core")]
+            ticket_state: restart.take_ticket_state(),
         };
         let interceptors = self.interceptors.into_iter().map(|scoped| scoped.interceptor).collect();
         let mut server = start(make, self.reactors, interceptors, self.registrations)?;
@@ -344,6 +347,9 @@ pub(super) struct ServerPlan<'a> {
     auth: Auth,
     reloads: Arc<Reloads>,
     sockets: SocketStore,
+    /// From the process from which this one takes over.
+    #[cfg(feature = "tls-core")]
+    ticket_state: Option<Vec<u8>>,
 }
 
 #[cfg(feature = "bench-internals")]
@@ -367,6 +373,8 @@ impl<'a> ServerPlan<'a> {
             auth: Auth::default(),
             reloads: Arc::new(Reloads::new(Config::default())),
             sockets: SocketStore::default(),
+            #[cfg(feature = "tls-core")]
+            ticket_state: None,
         }
     }
 }
@@ -388,7 +396,7 @@ fn start(
     }
     unbuilt.resize_with(reactors, || None);
     #[cfg(feature = "tls-core")]
-    let tls = super::tls::load(config)?;
+    let tls = super::tls::load(config, make.ticket_state.take().as_deref())?;
     #[cfg_attr(any(not(feature = "admin"), feature = "tls-core"), allow(unused_mut))]
     let BoundListeners { mut listeners, addresses, spread } = bind(config, reactors, &make.sockets)?;
     #[cfg(feature = "tls-core")]

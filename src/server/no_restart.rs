@@ -43,6 +43,11 @@ impl PlannedRestart {
         Ok(PlannedRestart)
     }
 
+    #[cfg(feature = "tls-core")]
+    pub(super) fn take_ticket_state(&mut self) -> Option<Vec<u8>> {
+        None
+    }
+
     pub(super) fn complete(self, _server: &Server) -> Result<RunningRestart, Error> {
         Ok(RunningRestart)
     }

@@ -9,13 +9,16 @@ use crate::config::{Config, TlsMode, ValidConfig, listener_tls, split_listen};
 use crate::transport::TlsServer;
 use crate::wire::ProtocolSet;
 
-/// Reads the certificates, if any are configured.
-pub(super) fn load(config: &ValidConfig) -> Result<Option<Arc<TlsServer>>, Error> {
+/// Reads the certificates, if any are configured. `ticket_state` is from another process ([`TlsServer::ticket_state`]).
+pub(super) fn load(
+    config: &ValidConfig,
+    ticket_state: Option<&[u8]>,
+) -> Result<Option<Arc<TlsServer>>, Error> {
     if config.tls.certificate.is_empty() {
         return Ok(None);
     }
     let handshakes_max = config.limits.tls_handshakes_max.saturating_mul(config.cores);
-    Ok(Some(Arc::new(TlsServer::load(&config.tls, handshakes_max)?)))
+    Ok(Some(Arc::new(TlsServer::load(&config.tls, handshakes_max, ticket_state)?)))
 }
 
 /// Adds TLS to the listeners that have it.

@@ -3,13 +3,20 @@
 #![cfg(target_os = "linux")]
 #![allow(missing_docs)]
 
+#[path = "../../../tests/tls/authority.rs"]
+#[allow(dead_code, reason = "the tests of TLS use the rest")]
+mod authority;
 #[path = "../common/mod.rs"]
 mod common;
 
+mod killed;
 mod load;
+mod partner;
 mod partners;
 mod systemd;
 mod takeover;
+mod tls;
+mod users;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -32,6 +32,14 @@ for part in what.split():
     elif kind == "udp":
         s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         s.bind(("127.0.0.1", 0))
+    elif kind == "connected":
+        listener = socket.create_server(("127.0.0.1", 0))
+        s = socket.create_connection(listener.getsockname())
+    elif kind == "pair":
+        s, other = socket.socketpair()
+    elif kind == "datagrams":
+        s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        s.bind(where)
     else:
         s = open("/dev/null")
     kept.append(s)
@@ -146,8 +154,18 @@ fn a_connection_that_came_before_the_server_is_served() {
 fn variables_that_lie_keep_the_server_from_starting() {
     let bound = format!("bound={}", free_port());
     let tcp = format!("tcp={}", free_port());
+    let folder = tempfile::tempdir().expect("a folder");
+    let datagrams = format!("datagrams={}", folder.path().join("s").display());
     for (descriptors, variables, expected) in [
         (tcp.as_str(), "LISTEN_FDS=2", "LISTEN_FDS=2: descriptor 4 "),
+        (&tcp, "LISTEN_FDS=0", "LISTEN_FDS: expected a number from 1 to 1024; found 0"),
+        (&tcp, "LISTEN_FDS=1025", "LISTEN_FDS: expected a number from 1 to 1024; found 1025"),
+        (&tcp, "LISTEN_FDS=-1", "LISTEN_FDS: expected a number; found \"-1\""),
+        (&tcp, "LISTEN_FDS=", "LISTEN_FDS: expected a number; found \"\""),
+        (&tcp, "LISTEN_PID=-1", "LISTEN_PID: expected a number; found \"-1\""),
+        (&datagrams, "", "LISTEN_FDS=1: descriptor 3 is a socket, but not one for streams"),
+        ("connected=", "", "LISTEN_FDS=1: descriptor 3 is a socket that does not listen"),
+        ("pair=", "", "LISTEN_FDS=1: descriptor 3 is a socket that does not listen"),
         ("file=", "", "LISTEN_FDS=1: descriptor 3 is not a socket"),
         ("udp=", "", "LISTEN_FDS=1: descriptor 3 is a socket, but not one for streams"),
         (&bound, "", "LISTEN_FDS=1: descriptor 3 is a socket that does not listen"),

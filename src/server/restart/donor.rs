@@ -17,7 +17,7 @@ use coreloop_poller::os::fds;
 use coreloop_poller::{Bell, Interest, Key, Poller};
 use mio::net::UnixStream;
 
-use super::protocol::{self, Donor, DonorStep, Fault, SOCKETS_PER_FRAME, VERSION};
+use super::protocol::{self, Donor, DonorStep, Fault, PassedState, SOCKETS_PER_FRAME, VERSION};
 use super::sockets::PassedOn;
 use crate::reactor::Listener;
 use crate::transport::{ReadinessSender, Transport};
@@ -49,8 +49,8 @@ pub(super) struct DonorPlan {
     /// Where new processes connect. It is passed on too.
     pub(super) listener: Listener,
     pub(super) sockets: Vec<PassedOn>,
-    /// Other things that live on, by name.
-    pub(super) states: Vec<(String, Vec<u8>)>,
+    /// Returns other things that live on, as they are when they are offered.
+    pub(super) states: Box<dyn Fn() -> Vec<PassedState> + Send>,
     /// The time for one takeover.
     pub(super) patience: Duration,
     /// Called once a new process has everything: this one must drain.
@@ -249,7 +249,8 @@ impl Session {
             let frame = protocol::sockets(sockets.map(|socket| (socket.name.as_str(), socket.is_owned)));
             self.out.push_back((frame, indices.to_vec()));
         }
-        let states = plan.states.iter().filter_map(|(name, bytes)| protocol::state(name, bytes));
+        let states = (plan.states)();
+        let states = states.iter().filter_map(|state| protocol::state(&state.name, &state.bytes));
         self.out.extend(states.map(|frame| (frame, Vec::new())));
         self.out.push_back((protocol::end(plan.sockets.len()), Vec::new()));
     }

@@ -22,7 +22,7 @@ pub(crate) use self::sockets::SocketStore;
 
 use self::donor::{DonorPlan, DonorThread};
 use self::heir::Takeover;
-use self::protocol::PassedSocket;
+use self::protocol::{PassedSocket, PassedState};
 use self::sockets::{Given, PassedOn};
 use self::systemd::{Environment, Notifier};
 use self::watchdog::Watchdog;
@@ -34,6 +34,9 @@ use crate::wire::ProtocolSet;
 
 /// The name under which the socket for takeovers is itself passed on. No address is like it.
 const CONTROL: &str = "takeover";
+/// The name of the state that has the keys of TLS tickets. Other contents would need another name.
+#[cfg(feature = "tls-core")]
+const TICKET_KEYS: &str = "tls-ticket-keys";
 /// The permissions of the file of that socket.
 const CONTROL_MODE: u32 = 0o600;
 
@@ -96,6 +99,8 @@ pub(super) struct PlannedRestart {
     patience: Duration,
     /// The takeover from another process.
     takeover: Option<Takeover>,
+    /// What the other process has passed besides sockets.
+    states: Vec<PassedState>,
     /// Where the next process takes over, and its ownership.
     control: Option<Listener>,
     notifier: Option<Notifier>,
@@ -110,6 +115,7 @@ impl PlannedRestart {
             sockets: (restart.systemd || !restart.takeover.is_empty()).then(|| sockets.clone()),
             patience: Duration::from_millis(restart.takeover_ms),
             takeover: None,
+            states: Vec::new(),
             control: None,
             notifier: None,
             watchdog: None,
@@ -149,7 +155,15 @@ impl PlannedRestart {
         }
         sockets.give(given);
         self.takeover = Some(takeover);
+        self.states = offer.states;
         Ok(())
+    }
+
+    /// Returns the keys of TLS tickets of the process from which this one takes over, and what belongs to them.
+    #[cfg(feature = "tls-core")]
+    pub(super) fn take_ticket_state(&mut self) -> Option<Vec<u8>> {
+        let index = self.states.iter().position(|state| state.name == TICKET_KEYS)?;
+        Some(self.states.swap_remove(index).bytes)
     }
 
     /// Completes the restart: the server accepts connections.
@@ -176,7 +190,7 @@ impl PlannedRestart {
             let plan = DonorPlan {
                 listener,
                 sockets,
-                states: Vec::new(),
+                states: states_of(server),
                 patience: self.patience,
                 on_handed_over: Box::new(move || {
                     is_handed_over.store(true, Ordering::Release);
@@ -196,6 +210,18 @@ impl PlannedRestart {
         }
         Ok(running)
     }
+}
+
+/// Returns what finds out, at the time of an offer, what else the next process needs.
+fn states_of(server: &Server) -> Box<dyn Fn() -> Vec<PassedState> + Send> {
+    #[cfg(feature = "tls-core")]
+    if let Some(tls) = server.shared.tls.clone() {
+        return Box::new(move || {
+            vec![PassedState { name: TICKET_KEYS.to_owned(), bytes: tls.ticket_state() }]
+        });
+    }
+    let _ = server;
+    Box::new(Vec::new)
 }
 
 /// What runs beside a server for its restart.

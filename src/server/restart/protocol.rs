@@ -17,6 +17,7 @@
 //! The old process decides: before it has sent `yours` it serves on, whatever happens to the new one.
 
 use std::collections::VecDeque;
+use std::fmt;
 
 /// The version of the protocol; another one is refused.
 pub(super) const VERSION: u16 = 1;
@@ -66,8 +67,20 @@ pub(super) struct PassedSocket<F> {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Offer<F> {
     pub(super) sockets: Vec<PassedSocket<F>>,
-    /// Something else that lives on: by name, bytes that are opaque here.
-    pub(super) states: Vec<(String, Vec<u8>)>,
+    pub(super) states: Vec<PassedState>,
+}
+
+/// Something else that lives on: by name, bytes that are opaque here. They may be secret, so that `Debug` does not show them.
+#[derive(PartialEq, Eq)]
+pub(super) struct PassedState {
+    pub(super) name: String,
+    pub(super) bytes: Vec<u8>,
+}
+
+impl fmt::Debug for PassedState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PassedState").field("name", &self.name).finish_non_exhaustive()
+    }
 }
 
 fn frame(kind: u8, payload: &[u8]) -> Vec<u8> {
@@ -165,8 +178,14 @@ impl<'a> Parts<'a> {
 }
 
 /// The bytes of whole and partial frames.
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Frames(Vec<u8>);
+
+impl fmt::Debug for Frames {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Frames").field("bytes", &self.0.len()).finish()
+    }
+}
 
 impl Frames {
     /// Returns the next whole frame: its kind and its payload.
@@ -350,7 +369,7 @@ impl<F> Heir<F> {
                 if offer.states.len() == STATES_MAX {
                     return Err(Fault::Broken("more than 16 pieces of state"));
                 }
-                offer.states.push((name, parts.0.to_vec()));
+                offer.states.push(PassedState { name, bytes: parts.0.to_vec() });
                 Ok(HeirStep::Wait)
             }
             (HeirState::AwaitsOffer(offer), END) => {
@@ -401,7 +420,7 @@ mod tests {
                 socket("127.0.0.1:0", true, 2),
                 socket("unix:/run/é", false, 3),
             ],
-            states: vec![("ticket-keys".to_owned(), vec![7; 40])],
+            states: vec![PassedState { name: "ticket-keys".to_owned(), bytes: vec![7; 40] }],
         }
     }
 
@@ -472,6 +491,18 @@ mod tests {
         for fds in [vec![1, 2], vec![1, 2, 3, 4]] {
             let (mut heir, _) = Heir::new();
             assert!(matches!(heir.receive(&offer_bytes(), fds), Err(Fault::Broken(_))));
+        }
+    }
+
+    #[test]
+    fn state_is_not_shown_for_debugging() {
+        let secret = format!("{:?}", [7_u8; 2]).trim_matches(['[', ']']).to_owned();
+        let (mut heir, _) = Heir::<u32>::new();
+        let bytes = offer_bytes();
+        // In the middle of the state, and as a part of the whole offer.
+        heir.receive(&bytes[..bytes.len() - 15], [1, 2, 3]).unwrap();
+        for shown in [format!("{heir:?}"), format!("{:?}", offered())] {
+            assert!(shown.contains("127.0.0.1:0") && !shown.contains(&secret), "{shown}");
         }
     }
 

@@ -6,9 +6,9 @@ use std::sync::{Arc, OnceLock};
 use rustls::crypto::CryptoProvider;
 
 #[cfg(all(feature = "server", feature = "tls"))]
-pub(super) use aws_lc_rs::{aead, rand};
+pub(super) use aws_lc_rs::{aead, digest, rand};
 #[cfg(all(feature = "server", not(feature = "tls")))]
-pub(super) use ring::{aead, rand};
+pub(super) use ring::{aead, digest, rand};
 #[cfg(feature = "tls")]
 use rustls::crypto::aws_lc_rs as implementation;
 #[cfg(not(feature = "tls"))]

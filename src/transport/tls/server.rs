@@ -18,7 +18,7 @@ use rustls::{Error, ServerConfig};
 
 use super::files::{self, TlsFileError, TlsFileFault};
 use super::gate::HandshakeGate;
-use super::provider::provider;
+use super::provider::{digest, provider};
 use super::stream::{Socket, TlsStream};
 use super::tickets::TicketKeys;
 use crate::config::{ClientAuth, TlsConfig};
@@ -42,6 +42,33 @@ struct CertificateSet {
     /// What decides which clients are accepted.
     client_rules: Vec<u8>,
     tickets: Arc<TicketKeys>,
+}
+
+/// Where the keys of tickets may come from.
+enum TicketSource<'a> {
+    /// The set before.
+    Set(&'a CertificateSet),
+    /// What another process has written; empty if there was none.
+    State(&'a [u8]),
+}
+
+impl TicketSource<'_> {
+    /// Returns the keys, if they were used with these rules for clients.
+    fn for_rules(&self, client_rules: &[u8]) -> Option<Arc<TicketKeys>> {
+        match self {
+            TicketSource::Set(before) => {
+                (before.client_rules == client_rules).then(|| before.tickets.clone())
+            }
+            TicketSource::State(bytes) => {
+                let digest = digest_of(client_rules);
+                TicketKeys::from_bytes(bytes.strip_prefix(digest.as_ref())?).map(Arc::new)
+            }
+        }
+    }
+}
+
+fn digest_of(client_rules: &[u8]) -> digest::Digest {
+    digest::digest(&digest::SHA256, client_rules)
 }
 
 /// Certificates that were read and are not used yet.
@@ -84,9 +111,14 @@ impl fmt::Debug for TlsServer {
 }
 
 impl TlsServer {
-    /// Reads the files; `handshakes_max` is for all reactors together.
-    pub(crate) fn load(settings: &TlsConfig, handshakes_max: usize) -> Result<TlsServer, TlsFileError> {
-        let set = CertificateSet::load(settings, None)?;
+    /// Reads the files; `handshakes_max` is for all reactors together. With the `ticket_state` of the process before this one
+    /// its tickets are opened, unless the rules for clients are others.
+    pub(crate) fn load(
+        settings: &TlsConfig,
+        handshakes_max: usize,
+        ticket_state: Option<&[u8]>,
+    ) -> Result<TlsServer, TlsFileError> {
+        let set = CertificateSet::load(settings, TicketSource::State(ticket_state.unwrap_or_default()))?;
         Ok(TlsServer {
             settings: settings.clone(),
             current: Mutex::new(Arc::new(set)),
@@ -98,7 +130,7 @@ impl TlsServer {
 
     /// Reads the files again, without using them yet. It waits for the disk.
     pub(crate) fn prepare(&self) -> Result<PreparedCertificates, TlsFileError> {
-        CertificateSet::load(&self.settings, Some(&self.current()))
+        CertificateSet::load(&self.settings, TicketSource::Set(&self.current()))
             .map(|set| PreparedCertificates(Arc::new(set)))
     }
 
@@ -106,6 +138,13 @@ impl TlsServer {
     pub(crate) fn exchange(&self, prepared: PreparedCertificates) {
         *self.current.lock().unwrap_or_else(PoisonError::into_inner) = prepared.0;
         self.generation.fetch_add(1, Ordering::Release);
+    }
+
+    /// Writes the keys of tickets, which are secret, and for which rules they are.
+    #[cfg(feature = "restart")]
+    pub(crate) fn ticket_state(&self) -> Vec<u8> {
+        let set = self.current();
+        [digest_of(&set.client_rules).as_ref(), &set.tickets.to_bytes()].concat()
     }
 
     fn current(&self) -> Arc<CertificateSet> {
@@ -205,7 +244,7 @@ fn now() -> i64 {
 }
 
 impl CertificateSet {
-    fn load(settings: &TlsConfig, before: Option<&CertificateSet>) -> Result<CertificateSet, TlsFileError> {
+    fn load(settings: &TlsConfig, tickets: TicketSource<'_>) -> Result<CertificateSet, TlsFileError> {
         let mut by_name = NamedCertificates::default();
         let mut loaded = Vec::new();
         for (certificate, key) in settings.certificate.iter().zip(&settings.key) {
@@ -222,10 +261,7 @@ impl CertificateSet {
         // Tickets resume sessions; nothing is stored for them.
         config.session_storage = Arc::new(NoServerSessionStorage {});
         // A resumed session is not verified again: other rules for clients need other keys.
-        let tickets = match before {
-            Some(before) if before.client_rules == client_rules => before.tickets.clone(),
-            Some(_) | None => Arc::new(TicketKeys::new()),
-        };
+        let tickets = tickets.for_rules(&client_rules).unwrap_or_else(|| Arc::new(TicketKeys::new()));
         config.ticketer = tickets.clone();
         config.max_early_data_size = 0;
         Ok(CertificateSet { config: Arc::new(config), loaded, client_rules, tickets })
@@ -269,7 +305,12 @@ fn client_verifier(settings: &TlsConfig) -> Result<(Arc<dyn ClientCertVerifier>,
         return Ok((WebPkiClientVerifier::no_client_auth(), Vec::new()));
     }
     let roots = files::roots("tls.client_ca", path)?;
-    let mut rules = vec![settings.client_auth as u8];
+    // Another version of this program may compare them.
+    let mut rules = match settings.client_auth {
+        ClientAuth::Required => vec![1],
+        ClientAuth::Optional => vec![2],
+        ClientAuth::Off => Vec::new(),
+    };
     for root in &roots.roots {
         rules.extend_from_slice(&root.subject);
         rules.extend_from_slice(&root.subject_public_key_info);

@@ -83,7 +83,7 @@ impl Rig {
             key: vec![path("key.pem").display().to_string()],
             ..TlsConfig::default()
         };
-        let server = Arc::new(TlsServer::load(&settings, 8).unwrap());
+        let server = Arc::new(TlsServer::load(&settings, 8, None).unwrap());
         let client =
             TlsClient::load(&ClientTls { ca: Some(path("cert.pem")), ..ClientTls::default() }).unwrap();
         Rig { server, client }

@@ -74,7 +74,7 @@ impl TicketKeys {
     }
 
     /// Writes the keys, which are secret.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for a successor of the process"))]
+    #[cfg(any(test, feature = "restart"))]
     pub(crate) fn to_bytes(&self) -> Vec<u8> {
         let mut out = Vec::new();
         self.keys().iter().for_each(|key| key.write(&mut out));
@@ -82,7 +82,6 @@ impl TicketKeys {
     }
 
     /// Reads keys that were written before; `None` if the bytes are not those of keys.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for a successor of the process"))]
     pub(crate) fn from_bytes(bytes: &[u8]) -> Option<TicketKeys> {
         let (keys, []) = bytes.as_chunks::<KEY_BYTES>() else { return None };
         let keys = keys.iter().map(TicketKey::read).collect::<Option<Vec<TicketKey>>>()?;
