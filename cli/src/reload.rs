@@ -6,11 +6,9 @@ use std::time::Duration;
 use std::{io, thread};
 
 use coreloop::config::{Config, Layers, WatchedFiles};
-use coreloop::server::{ReloadError, Reloaded, Reloader};
-use log::Level;
+use coreloop::server::Reloader;
 
 use crate::args::ServeArgs;
-use crate::logger::say;
 use crate::serve::{layers, say_warnings, set_defaults};
 
 /// The time between two looks at the files.
@@ -29,22 +27,10 @@ impl Reload {
         Reload { args: args.clone(), reloader, given }
     }
 
-    /// Reads the configuration again, and says what has changed, or why nothing has.
+    /// Reads the configuration again. The reloader emits an event with what has changed, or why nothing has.
     pub fn run(&self) {
-        let text = match self.reload() {
-            Ok(reloaded) if reloaded.changed.is_empty() => "no value has changed".to_owned(),
-            Ok(reloaded) => reloaded.changed.join(", "),
-            Err(error) => {
-                let text = format!("the configuration stays as it was: {error}");
-                return say(Level::Warn, "reload_failed", text);
-            }
-        };
-        say(Level::Info, "reloaded", format!("configuration read again: {text}"));
-    }
-
-    fn reload(&self) -> Result<Reloaded, ReloadError> {
         let current = self.reloader.config();
-        self.reloader.reload_with(|| {
+        let _ = self.reloader.reload_with(|| {
             let mut resolved = layers(&self.args).and_then(Layers::resolve)?;
             say_warnings(&resolved.warnings);
             set_defaults(&mut resolved);
@@ -56,7 +42,7 @@ impl Reload {
                 config.admin.listen = current.admin.listen;
             }
             Ok(config)
-        })
+        });
     }
 
     /// Looks at the files on a thread of its own, until the guard is dropped.

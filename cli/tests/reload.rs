@@ -1,5 +1,8 @@
 //! Reading the configuration again: on SIGHUP, on a change of a file, under load, and with files that cannot be used.
 
+#[path = "../../tests/tls/authority.rs"]
+#[allow(dead_code, reason = "the tests of TLS use the rest")]
+mod authority;
 mod common;
 
 use std::io::{Read, Write};
@@ -52,12 +55,16 @@ impl Files {
 
     /// Returns how many reloads have had this outcome.
     fn reloads(&self, outcome: &str) -> u64 {
+        self.metric(&format!("coreloop_config_reloads_total{{outcome=\"{outcome}\"}} "))
+    }
+
+    /// Returns the value of a line of the metrics page.
+    fn metric(&self, name: &str) -> u64 {
         let mut stream = UnixStream::connect(self.path("admin")).unwrap();
         stream.write_all(b"GET /metrics HTTP/1.0\r\nHost: localhost\r\n\r\n").unwrap();
         let mut text = String::new();
         stream.read_to_string(&mut text).unwrap();
-        let name = format!("coreloop_config_reloads_total{{outcome=\"{outcome}\"}} ");
-        let value = text.lines().find_map(|line| line.strip_prefix(&name));
+        let value = text.lines().find_map(|line| line.strip_prefix(name));
         value.unwrap_or_else(|| panic!("no {name} in {text}")).parse().unwrap()
     }
 
@@ -191,4 +198,166 @@ fn a_changed_file_is_read_without_a_signal() {
     assert_eq!(code(&client, "one"), Err(Code::PermissionDenied));
     let ran = served.stop();
     assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+}
+
+#[test]
+fn a_file_that_is_being_written_changes_nothing() {
+    let files = Files::new();
+    let tokens = files.path("tokens");
+    let text = format!(
+        "[auth]\ntokens_file = {tokens:?}\nallow = [\"Arith.*=role:admin\"]\n[limits]\nidle_ms = 5000\n"
+    );
+    files.put("server.toml", &text);
+    let served = files.serve(&[]);
+    let client = Client::connect(served.address()).unwrap();
+    let is_as_it_was = || {
+        assert_eq!(code(&client, "one"), Ok(()));
+        assert_eq!(code(&client, "two"), Err(Code::PermissionDenied));
+    };
+    // In place, so that a reader finds what is written so far. Everything before the last rule is refused. The number of
+    // lines of a kind in the log is limited.
+    let rules_end = text.find("admin").unwrap();
+    let cuts: Vec<usize> = (0..12).map(|nth| nth * rules_end / 11).collect();
+    for cut in &cuts {
+        std::fs::write(files.path("server.toml"), &text[..*cut]).unwrap();
+        files.reload(&served, "failed");
+        is_as_it_was();
+    }
+    std::fs::write(files.path("server.toml"), &text).unwrap();
+    for torn in ["ann", "ann ", "ann one admin\nbob", "ann one admin more\n"] {
+        std::fs::write(files.path("tokens"), torn).unwrap();
+        files.reload(&served, "failed");
+        is_as_it_was();
+    }
+    files.tokens("ann one admin\nbob two admin\n");
+    files.reload(&served, "ok");
+    assert_eq!(code(&client, "two"), Ok(()));
+    assert_eq!(files.metric("coreloop_config_file_changes_total{files=\"tokens\"} "), 1);
+    let ran = served.stop();
+    let lines: Vec<&str> =
+        ran.stderr.lines().filter(|line| line.contains("the configuration stays as it was")).collect();
+    assert_eq!(lines.len(), cuts.len() + 4, "{}", ran.stderr);
+    for line in lines {
+        let says_why =
+            ["server.toml line ", "these need a restart: `auth.", "tokens, line ", "`auth.allow`: expected"];
+        assert!(says_why.iter().any(|part| line.contains(part)), "{line}");
+    }
+    assert!(
+        ran.stderr.contains(&format!("configuration read again: {}", tokens.display())),
+        "{}",
+        ran.stderr
+    );
+}
+
+#[test]
+fn a_folder_that_links_point_to_is_exchanged() {
+    // As Kubernetes mounts a ConfigMap: a link to a link to a folder, which is replaced as a whole.
+    let files = Files::new();
+    let (config, tokens) = (files.path("mounted.toml"), files.path("mounted-tokens"));
+    let fill = |version: &str, bob: &str| {
+        let folder = files.path(version);
+        std::fs::create_dir(&folder).unwrap();
+        let text = format!("[auth]\ntokens_file = {tokens:?}\nallow = [\"Arith.*=role:admin\"]\n");
+        std::fs::write(folder.join("mounted.toml"), text).unwrap();
+        std::fs::write(folder.join("mounted-tokens"), format!("ann one\nbob {bob}\n")).unwrap();
+        std::os::unix::fs::symlink(version, files.path("..new")).unwrap();
+        std::fs::rename(files.path("..new"), files.path("..data")).unwrap();
+    };
+    fill("..2026_1", "two");
+    for file in ["mounted.toml", "mounted-tokens"] {
+        std::os::unix::fs::symlink(format!("..data/{file}"), files.path(file)).unwrap();
+    }
+    let served = Served::start(&[
+        "--admin",
+        &format!("unix:{}", files.path("admin").display()),
+        "--config",
+        config.to_str().unwrap(),
+        "--reload-on-change",
+    ]);
+    let client = Client::connect(served.address()).unwrap();
+    for (version, bob) in [("..2026_2", "two admin"), ("..2026_3", "three admin")] {
+        fill(version, bob);
+        let until = Instant::now() + PATIENCE;
+        while code(&client, bob.split(' ').next().unwrap()) != Ok(()) {
+            assert!(Instant::now() < until, "{version} is not read");
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+    assert_eq!(code(&client, "two"), Err(Code::Unauthenticated));
+    let ran = served.stop();
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+}
+
+#[test]
+fn limits_of_principals_change_and_cannot_be_switched_on() {
+    let files = Files::new();
+    let config = |limits: &str| {
+        let tokens = files.path("tokens");
+        let text = format!("[auth]\ntokens_file = {tokens:?}\nallow = [\"Arith.*=role:admin\"]\n{limits}\n");
+        files.put("server.toml", &text);
+    };
+    config("calls_per_second = 1_000_000");
+    let served = files.serve(&[]);
+    let client = Client::connect(served.address()).unwrap();
+    (0..10).for_each(|_| assert_eq!(code(&client, "one"), Ok(())));
+    config("calls_per_second = 1");
+    files.reload(&served, "ok");
+    // Less than ten seconds pass for ten calls in any case: they would need nine.
+    let refused = (0..10).filter(|_| code(&client, "one") == Err(Code::ResourceExhausted)).count();
+    assert!(refused > 0);
+    config("calls_per_second = 1_000_000");
+    files.reload(&served, "ok");
+    assert_eq!(code(&client, "one"), Ok(()));
+    for limits in ["", "calls_per_second = 1\nin_progress_max = 2"] {
+        config(limits);
+        files.reload(&served, "failed");
+    }
+    let ran = served.stop();
+    for key in ["auth.calls_per_second", "auth.in_progress_max"] {
+        assert!(ran.stderr.contains(&format!("these need a restart: `{key}`")), "{}", ran.stderr);
+    }
+    assert!(ran.stderr.contains("configuration read again: auth.calls_per_second"), "{}", ran.stderr);
+}
+
+#[test]
+fn a_new_certificate_is_counted_and_named() {
+    let files = Files::new();
+    let authority = authority::Authority::new();
+    let pair = authority.server();
+    let settings = [
+        ("certificate", &pair.certificate),
+        ("key", &pair.key),
+        ("client_ca", &authority.path("clients.pem")),
+    ];
+    std::fs::copy(authority.ca(), authority.path("clients.pem")).unwrap();
+    let settings = settings.map(|(name, path)| format!("--set=tls.{name}={}", path.display()));
+    let served = files.serve(&[&settings[0], &settings[1], &settings[2], "--set=tls.mode=optional"]);
+    let count = || files.metric("coreloop_config_file_changes_total{files=\"tls\"} ");
+    files.reload(&served, "ok");
+    assert_eq!(count(), 0, "the files are as they were");
+    authority.server();
+    files.reload(&served, "ok");
+    assert_eq!(count(), 1);
+    let other = authority::Authority::new();
+    std::fs::copy(other.ca(), authority.path("clients.pem")).unwrap();
+    files.reload(&served, "ok");
+    assert_eq!(count(), 2);
+    // A key that is half written is refused, and not shown.
+    let secret = std::fs::read_to_string(&pair.key).unwrap();
+    std::fs::write(&pair.key, &secret[..secret.len() / 2]).unwrap();
+    files.reload(&served, "failed");
+    assert_eq!(count(), 2);
+    let ran = served.stop();
+    let read = |path: &std::path::Path| format!("configuration read again: {}", path.display());
+    for line in [
+        read(&pair.certificate),
+        read(&authority.path("clients.pem")),
+        "configuration read again: no value has changed".to_owned(),
+    ] {
+        assert!(ran.stderr.contains(&line), "{line}: {}", ran.stderr);
+    }
+    let refused = ran.stderr.lines().find(|line| line.contains("stays as it was")).unwrap();
+    assert!(refused.contains(pair.key.to_str().unwrap()), "{refused}");
+    let inside = secret.lines().nth(1).unwrap();
+    assert!(!ran.stderr.contains(&inside[..20]), "{}", ran.stderr);
 }

@@ -204,6 +204,19 @@ pub fn thread_usage() -> Option<ThreadUsage> {
     None
 }
 
+/// Returns the microseconds of the clock that never jumps (`CLOCK_MONOTONIC`), which all processes of the machine share; 0 if
+/// the system cannot report it.
+pub fn monotonic_micros() -> u64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `time` is a live, writable timespec, and the call keeps no reference to it.
+    let status = unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut time) };
+    if status != 0 {
+        return 0;
+    }
+    // It counts from the start of the machine, and nanoseconds stay below a second: both fit.
+    time.tv_sec as u64 * 1_000_000 + time.tv_nsec as u64 / 1000
+}
+
 /// Returns the seconds since 1970 by the system's wall clock; 0 if the clock is set to an earlier time.
 ///
 /// On Linux it returns the time of the last tick, at most some milliseconds old, which is read from memory. The exact
@@ -362,6 +375,16 @@ mod tests {
             allowed_cores()
         });
         assert_eq!(cores.join().expect("does not panic"), [core]);
+    }
+
+    #[test]
+    fn the_monotonic_clock_advances() {
+        let before = monotonic_micros();
+        assert!(before > 0);
+        while monotonic_micros() == before {
+            std::thread::yield_now();
+        }
+        assert!(monotonic_micros() > before);
     }
 
     #[test]

@@ -166,6 +166,8 @@ const HOLD_MAX: u64 = if usize::BITS < 64 { u32::MAX as u64 } else { 1 << 40 };
 /// The keys whose values can change while the server runs.
 const LIVE: &[&str] = &[
     "auth.allow",
+    "auth.calls_per_second",
+    "auth.in_progress_max",
     "trace.sample_one_in",
     "trace.slow_ms",
     "trace.kept_per_second_max",
@@ -180,6 +182,13 @@ const LIVE: &[&str] = &[
     "limits.idle_ms",
     "limits.connection_age_max_ms",
     "limits.write_stall_ms",
+    "limits.stream_keepalive_ms",
+    "limits.stream_keepalive_timeout_ms",
+    "limits.tls_handshake_ms",
+    "limits.linger_ms",
+    "limits.drain_grace_ms",
+    "limits.drain_idle_ms",
+    "limits.drain_ms",
 ];
 
 /// Returns every key of the configuration, in print order.

@@ -83,6 +83,11 @@ log_events! {
         = Warn "server" "admin_skipped" "{address} is taken: there is no admin listener";
     /// A part of the configuration or of the environment has no effect, or a method is incomplete in some codecs.
     ConfigWarning { warning: String } = Warn "config" "config_warning" "{warning}";
+    /// The configuration and the files that it names were read again. Keys and files with other values are named, values are not.
+    Reloaded { changes: String } = Info "config" "reloaded" "configuration read again: {changes}";
+    /// The configuration, or a file that it names, could not be used; everything stays as it was.
+    ReloadFailed { error: String }
+        = Warn "config" "reload_failed" "the configuration stays as it was: {error}";
     /// A server drains: it was asked to stop.
     DrainBegun { connections: u64, drain_ms: u64 }
         = Info "server" "drain_begun" "the drain begins: {connections} connections, at most {drain_ms} ms";

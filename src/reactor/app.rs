@@ -383,6 +383,12 @@ impl<A: App> Conns<'_, A> {
         own.idle_ms = limits.idle_ms;
         own.connection_age_max_ms = limits.connection_age_max_ms;
         own.write_stall_ms = limits.write_stall_ms;
+        own.stream_keepalive_ms = limits.stream_keepalive_ms;
+        own.stream_keepalive_timeout_ms = limits.stream_keepalive_timeout_ms;
+        own.tls_handshake_ms = limits.tls_handshake_ms;
+        own.linger_ms = limits.linger_ms;
+        own.drain_idle_ms = limits.drain_idle_ms;
+        own.drain_ms = limits.drain_ms;
     }
 
     /// Returns the time at which the turn began.

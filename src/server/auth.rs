@@ -21,12 +21,28 @@ use crate::service::interceptor::{
 pub(super) struct Auth {
     tokens: Option<Arc<TokenCheck>>,
     permissions: Option<Arc<Permissions>>,
+    rate: Option<Arc<RateLimit>>,
+    in_progress: Option<Arc<ConcurrencyLimit>>,
 }
 
 /// What a reload puts into force.
 pub(super) struct PreparedAuth {
     tokens: Option<TokenSet>,
+    has_other_tokens: bool,
     rules: Option<Rules>,
+    calls_per_second: u64,
+    in_progress_max: usize,
+}
+
+impl PreparedAuth {
+    /// Returns whether the file of tokens has others than those in force.
+    pub(super) fn has_other_tokens(&self) -> bool {
+        self.has_other_tokens
+    }
+}
+
+fn calls_max(config: &AuthConfig) -> usize {
+    usize::try_from(config.in_progress_max).unwrap_or(usize::MAX)
 }
 
 impl Auth {
@@ -56,18 +72,22 @@ impl Auth {
         }
         if config.calls_per_second > 0 {
             let per_second = config.calls_per_second as f64;
-            first.push(Arc::new(RateLimit::per_second(per_second).for_each_principal()));
+            let rate = Arc::new(RateLimit::per_second(per_second).for_each_principal());
+            first.push(rate.clone());
+            auth.rate = Some(rate);
         }
         if config.in_progress_max > 0 {
-            let calls_max = usize::try_from(config.in_progress_max).unwrap_or(usize::MAX);
-            first.push(Arc::new(ConcurrencyLimit::new(calls_max).for_each_principal()));
+            let in_progress = Arc::new(ConcurrencyLimit::new(calls_max(config)).for_each_principal());
+            first.push(in_progress.clone());
+            auth.in_progress = Some(in_progress);
         }
         let first = first.into_iter().map(|interceptor| ScopedInterceptor { pattern: None, interceptor });
         interceptors.splice(0..0, first);
         Ok(auth)
     }
 
-    /// Reads what can change: the file of tokens, and the rules.
+    /// Reads what can change: the file of tokens, the rules, and the limits of principals. Whether there are rules or a limit
+    /// at all decides which interceptors a server has: that needs a restart.
     pub(super) fn prepare(&self, config: &AuthConfig) -> Result<PreparedAuth, ReloadError> {
         let tokens = self.tokens.as_ref().map(|tokens| tokens.read_again()).transpose();
         let tokens = tokens.map_err(ReloadError::Tokens)?;
@@ -77,10 +97,26 @@ impl Auth {
                 Some(rules.map_err(ReloadError::Permissions)?)
             }
             None if config.allow.is_empty() => None,
-            // Whether there are rules at all decides which interceptors a server has.
             _ => return Err(ReloadError::NotLive { keys: vec!["auth.allow"] }),
         };
-        Ok(PreparedAuth { tokens, rules })
+        let switched = [
+            ("auth.calls_per_second", self.rate.is_some(), config.calls_per_second > 0),
+            ("auth.in_progress_max", self.in_progress.is_some(), config.in_progress_max > 0),
+        ];
+        let keys: Vec<&'static str> =
+            switched.iter().filter(|(_, was, is)| was != is).map(|(key, ..)| *key).collect();
+        if !keys.is_empty() {
+            return Err(ReloadError::NotLive { keys });
+        }
+        let has_other_tokens = self.tokens.as_ref().zip(tokens.as_ref());
+        let has_other_tokens = has_other_tokens.is_some_and(|(check, tokens)| !check.has(tokens));
+        Ok(PreparedAuth {
+            tokens,
+            has_other_tokens,
+            rules,
+            calls_per_second: config.calls_per_second,
+            in_progress_max: calls_max(config),
+        })
     }
 
     /// Puts it into force.
@@ -90,6 +126,12 @@ impl Auth {
         }
         if let (Some(permissions), Some(rules)) = (&self.permissions, prepared.rules) {
             permissions.exchange(rules);
+        }
+        if let Some(rate) = &self.rate {
+            rate.exchange(prepared.calls_per_second as f64);
+        }
+        if let Some(in_progress) = &self.in_progress {
+            in_progress.exchange(prepared.in_progress_max);
         }
     }
 

@@ -455,15 +455,11 @@ fn start(
         #[cfg(feature = "tls-core")]
         tls,
     });
-    let grace = Duration::from_millis(config.limits.drain_grace_ms);
-    let drain = Duration::from_millis(config.limits.drain_ms);
     let mut server = Server {
         shared,
         addresses,
         events,
         stop,
-        grace,
-        drain,
         registrations: Registrations::default(),
         restart: RunningRestart::default(),
         running: reactors,

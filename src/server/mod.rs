@@ -255,8 +255,6 @@ pub struct Server {
     addresses: Vec<Address>,
     events: Receiver<ServerEvent>,
     stop: Sender<ServerEvent>,
-    grace: Duration,
-    drain: Duration,
     registrations: Registrations,
     restart: RunningRestart,
     /// The number of reactors that have not ended.
@@ -424,9 +422,10 @@ impl Server {
     fn end(&mut self) -> Snapshot {
         let began = Instant::now();
         let _ = self.shared.stopping.set(began);
+        let [grace, drain] = self.shared.reloads.drain_ms().map(Duration::from_millis);
         log_event!(DrainBegun {
             connections: self.shared.snapshot().connections(),
-            drain_ms: u64::try_from(self.drain.as_millis()).unwrap_or(u64::MAX),
+            drain_ms: u64::try_from(drain.as_millis()).unwrap_or(u64::MAX),
         });
         if self.restart.stop() {
             // The service goes on in the new process, at the same addresses: it is healthy, and registered.
@@ -438,13 +437,13 @@ impl Server {
         } else {
             self.shared.health.go_down();
             self.deregister(self.registrations.end_max());
-            if !self.grace.is_zero() {
+            if !grace.is_zero() {
                 // Load balancers see the change before the port closes. Another request to stop ends the wait.
-                self.join_until(Instant::now() + self.grace, true);
+                self.join_until(Instant::now() + grace, true);
             }
         }
         self.begin_drain();
-        if !self.join_until(Instant::now() + self.drain, true) {
+        if !self.join_until(Instant::now() + drain, true) {
             self.each(Remote::abort);
             // Only last answers and some bookkeeping remain; a handler that hangs on the reactor is left running.
             self.join_until(Instant::now() + Duration::from_secs(2), false);

@@ -5,7 +5,7 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use coreloop_poller::quota;
 
@@ -14,18 +14,76 @@ use super::builder::reactor_limits;
 use super::{Server, ServerShared};
 use crate::config::{self, Config, ConfigError};
 use crate::error_text::debug_as_text;
+use crate::log_events::log_event;
 use crate::service::interceptor::{PermissionRuleError, TokenFileError};
+
+/// A reload, to whatever reports it: a service manager.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ReloadPhase {
+    Begun,
+    Over,
+}
 
 /// The configuration in force, and how often it was changed.
 pub(super) struct Reloads {
+    /// Held during a reload, which waits for the disk.
     config: Mutex<Config>,
+    /// `limits.drain_grace_ms` and `limits.drain_ms`: a stop does not wait for a reload.
+    drain_ms: [AtomicU64; 2],
     done: AtomicU64,
     failed: AtomicU64,
+    /// Reloads that have put another file of tokens into force.
+    tokens_changed: AtomicU64,
+    /// Reloads that have put other files of the TLS configuration into force.
+    tls_changed: AtomicU64,
+    report: OnceLock<Box<dyn Fn(ReloadPhase) + Send + Sync>>,
 }
 
 impl Reloads {
     pub(super) fn new(config: Config) -> Reloads {
-        Reloads { config: Mutex::new(config), done: AtomicU64::new(0), failed: AtomicU64::new(0) }
+        let drain_ms = [config.limits.drain_grace_ms, config.limits.drain_ms];
+        Reloads {
+            config: Mutex::new(config),
+            drain_ms: drain_ms.map(AtomicU64::new),
+            done: AtomicU64::new(0),
+            failed: AtomicU64::new(0),
+            tokens_changed: AtomicU64::new(0),
+            tls_changed: AtomicU64::new(0),
+            report: OnceLock::new(),
+        }
+    }
+
+    /// Calls the function at the begin and at the end of each reload. Only the first one is kept.
+    #[cfg(feature = "restart")]
+    pub(super) fn report_to(&self, report: impl Fn(ReloadPhase) + Send + Sync + 'static) {
+        let _ = self.report.set(Box::new(report));
+    }
+
+    /// Returns `limits.drain_grace_ms` and `limits.drain_ms`.
+    pub(super) fn drain_ms(&self) -> [u64; 2] {
+        self.drain_ms.each_ref().map(|ms| ms.load(Ordering::Relaxed))
+    }
+
+    fn report(&self, phase: ReloadPhase) {
+        if let Some(report) = self.report.get() {
+            report(phase);
+        }
+    }
+}
+
+/// Reports the end of a reload, also if it panics.
+struct ReloadReport<'a>(&'a Reloads);
+
+impl<'a> ReloadReport<'a> {
+    fn begin(reloads: &'a Reloads) -> ReloadReport<'a> {
+        reloads.report(ReloadPhase::Begun);
+        ReloadReport(reloads)
+    }
+}
+
+impl Drop for ReloadReport<'_> {
+    fn drop(&mut self) {
+        self.0.report(ReloadPhase::Over);
     }
 }
 
@@ -42,6 +100,18 @@ pub struct Reloaded {
     /// The keys with other values than before, in the order of [`keys`](crate::config::keys). Files that keys name are read
     /// again in any case.
     pub changed: Vec<&'static str>,
+    /// The files that keys name and that have other contents than before.
+    pub files: Vec<String>,
+}
+
+impl fmt::Display for Reloaded {
+    /// Writes the keys and the files, never their contents.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut names = self.changed.iter().copied().chain(self.files.iter().map(String::as_str));
+        let Some(first) = names.next() else { return f.write_str("no value has changed") };
+        f.write_str(first)?;
+        names.try_for_each(|name| write!(f, ", {name}"))
+    }
 }
 
 /// Why a reload was refused. The server goes on with the values that it had.
@@ -155,10 +225,15 @@ impl Reloader {
         let reloads = &self.shared.reloads;
         // One reload at a time.
         let mut current = reloads.config.lock().unwrap_or_else(PoisonError::into_inner);
+        let _report = ReloadReport::begin(reloads);
         let result =
             read().map_err(ReloadError::Config).and_then(|config| self.exchange(&mut current, config));
         let count = if result.is_ok() { &reloads.done } else { &reloads.failed };
         count.fetch_add(1, Ordering::Relaxed);
+        match &result {
+            Ok(reloaded) => log_event!(Reloaded { changes: reloaded.to_string() }),
+            Err(error) => log_event!(ReloadFailed { error: error.to_string() }),
+        }
         result
     }
 
@@ -170,14 +245,23 @@ impl Reloader {
             return Err(ReloadError::NotLive { keys: fixed.iter().map(|key| key.name()).collect() });
         }
         let auth = self.shared.auth.prepare(&valid.auth)?;
+        let mut files = Vec::new();
+        if auth.has_other_tokens() {
+            files.push(valid.auth.tokens_file.clone());
+        }
         #[cfg(feature = "tls-core")]
         let tls = self.shared.tls.as_ref().map(|tls| tls.prepare().map(|prepared| (tls, prepared)));
         #[cfg(feature = "tls-core")]
         let tls = tls.transpose().map_err(ReloadError::Tls)?;
         // From here on nothing fails.
+        let reloads = &self.shared.reloads;
         self.shared.auth.exchange(auth);
+        reloads.tokens_changed.fetch_add(files.len() as u64, Ordering::Relaxed);
         #[cfg(feature = "tls-core")]
         if let Some((tls, prepared)) = tls {
+            let changed = prepared.changed_files(tls);
+            reloads.tls_changed.fetch_add(u64::from(!changed.is_empty()), Ordering::Relaxed);
+            files.extend(changed);
             tls.exchange(prepared);
         }
         let changed: Vec<&'static str> = live.iter().map(|key| key.name()).collect();
@@ -190,8 +274,10 @@ impl Reloader {
                 let _ = part.remote.mail(Completion::Configure(live.clone()));
             }
         }
+        reloads.drain_ms[0].store(valid.limits.drain_grace_ms, Ordering::Relaxed);
+        reloads.drain_ms[1].store(valid.limits.drain_ms, Ordering::Relaxed);
         *current = config;
-        Ok(Reloaded { changed })
+        Ok(Reloaded { changed, files })
     }
 }
 
@@ -210,6 +296,17 @@ impl crate::metrics::MetricSource for Reloads {
             let count = MetricValue::Count(count.load(Ordering::Relaxed));
             family.sample([("outcome", outcome.to_owned())], count)
         };
-        vec![outcomes.into_iter().fold(family, add)]
+        let files = MetricFamily::new(
+            "coreloop_config_file_changes",
+            "",
+            MetricKind::Counter,
+            "Reloads that have put other contents of files into force, by what the files are for.",
+        );
+        let purposes = [("tokens", &self.tokens_changed), ("tls", &self.tls_changed)];
+        let add_file = |family: MetricFamily, (purpose, count): (&str, &AtomicU64)| {
+            let count = MetricValue::Count(count.load(Ordering::Relaxed));
+            family.sample([("files", purpose.to_owned())], count)
+        };
+        vec![outcomes.into_iter().fold(family, add), purposes.into_iter().fold(files, add_file)]
     }
 }

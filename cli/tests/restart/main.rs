@@ -17,6 +17,7 @@ mod systemd;
 mod takeover;
 mod tls;
 mod users;
+mod watchdog;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

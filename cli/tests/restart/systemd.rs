@@ -74,16 +74,19 @@ fn free_port() -> String {
 }
 
 /// Receives notices, as a service manager does.
-struct Manager(UnixDatagram);
+pub struct Manager(pub UnixDatagram);
 
 impl Manager {
-    fn at(path: &Path) -> Manager {
-        let socket = UnixDatagram::bind(path).expect("the path is free");
+    pub fn at(path: &Path) -> Manager {
+        Manager::of(UnixDatagram::bind(path).expect("the path is free"))
+    }
+
+    pub fn of(socket: UnixDatagram) -> Manager {
         socket.set_read_timeout(Some(PATIENCE)).expect("a timeout");
         Manager(socket)
     }
 
-    fn next(&self) -> String {
+    pub fn next(&self) -> String {
         let mut bytes = [0; 256];
         let n = self.0.recv(&mut bytes).expect("a notice comes");
         String::from_utf8_lossy(&bytes[..n]).into_owned()

@@ -13,9 +13,11 @@ mod systemd;
 mod watchdog;
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+
+use coreloop_poller::os;
 
 pub use self::error::RestartError;
 pub(crate) use self::sockets::SocketStore;
@@ -26,6 +28,7 @@ use self::protocol::{PassedSocket, PassedState};
 use self::sockets::{Given, PassedOn};
 use self::systemd::{Environment, Notifier};
 use self::watchdog::Watchdog;
+use super::reload::ReloadPhase;
 use super::{Error, Server, ServerBuilder, ServerEvent};
 use crate::config::ValidConfig;
 use crate::reactor::{Address, Listener, UnixSocketAccess};
@@ -206,7 +209,16 @@ impl PlannedRestart {
                 running.watchdog = Some(Watchdog::start(server.shared.clone(), notifier, within)?);
             }
             notifier.send(&ready);
-            running.notifier = Some(notifier);
+            *lock(&running.notifier) = Some(notifier);
+            let (notifier, is_handed_over) = (running.notifier.clone(), running.is_handed_over.clone());
+            server.shared.reloads.report_to(move |phase| {
+                // None once the server stops. After a takeover the notices are those of the new process.
+                let notifier = lock(&notifier);
+                if let Some(notifier) = notifier.as_ref().filter(|_| !is_handed_over.load(Ordering::Acquire))
+                {
+                    notifier.send(&reload_notice(phase));
+                }
+            });
         }
         Ok(running)
     }
@@ -224,13 +236,26 @@ fn states_of(server: &Server) -> Box<dyn Fn() -> Vec<PassedState> + Send> {
     Box::new(Vec::new)
 }
 
+/// Returns the notice of a reload (sd_notify(3), `Type=notify-reload`).
+fn reload_notice(phase: ReloadPhase) -> String {
+    match phase {
+        ReloadPhase::Begun => format!("RELOADING=1\nMONOTONIC_USEC={}", os::monotonic_micros()),
+        ReloadPhase::Over => "READY=1".to_owned(),
+    }
+}
+
+fn lock(notifier: &Mutex<Option<Notifier>>) -> MutexGuard<'_, Option<Notifier>> {
+    notifier.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// What runs beside a server for its restart.
 #[derive(Default)]
 pub(super) struct RunningRestart {
     donor: Option<DonorThread>,
     /// A new process has taken over.
     is_handed_over: Arc<AtomicBool>,
-    notifier: Option<Notifier>,
+    /// Shared with what reports reloads; held to send a notice, which never waits.
+    notifier: Arc<Mutex<Option<Notifier>>>,
     watchdog: Option<Watchdog>,
     /// The process from which this one has taken over.
     predecessor: Option<u32>,
@@ -244,9 +269,11 @@ impl RunningRestart {
         self.donor = None;
         let is_handed_over = self.is_handed_over.load(Ordering::Acquire);
         // After a takeover the notices are those of the new process.
-        if let Some(notifier) = self.notifier.take().filter(|_| !is_handed_over) {
+        let mut notifier = lock(&self.notifier);
+        if let Some(notifier) = notifier.take().filter(|_| !is_handed_over) {
             notifier.send("STOPPING=1");
         }
+        drop(notifier);
         if is_handed_over {
             self.watchdog = None;
         }

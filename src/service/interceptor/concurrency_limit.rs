@@ -1,6 +1,7 @@
 //! A limit on the calls in progress: for all callers together, or for each.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::callers::{CALLERS_MAX, Callers, LimitedCaller};
@@ -25,7 +26,7 @@ use crate::status::Status;
 /// ```
 #[derive(Debug)]
 pub struct ConcurrencyLimit {
-    calls_max: usize,
+    calls_max: AtomicUsize,
     by: Callers,
     /// Calls in progress of each caller that has any. No handler can hold the lock, and each holder looks up one entry.
     in_progress: Arc<Mutex<HashMap<Option<LimitedCaller>, usize>>>,
@@ -52,7 +53,21 @@ impl Drop for CallInProgress {
 impl ConcurrencyLimit {
     /// Creates a limit of that many calls in progress; at least one.
     pub fn new(calls_max: usize) -> ConcurrencyLimit {
-        ConcurrencyLimit { calls_max: calls_max.max(1), by: Callers::Together, in_progress: Arc::default() }
+        ConcurrencyLimit {
+            calls_max: AtomicUsize::new(calls_max.max(1)),
+            by: Callers::Together,
+            in_progress: Arc::default(),
+        }
+    }
+
+    /// Puts another number into force. Calls in progress go on, also those that are more than it.
+    #[cfg(feature = "server")]
+    pub(crate) fn exchange(&self, calls_max: usize) {
+        self.calls_max.store(calls_max.max(1), Ordering::Relaxed);
+    }
+
+    fn calls_max(&self) -> usize {
+        self.calls_max.load(Ordering::Relaxed)
     }
 
     /// Limits each authenticated caller by itself. Register the limit after the interceptor that sets the principal; calls
@@ -76,7 +91,7 @@ impl ConcurrencyLimit {
             return None;
         }
         let number = calls.entry(caller.clone()).or_default();
-        if *number >= self.calls_max {
+        if *number >= self.calls_max() {
             return None;
         }
         *number += 1;
@@ -96,7 +111,7 @@ impl Interceptor for ConcurrencyLimit {
                 Admit::Continue
             }
             None => {
-                let text = format!("{} is limited to {} calls in progress", call.method(), self.calls_max);
+                let text = format!("{} is limited to {} calls in progress", call.method(), self.calls_max());
                 Admit::Refuse(Status::resource_exhausted(text))
             }
         }

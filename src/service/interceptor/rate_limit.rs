@@ -1,7 +1,7 @@
 //! A limit on the rate of calls: for all of them together, or for each caller.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -28,9 +28,9 @@ use crate::status::Status;
 /// ```
 #[derive(Debug)]
 pub struct RateLimit {
-    per_second: f64,
-    burst: u32,
-    size: BucketSize,
+    /// The bits of the calls per second.
+    per_second: AtomicU64,
+    burst: AtomicU32,
     by: Callers,
     callers_max: usize,
     began: Instant,
@@ -41,14 +41,17 @@ pub struct RateLimit {
     full_at_ns_of: Mutex<HashMap<LimitedCaller, u64>>,
 }
 
+/// Returns the burst of a rate: the calls of one second, at least one.
+fn burst_of(per_second: f64) -> u32 {
+    per_second.clamp(1.0, f64::from(u32::MAX)) as u32
+}
+
 impl RateLimit {
     /// Creates a limit of that many calls per second, with a burst of one second's calls, at least one.
     pub fn per_second(per_second: f64) -> RateLimit {
-        let burst = per_second.clamp(1.0, f64::from(u32::MAX)) as u32;
         RateLimit {
-            per_second,
-            burst,
-            size: BucketSize::new(per_second, burst),
+            per_second: AtomicU64::new(per_second.to_bits()),
+            burst: AtomicU32::new(burst_of(per_second)),
             by: Callers::Together,
             callers_max: CALLERS_MAX,
             began: Instant::now(),
@@ -59,9 +62,20 @@ impl RateLimit {
 
     /// Sets how many calls pass at once after a pause; at least one.
     pub fn burst(mut self, burst: u32) -> RateLimit {
-        self.burst = burst.max(1);
-        self.size = BucketSize::new(self.per_second, self.burst);
+        self.burst = AtomicU32::new(burst.max(1));
         self
+    }
+
+    /// Puts another rate into force, with a burst of one second's calls. Buckets keep the time at which they are full.
+    #[cfg(feature = "server")]
+    pub(crate) fn exchange(&self, per_second: f64) {
+        self.per_second.store(per_second.to_bits(), Ordering::Relaxed);
+        self.burst.store(burst_of(per_second), Ordering::Relaxed);
+    }
+
+    /// Returns the rate and the burst. A call at the moment of an exchange may see one of them as it was.
+    fn rate(&self) -> (f64, u32) {
+        (f64::from_bits(self.per_second.load(Ordering::Relaxed)), self.burst.load(Ordering::Relaxed))
     }
 
     /// Limits each authenticated caller by itself. Register the limit after the interceptor that sets the principal; calls
@@ -87,10 +101,12 @@ impl RateLimit {
 
     /// Takes a token for a call at `now_ns` after the beginning.
     fn take(&self, caller: Option<LimitedCaller>, now_ns: u64) -> Result<(), Duration> {
+        let (per_second, burst) = self.rate();
+        let size = BucketSize::new(per_second, burst);
         let Some(caller) = caller else {
             let mut full_at_ns = self.full_at_ns.load(Ordering::Relaxed);
             loop {
-                let next = self.size.take(full_at_ns, now_ns)?;
+                let next = size.take(full_at_ns, now_ns)?;
                 // The number guards no other memory.
                 match self.full_at_ns.compare_exchange_weak(
                     full_at_ns,
@@ -105,10 +121,10 @@ impl RateLimit {
         };
         let mut buckets = self.full_at_ns_of.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(full_at_ns) = buckets.get_mut(&caller) {
-            *full_at_ns = self.size.take(*full_at_ns, now_ns)?;
+            *full_at_ns = size.take(*full_at_ns, now_ns)?;
             return Ok(());
         }
-        let next = self.size.take(0, now_ns)?;
+        let next = size.take(0, now_ns)?;
         if buckets.len() >= self.callers_max {
             buckets.retain(|_, full_at_ns| !BucketSize::is_full(*full_at_ns, now_ns));
             // Half of the table at least is free afterwards: the next such search is far away.
@@ -131,11 +147,10 @@ impl Interceptor for RateLimit {
         match self.take(self.by.of(call), u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)) {
             Ok(()) => Admit::Continue,
             Err(wait) => {
+                let (per_second, burst) = self.rate();
                 let text = format!(
-                    "{} is limited to {} calls per second, and {} at once",
-                    call.method(),
-                    self.per_second,
-                    self.burst
+                    "{} is limited to {per_second} calls per second, and {burst} at once",
+                    call.method()
                 );
                 Admit::Refuse(Status::resource_exhausted(text).with_retry_after(wait))
             }

@@ -79,6 +79,15 @@ impl TokenSet {
         constant_time_eq(given, &owner.token).then_some(owner)
     }
 
+    /// Returns whether both have the same tokens, each of the same owner with the same roles.
+    fn is_same(&self, other: &TokenSet) -> bool {
+        let has = |owner: &TokenOwner| {
+            let found = other.owner_of(&owner.token);
+            found.is_some_and(|found| found.name == owner.name && found.roles == owner.roles)
+        };
+        self.owners.len() == other.owners.len() && self.owners.values().all(has)
+    }
+
     /// Reads lines of a name, a token and perhaps roles.
     fn parse(text: &str) -> Result<TokenSet, TokenFileFault> {
         let mut set = TokenSet::default();
@@ -195,6 +204,11 @@ impl TokenCheck {
     /// Reads the file, for [`TokenCheck::exchange`]. Without a file there are no tokens.
     pub(crate) fn read_again(&self) -> Result<TokenSet, TokenFileError> {
         self.file.as_ref().map_or_else(|| Ok(TokenSet::default()), |path| TokenSet::read(path))
+    }
+
+    /// Returns whether the tokens in use are these.
+    pub(crate) fn has(&self, others: &TokenSet) -> bool {
+        self.tokens.read().unwrap_or_else(PoisonError::into_inner).is_same(others)
     }
 
     pub(crate) fn exchange(&self, tokens: TokenSet) {

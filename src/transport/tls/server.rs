@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
+use rustls::pki_types::CertificateDer;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
@@ -33,6 +34,8 @@ struct LoadedCertificate {
     path: PathBuf,
     /// Seconds since the epoch.
     not_after: i64,
+    /// The certificates of the file.
+    chain: Vec<CertificateDer<'static>>,
 }
 
 /// A set of certificates, and what is made of it.
@@ -73,6 +76,21 @@ fn digest_of(client_rules: &[u8]) -> digest::Digest {
 
 /// Certificates that were read and are not used yet.
 pub(crate) struct PreparedCertificates(Arc<CertificateSet>);
+
+impl PreparedCertificates {
+    /// Returns the files that have other contents than those in use: certificates, and the rules for clients.
+    pub(crate) fn changed_files(&self, server: &TlsServer) -> Vec<String> {
+        let (before, now) = (server.current(), &self.0);
+        let is_other = |loaded: &&LoadedCertificate| {
+            !before.loaded.iter().any(|other| other.path == loaded.path && other.chain == loaded.chain)
+        };
+        let changed = now.loaded.iter().filter(is_other).map(|loaded| loaded.path.display().to_string());
+        let settings = &server.settings;
+        let rules = [&settings.client_ca, &settings.client_crl].into_iter().filter(|path| !path.is_empty());
+        let rules = rules.cloned().collect::<Vec<_>>().join(", ");
+        changed.chain((before.client_rules != now.client_rules).then_some(rules)).collect()
+    }
+}
 
 /// The counters of TLS. Handshakes are rare compared with calls, so that all reactors share them.
 #[derive(Debug, Default)]
@@ -248,8 +266,8 @@ impl CertificateSet {
         let mut by_name = NamedCertificates::default();
         let mut loaded = Vec::new();
         for (certificate, key) in settings.certificate.iter().zip(&settings.key) {
-            let (pair, validity) = load_pair(Path::new(certificate), Path::new(key))?;
-            loaded.push(LoadedCertificate { path: certificate.into(), not_after: validity });
+            let (pair, not_after) = load_pair(Path::new(certificate), Path::new(key))?;
+            loaded.push(LoadedCertificate { path: certificate.into(), not_after, chain: pair.cert.clone() });
             by_name.add(pair);
         }
         let (verifier, client_rules) = client_verifier(settings)?;
