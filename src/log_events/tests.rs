@@ -140,6 +140,8 @@ fn every_event(text: &str) -> Vec<(LogEventKind, LogEvent)> {
         Started { addresses: text(), reactors: 1, workers: 2 },
         AdminSkipped { address: text() },
         ConfigWarning { warning: text() },
+        Reloaded { changes: text() },
+        ReloadFailed { error: text() },
         DrainBegun { connections: 1, drain_ms: 2 },
         DrainCut { calls: 1 },
         Drained { took_ms: 1 },
