@@ -129,6 +129,8 @@ fn value_of_toml(kind: ValueKind, value: &DeValue<'_>) -> Result<ConfigValue, Va
         },
         (
             ValueKind::Addresses
+            | ValueKind::ChosenAddresses
+            | ValueKind::Networks
             | ValueKind::Origins
             | ValueKind::MethodLimits
             | ValueKind::PermissionRules

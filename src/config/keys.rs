@@ -7,8 +7,8 @@
 use std::fmt;
 
 use super::value::ValueKind::{
-    self, Account, Addresses, Bytes, Choice, Files, Line, MethodLimits, Number, Origins, PermissionRules,
-    SocketFileMode, Switch,
+    self, Account, Addresses, Bytes, Choice, ChosenAddresses, Files, Line, MethodLimits, Networks, Number,
+    Origins, PermissionRules, SocketFileMode, Switch,
 };
 use super::value::{ConfigField, ConfigValue, ValueFault};
 use super::{AcceptMode, ClientAuth, Config, ConfigError, FairBy, MissingFields, Origin, TlsMode};
@@ -73,6 +73,8 @@ table! {
     tls.client_ca: Line(PATH_CHARS_MAX), "PEM file of the authorities of clients' certificates; empty: clients are asked for none.";
     tls.client_auth: Choice(&ClientAuth::NAMES), "Whether clients need a certificate, once there is `tls.client_ca`: the handshake fails.";
     tls.client_crl: Line(PATH_CHARS_MAX), "PEM file with the revocation lists of these authorities, a current one for each; empty: nothing is revoked.";
+    proxy_protocol.from: Networks, "Proxies whose connections begin with a header of the PROXY protocol (docs/proxies.md): once there is one, connections of other peers, or without the header, are closed.";
+    proxy_protocol.listen: ChosenAddresses, "Listeners that expect it, as they are in `listen`; empty: all of them.";
     register.url: Line(URL_CHARS_MAX), "Where the server registers itself (docs/discovery.md); empty: nowhere. It is tried again until the registry answers.";
     register.address: Line(LINE_CHARS_MAX), "Address for clients; empty: that of the first TCP listener, which must not be a wildcard then.";
     register.zone: Line(LINE_CHARS_MAX), "Zone of the server; empty: none.";
@@ -272,6 +274,8 @@ mod tests {
     fn docs_row(key: &ConfigKey) -> String {
         let range = match key.kind {
             Addresses => "`host:port`, `unix:PATH`".to_owned(),
+            ChosenAddresses => "as `listen`".to_owned(),
+            Networks => "`10.0.0.0/8`, `::1`, `unix`".to_owned(),
             Origins => "`scheme://host`, `*`".to_owned(),
             MethodLimits => "`Service.Method=N`".to_owned(),
             PermissionRules => "`METHODS=CALLER CALLER…`".to_owned(),

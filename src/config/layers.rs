@@ -390,6 +390,8 @@ mod tests {
     fn other_than_default(key: &ConfigKey) -> (String, String) {
         let texts = match key.kind {
             ValueKind::Addresses => return ("b:2".into(), "[\"b:2\"]".into()),
+            ValueKind::ChosenAddresses => return ("c:2".into(), "[\"c:2\"]".into()),
+            ValueKind::Networks => return ("::/8".into(), "[\"::/8\"]".into()),
             ValueKind::Origins => return ("https://b".into(), "[\"https://b\"]".into()),
             ValueKind::Files => return ("/b.pem".into(), "[\"/b.pem\"]".into()),
             ValueKind::MethodLimits => return ("A.B=2".into(), "[\"A.B=2\"]".into()),

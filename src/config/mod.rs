@@ -11,7 +11,11 @@ mod error;
 #[cfg(feature = "server")]
 mod keys;
 mod limits;
+#[cfg(feature = "server")]
+mod networks;
 mod observe;
+#[cfg(feature = "server")]
+mod proxies;
 #[cfg(feature = "server")]
 mod server;
 #[cfg(feature = "server")]
@@ -41,7 +45,11 @@ mod section;
 mod warning;
 
 pub use limits::Limits;
+#[cfg(feature = "server")]
+pub(crate) use networks::Networks;
 pub use observe::{AdminConfig, OtlpConfig, TraceConfig};
+#[cfg(feature = "server")]
+pub use proxies::ProxyProtocolConfig;
 #[cfg(feature = "server")]
 pub use server::*;
 #[cfg(feature = "server")]

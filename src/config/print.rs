@@ -144,7 +144,12 @@ mod tests {
                     .prop_map(unique_methods)
                     .boxed()
             }
-            ValueKind::Addresses => {
+            ValueKind::Networks => {
+                prop::collection::btree_set("10\\.[1-9]{1,2}\\.0\\.0/16|::[1-9a-f]{1,4}|unix", 0..4)
+                    .prop_map(|set| ConfigValue::List(set.into_iter().collect()))
+                    .boxed()
+            }
+            ValueKind::Addresses | ValueKind::ChosenAddresses => {
                 let address = prop_oneof![
                     "(native|jsonrpc|http):[a-z]{1,9}:[1-9][0-9]{0,3}",
                     "[a-z]{1,9}:[1-9][0-9]{0,3}",

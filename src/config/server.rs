@@ -14,7 +14,10 @@ pub use super::value::split_listen;
 pub(crate) use super::value::{split_method_limit, split_permission_rule};
 #[cfg(feature = "config-file")]
 pub use super::warning::ConfigWarning;
-use super::{AdminConfig, Flush, Limits, MissingFields, OtlpConfig, TlsConfig, TraceConfig, TurnBudget};
+use super::{
+    AdminConfig, Flush, Limits, MissingFields, OtlpConfig, ProxyProtocolConfig, TlsConfig, TraceConfig,
+    TurnBudget,
+};
 
 /// The configuration of a server, fixed when it starts.
 ///
@@ -124,6 +127,9 @@ pub struct Config {
     /// Settings of TLS.
     pub tls: TlsConfig,
 
+    /// Settings of the PROXY protocol.
+    pub proxy_protocol: ProxyProtocolConfig,
+
     /// Where and as what the server registers itself.
     pub register: RegisterConfig,
 
@@ -170,6 +176,7 @@ impl Default for Config {
             turn: TurnBudget::default(),
             http: HttpConfig::default(),
             tls: TlsConfig::default(),
+            proxy_protocol: ProxyProtocolConfig::default(),
             register: RegisterConfig::default(),
             auth: AuthConfig::default(),
             trace: TraceConfig::default(),

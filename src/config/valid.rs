@@ -92,6 +92,17 @@ pub(super) fn check(config: &Config, origin_of: impl Fn(&str) -> Origin) -> Resu
             });
         }
     }
+    if config.proxy_protocol.from.is_empty() && !config.proxy_protocol.listen.is_empty() {
+        return Err(ConfigError::Conflict {
+            key: "proxy_protocol.listen".to_owned(),
+            expected: format!(
+                "nothing without `proxy_protocol.from`, which is [] ({})",
+                origin_of("proxy_protocol.from")
+            ),
+            came: toml(config, "proxy_protocol.listen"),
+            origin: origin_of("proxy_protocol.listen"),
+        });
+    }
     let (certificates, keys) = (config.tls.certificate.len(), config.tls.key.len());
     if certificates != keys {
         return Err(ConfigError::Conflict {
@@ -201,6 +212,25 @@ mod tests {
         assert!(
             matches!(error, ConfigError::Conflict { ref key, .. } if key == "flush.high_mark_bytes"),
             "{error}"
+        );
+    }
+
+    #[test]
+    fn listeners_behind_proxies_need_the_proxies() {
+        let mut config = Config::default();
+        config.proxy_protocol.listen = vec!["127.0.0.1:6550".to_owned()];
+        assert_eq!(
+            config.clone().validate(1).unwrap_err().to_string(),
+            "`proxy_protocol.listen` in the program's config: expected nothing without `proxy_protocol.from`, which \
+             is [] (program); got [\"127.0.0.1:6550\"]"
+        );
+        config.proxy_protocol.from = vec!["10.0.0.0/8".to_owned(), "unix".to_owned()];
+        assert!(config.clone().validate(1).is_ok());
+        config.proxy_protocol.from = vec!["10.0.0.1/8".to_owned()];
+        assert_eq!(
+            config.validate(1).unwrap_err().to_string(),
+            "`proxy_protocol.from` in the program's config: expected IP addresses, networks like `10.0.0.0/8` with \
+             zeros behind their bits, or `unix`, each once; got \"10.0.0.1/8\""
         );
     }
 

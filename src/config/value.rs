@@ -5,12 +5,17 @@
 
 use std::fmt;
 
+use super::networks::network;
 use super::{AcceptMode, ClientAuth, ConfigError, FairBy, MissingFields, Origin, SocketMode, TlsMode};
 
 /// What a key accepts. Number ranges include both ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ValueKind {
     Addresses,
+    /// Addresses to listen on, a choice of them; may be empty.
+    ChosenAddresses,
+    /// IP addresses, networks, and `unix`; may be empty.
+    Networks,
     /// Web origins; may be empty.
     Origins,
     /// `Service.Method=N`; may be empty.
@@ -65,6 +70,11 @@ impl ValueKind {
             ValueKind::Addresses => {
                 "one or more addresses, `host:port` (IPv6 in brackets) or `unix:PATH`, each once".to_owned()
             }
+            ValueKind::ChosenAddresses => "addresses as in `listen`, each once".to_owned(),
+            ValueKind::Networks => {
+                "IP addresses, networks like `10.0.0.0/8` with zeros behind their bits, or `unix`, each once"
+                    .to_owned()
+            }
             ValueKind::Origins => {
                 "origins, `scheme://host` with or without a port, or `*`, each once".to_owned()
             }
@@ -100,12 +110,19 @@ impl ValueKind {
         let text = text.trim();
         let invalid = || ValueFault::Invalid(format!("\"{}\"", text.escape_debug()));
         let value = match self {
-            ValueKind::Origins | ValueKind::MethodLimits | ValueKind::PermissionRules | ValueKind::Files
+            ValueKind::ChosenAddresses
+            | ValueKind::Networks
+            | ValueKind::Origins
+            | ValueKind::MethodLimits
+            | ValueKind::PermissionRules
+            | ValueKind::Files
                 if text.is_empty() =>
             {
                 ConfigValue::List(Vec::new())
             }
             ValueKind::Addresses
+            | ValueKind::ChosenAddresses
+            | ValueKind::Networks
             | ValueKind::Origins
             | ValueKind::MethodLimits
             | ValueKind::PermissionRules
@@ -146,8 +163,8 @@ impl ValueKind {
     /// Returns the value if it is of this kind and within the range.
     pub(super) fn admit(self, value: ConfigValue) -> Result<ConfigValue, ValueFault> {
         match (self, &value) {
-            (ValueKind::Addresses, ConfigValue::List(list)) => {
-                if list.is_empty() {
+            (ValueKind::Addresses | ValueKind::ChosenAddresses, ConfigValue::List(list)) => {
+                if list.is_empty() && self == ValueKind::Addresses {
                     return Err(ValueFault::Invalid("an empty list".to_owned()));
                 }
                 for (at, address) in list.iter().enumerate() {
@@ -160,6 +177,9 @@ impl ValueKind {
                     }
                 }
                 Ok(value)
+            }
+            (ValueKind::Networks, ConfigValue::List(list)) => {
+                all_once(list, |text| network(text).is_some(), value.clone())
             }
             (ValueKind::MethodLimits, ConfigValue::List(list)) => {
                 for (at, text) in list.iter().enumerate() {
@@ -180,17 +200,7 @@ impl ValueKind {
                     None => Ok(value),
                 }
             }
-            (ValueKind::Origins, ConfigValue::List(list)) => {
-                for (at, origin) in list.iter().enumerate() {
-                    if !is_origin(origin) {
-                        return Err(ValueFault::Invalid(format!("\"{}\"", origin.escape_debug())));
-                    }
-                    if list[..at].contains(origin) {
-                        return Err(ValueFault::Invalid(format!("\"{origin}\" twice")));
-                    }
-                }
-                Ok(value)
-            }
+            (ValueKind::Origins, ConfigValue::List(list)) => all_once(list, is_origin, value.clone()),
             (ValueKind::Files, ConfigValue::List(list)) => {
                 match list.iter().find(|path| path.is_empty() || path.contains(char::is_control)) {
                     Some(path) => Err(ValueFault::Invalid(format!("\"{}\"", path.escape_debug()))),
@@ -219,6 +229,8 @@ impl ValueKind {
             }
             (
                 ValueKind::Addresses
+                | ValueKind::ChosenAddresses
+                | ValueKind::Networks
                 | ValueKind::Origins
                 | ValueKind::MethodLimits
                 | ValueKind::PermissionRules
@@ -249,6 +261,23 @@ impl ValueKind {
             (_, value) => value.to_string(),
         }
     }
+}
+
+/// Returns the value if each text of its list is of a kind, and no two are the same.
+fn all_once(
+    list: &[String],
+    is_of_kind: impl Fn(&str) -> bool,
+    value: ConfigValue,
+) -> Result<ConfigValue, ValueFault> {
+    for (at, text) in list.iter().enumerate() {
+        if !is_of_kind(text) {
+            return Err(ValueFault::Invalid(format!("\"{}\"", text.escape_debug())));
+        }
+        if list[..at].contains(text) {
+            return Err(ValueFault::Invalid(format!("\"{text}\" twice")));
+        }
+    }
+    Ok(value)
 }
 
 /// Formats as TOML, sizes in bytes.

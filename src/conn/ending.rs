@@ -8,6 +8,7 @@ use super::times::DRAIN_SERVE;
 use super::{CloseReason, Conn, ConnState, NextMessage, SocketAction};
 use crate::config::Limits;
 use crate::tls::TlsFailure;
+use crate::wire::proxy::ProxyHeaderError;
 use crate::wire::{DrainNotice, Out, Protocol, Received};
 
 /// Why a connection drains.
@@ -29,12 +30,13 @@ impl DrainCause {
 }
 
 impl<W: Protocol> Conn<W> {
-    /// Handles an error of the socket, or of the TLS session over it: nothing more can be written.
+    /// Handles an error of the socket, or of what is over it (TLS, the PROXY protocol): nothing more can be written.
     #[cold]
     pub fn on_error(&mut self, error: &std::io::Error) {
-        self.on_failure(match TlsFailure::of(error) {
-            Some(failure) => CloseReason::Tls(failure.clone()),
-            None => CloseReason::Reset(error.kind()),
+        self.on_failure(match (TlsFailure::of(error), ProxyHeaderError::of(error)) {
+            (Some(failure), _) => CloseReason::Tls(failure.clone()),
+            (None, Some(error)) => CloseReason::ProxyHeader(error.clone()),
+            (None, None) => CloseReason::Reset(error.kind()),
         });
     }
 

@@ -9,6 +9,7 @@ use crate::log_events::log_event;
 use crate::stats::CLOSE_REASONS;
 use crate::tls::TlsFailure;
 use crate::wire::Broken;
+use crate::wire::proxy::ProxyHeaderError;
 
 /// Why a connection ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,6 +40,9 @@ pub enum CloseReason {
     TooManySilent,
     /// The TLS session failed, during the handshake or later.
     Tls(TlsFailure),
+    /// The connection did not begin with a header of the PROXY protocol, which its listener expects, or is from a peer that
+    /// is no proxy.
+    ProxyHeader(ProxyHeaderError),
 }
 
 impl CloseReason {
@@ -50,7 +54,8 @@ impl CloseReason {
             | CloseReason::FirstBytesLate
             | CloseReason::FrameLate
             | CloseReason::WriteStalled
-            | CloseReason::Tls(_) => true,
+            | CloseReason::Tls(_)
+            | CloseReason::ProxyHeader(_) => true,
             CloseReason::PeerClosed
             | CloseReason::Idle
             | CloseReason::Drained
@@ -65,6 +70,9 @@ impl CloseReason {
         match self {
             CloseReason::Broken(error) => {
                 log_event!(ProtocolError { peer, protocol, error: error.to_string() });
+            }
+            CloseReason::ProxyHeader(error) => {
+                log_event!(ProtocolError { peer, protocol: "proxy", error: error.to_string() });
             }
             CloseReason::FirstBytesLate | CloseReason::FrameLate | CloseReason::WriteStalled => {
                 log_event!(SlowPeer { peer, protocol, reason: self.name() });
@@ -104,6 +112,8 @@ impl CloseReason {
             CloseReason::TooManySilent => 9,
             CloseReason::Aged => 10,
             CloseReason::Tls(_) => 11,
+            CloseReason::ProxyHeader(ProxyHeaderError::Unlisted) => 13,
+            CloseReason::ProxyHeader(_) => 12,
         }
     }
 }
@@ -114,6 +124,7 @@ impl fmt::Display for CloseReason {
             CloseReason::Broken(why) => write!(f, "broken: {why}"),
             CloseReason::Reset(kind) => write!(f, "reset: {kind}"),
             CloseReason::Tls(failure) => failure.fmt(f),
+            CloseReason::ProxyHeader(error) => error.fmt(f),
             other => f.write_str(other.name()),
         }
     }
@@ -139,6 +150,8 @@ mod tests {
             CloseReason::TooManySilent,
             CloseReason::Aged,
             CloseReason::Tls(TlsFailure::new(TlsFailureKind::Late, "late")),
+            CloseReason::ProxyHeader(ProxyHeaderError::Truncated),
+            CloseReason::ProxyHeader(ProxyHeaderError::Unlisted),
         ];
         let names: Vec<&str> = reasons.iter().map(CloseReason::name).collect();
         assert_eq!(names, CloseReason::NAMES);

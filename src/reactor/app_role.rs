@@ -279,8 +279,7 @@ impl<A: App> AppRole<A> {
         let (protocol, session) = self.app.open(key, peer, listener);
         let app_at = self.app.next_deadline(&session);
         if stream.is_handshaking() {
-            let ms = self.core.limits.tls_handshake_ms;
-            stream.set_handshake_deadline(self.core.now + Duration::from_millis(ms));
+            stream.set_handshake_deadline(self.core.now, &self.core.limits);
         }
         self.core.open(key, stream, peer, protocol, session);
         self.core.note_accepted(key);

@@ -54,6 +54,7 @@ pub use crate::transport::Transport;
 pub use crate::transport::{Address, AddressError};
 #[cfg(feature = "server")]
 pub use crate::transport::{Listener, UnixSocketAccess};
+pub use crate::wire::proxy::ProxyHeaderError;
 pub use coreloop_bufpool::PoolConfig;
 pub use coreloop_poller::Key;
 

@@ -397,8 +397,8 @@ fn start(
     unbuilt.resize_with(reactors, || None);
     #[cfg(feature = "tls-core")]
     let tls = super::tls::load(config, make.ticket_state.take().as_deref())?;
-    #[cfg_attr(any(not(feature = "admin"), feature = "tls-core"), allow(unused_mut))]
     let BoundListeners { mut listeners, addresses, spread } = bind(config, reactors, &make.sockets)?;
+    listeners = super::proxies::behind(config, listeners)?;
     #[cfg(feature = "tls-core")]
     #[cfg_attr(not(feature = "admin"), allow(unused_mut))]
     let mut listeners = super::tls::secure(config, tls.as_ref(), &make.protocols, listeners)?;

@@ -41,6 +41,13 @@ impl ServerBuilder {
         self.configure(|config| config.http.openapi = is_served)
     }
 
+    /// Expects a header of the PROXY protocol at the start of each connection, from proxies with these addresses alone
+    /// (`proxy_protocol.from`): IP addresses, networks, or `unix`. `proxy_protocol.listen` restricts it to some listeners.
+    pub fn proxy_protocol_from<S: Into<String>>(self, proxies: impl IntoIterator<Item = S>) -> ServerBuilder {
+        let proxies = proxies.into_iter().map(Into::into).collect();
+        self.configure(|config| config.proxy_protocol.from = proxies)
+    }
+
     /// Sets the number of workers; 0 is two, or one for each reactor if that is more.
     pub fn workers(self, workers: usize) -> ServerBuilder {
         self.configure(|config| config.workers = workers)

@@ -18,6 +18,7 @@ pub(crate) mod live;
 mod observe;
 #[cfg(feature = "http")]
 mod pages;
+mod proxies;
 mod reactor_thread;
 mod registration;
 mod reload;

@@ -54,7 +54,7 @@ pub const STAGES: [&str; 7] = ["wait", "accept", "read", "mail", "timers", "sche
 
 /// The reasons for closing connections, by the names of their counters. The connection (two layers up) determines
 /// which of them applies.
-pub const CLOSE_REASONS: [&str; 12] = [
+pub const CLOSE_REASONS: [&str; 14] = [
     "peer_closed",
     "reset",
     "broken",
@@ -67,6 +67,8 @@ pub const CLOSE_REASONS: [&str; 12] = [
     "too_many_silent",
     "aged",
     "tls",
+    "proxy_header",
+    "proxy_unlisted",
 ];
 
 /// The reasons for shedding calls, by the names of their counters. The run queue (a layer up) determines which of them

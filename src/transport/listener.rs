@@ -9,6 +9,7 @@ mod refuse;
 use std::hash::BuildHasher;
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
+use std::sync::Arc;
 use std::time::Duration;
 
 use coreloop_poller::{Interest, Key, Poller};
@@ -18,12 +19,14 @@ pub(crate) use self::adopt::Ownership;
 use super::Transport;
 use super::address::Address;
 use super::memory::MemoryListener;
+use super::proxied::ProxiedTransport;
 use super::readiness::ReadinessSender;
 #[cfg(feature = "tls-core")]
 use super::stream::TlsTransport;
 #[cfg(feature = "tls-core")]
 use super::tls::TlsAcceptor;
 use super::unix_file::{self, UnixSocketAccess, UnixSocketFile};
+use crate::config::Networks;
 use crate::context::Peer;
 
 /// The length of the accept queue; the kernel reduces it to its own limit (`net.core.somaxconn`).
@@ -43,6 +46,8 @@ enum ListenerKind {
 pub struct Listener {
     kind: ListenerKind,
     ownership: Ownership,
+    /// Set if connections begin with a header of the PROXY protocol: the peers that may write one.
+    proxies: Option<Arc<Networks>>,
     /// Set if connections have TLS.
     #[cfg(feature = "tls-core")]
     tls: Option<TlsAcceptor>,
@@ -101,9 +106,17 @@ impl Listener {
         Listener {
             kind,
             ownership,
+            proxies: None,
             #[cfg(feature = "tls-core")]
             tls: None,
         }
+    }
+
+    /// Expects a header of the PROXY protocol from the connections that are accepted from now on, and closes those of
+    /// other peers than these.
+    pub(crate) fn behind(mut self, proxies: Arc<Networks>) -> Listener {
+        self.proxies = Some(proxies);
+        self
     }
 
     /// Adds TLS to the connections that are accepted from now on.
@@ -134,7 +147,15 @@ impl Listener {
 
     /// Accepts one connection.
     pub fn accept(&self) -> io::Result<(Transport, Peer)> {
-        let (stream, peer) = self.accept_plain()?;
+        let (mut stream, peer) = self.accept_plain()?;
+        if let Some(proxies) = &self.proxies {
+            let is_listed = proxies.contains_peer(peer);
+            stream = Transport::Proxied(Box::new(ProxiedTransport::new(stream, is_listed)));
+            if !is_listed {
+                // Its first read refuses it: no session of TLS is needed for that.
+                return Ok((stream, peer));
+            }
+        }
         #[cfg(feature = "tls-core")]
         if let Some(tls) = &self.tls {
             return Ok((Transport::Tls(Box::new(TlsTransport(tls.accept(stream)))), peer));

@@ -24,6 +24,11 @@
 //! Messages of the handshake are read and written within reads and writes. `shutdown_write` sends close_notify, and an end
 //! of the socket without one is the error `UnexpectedEof`. The server's certificates are a part of the [`Listener`], whose
 //! accept creates the session; a client's handshake is a part of its dial.
+//!
+//! # The PROXY protocol
+//!
+//! A connection from a proxy (`proxied`) is a variant too, below TLS. It reads the header that names the client, and is
+//! replaced by the transport that it is over.
 
 mod address;
 mod blocking;
@@ -33,6 +38,8 @@ mod dial;
 #[cfg(feature = "server")]
 mod listener;
 mod memory;
+#[cfg(feature = "server")]
+mod proxied;
 mod readiness;
 mod stream;
 #[cfg(feature = "tls-core")]

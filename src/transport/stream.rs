@@ -2,20 +2,22 @@
 
 use std::io::{self, IoSlice, Read, Write};
 use std::net::Shutdown;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use coreloop_poller::{Interest, Key, Poller};
 
 #[cfg(feature = "agents")]
 use super::datagrams::Datagrams;
 use super::memory::MemoryStream;
+#[cfg(feature = "server")]
+use super::proxied::ProxiedTransport;
 use super::readiness::ReadinessSender;
 #[cfg(feature = "tls-core")]
 use super::tls::{Established, Socket, TlsStream};
+use crate::config::Limits;
 use crate::context::Peer;
 #[cfg(feature = "tls-core")]
 use crate::tls::PeerEntry;
-use crate::tls::TlsFailure;
 
 /// A connected nonblocking transport.
 #[derive(Debug)]
@@ -32,6 +34,9 @@ pub enum Transport {
     /// TLS over one of the others.
     #[cfg(feature = "tls-core")]
     Tls(Box<TlsTransport>),
+    /// One of the others behind a header of the PROXY protocol.
+    #[cfg(feature = "server")]
+    Proxied(Box<ProxiedTransport>),
 }
 
 /// A TLS session over a [`Transport`].
@@ -59,6 +64,8 @@ impl Transport {
             Transport::Udp(datagrams) => datagrams.read(into),
             #[cfg(feature = "tls-core")]
             Transport::Tls(tls) => tls.0.read(into),
+            #[cfg(feature = "server")]
+            Transport::Proxied(proxied) => proxied.read(into),
         }
     }
 
@@ -72,6 +79,8 @@ impl Transport {
             Transport::Udp(datagrams) => datagrams.write_vectored(&[IoSlice::new(bytes)]),
             #[cfg(feature = "tls-core")]
             Transport::Tls(tls) => tls.0.write_vectored(&[IoSlice::new(bytes)]),
+            #[cfg(feature = "server")]
+            Transport::Proxied(proxied) => proxied.inner.write(bytes),
         }
     }
 
@@ -85,6 +94,8 @@ impl Transport {
             Transport::Udp(datagrams) => datagrams.write_vectored(slices),
             #[cfg(feature = "tls-core")]
             Transport::Tls(tls) => tls.0.write_vectored(slices),
+            #[cfg(feature = "server")]
+            Transport::Proxied(proxied) => proxied.inner.write_vectored(slices),
         }
     }
 
@@ -98,6 +109,8 @@ impl Transport {
             Transport::Udp(datagrams) => datagrams.socket.take_error(),
             #[cfg(feature = "tls-core")]
             Transport::Tls(tls) => return tls.0.socket().take_error(),
+            #[cfg(feature = "server")]
+            Transport::Proxied(proxied) => return proxied.inner.take_error(),
         };
         error.ok().flatten().map_or(io::ErrorKind::ConnectionReset, |error| error.kind())
     }
@@ -116,6 +129,11 @@ impl Transport {
             #[cfg(feature = "tls-core")]
             Transport::Tls(tls) => {
                 tls.0.shutdown_write();
+                Ok(())
+            }
+            #[cfg(feature = "server")]
+            Transport::Proxied(proxied) => {
+                proxied.inner.shutdown_write();
                 Ok(())
             }
         };
@@ -142,6 +160,8 @@ impl Transport {
             Transport::Udp(datagrams) => poller.register(&mut datagrams.socket, polled, Interest::BOTH),
             #[cfg(feature = "tls-core")]
             Transport::Tls(tls) => tls.0.socket_mut().register(poller, polled, key, readiness),
+            #[cfg(feature = "server")]
+            Transport::Proxied(proxied) => proxied.inner.register(poller, polled, key, readiness),
         }
     }
 
@@ -160,7 +180,100 @@ impl Transport {
                 tls.0.socket_mut().deregister(poller);
                 Ok(())
             }
+            #[cfg(feature = "server")]
+            Transport::Proxied(proxied) => {
+                proxied.inner.deregister(poller);
+                Ok(())
+            }
         };
+    }
+}
+
+/// What precedes the first bytes of the connection itself: a header of the PROXY protocol, a handshake of TLS.
+impl Transport {
+    /// Returns whether there is more to read although the last read did not fill its space.
+    #[inline]
+    pub(crate) fn holds_input(&self) -> bool {
+        match self {
+            #[cfg(feature = "tls-core")]
+            Transport::Tls(tls) => tls.0.holds_input(),
+            #[cfg(feature = "server")]
+            Transport::Proxied(proxied) => proxied.is_refused(),
+            _ => false,
+        }
+    }
+
+    /// Returns whether a header or a handshake is in progress.
+    #[inline]
+    pub(crate) fn is_handshaking(&self) -> bool {
+        match self {
+            #[cfg(feature = "tls-core")]
+            Transport::Tls(tls) => tls.0.is_handshaking(),
+            #[cfg(feature = "server")]
+            Transport::Proxied(_) => true,
+            _ => false,
+        }
+    }
+
+    /// Sets when the header or the handshake must be complete, of a connection that was accepted now.
+    pub(crate) fn set_handshake_deadline(&mut self, now: Instant, limits: &Limits) {
+        let _ = (now, limits);
+        match self {
+            #[cfg(feature = "tls-core")]
+            Transport::Tls(tls) => tls.0.set_deadline(now + Duration::from_millis(limits.tls_handshake_ms)),
+            #[cfg(feature = "server")]
+            Transport::Proxied(proxied) => {
+                proxied.set_deadline(now + Duration::from_millis(limits.first_bytes_ms));
+            }
+            _ => {}
+        }
+    }
+
+    /// Returns when the header or the handshake must be complete, while it is not.
+    #[inline]
+    pub(crate) fn handshake_deadline(&self) -> Option<Instant> {
+        match self {
+            #[cfg(feature = "tls-core")]
+            Transport::Tls(tls) => tls.0.deadline(),
+            #[cfg(feature = "server")]
+            Transport::Proxied(proxied) => proxied.deadline(),
+            _ => None,
+        }
+    }
+
+    /// Returns why a connection ends whose header or handshake is not complete in time.
+    pub(crate) fn late_handshake(&mut self) -> Option<io::Error> {
+        match self {
+            #[cfg(feature = "tls-core")]
+            Transport::Tls(tls) => Some(tls.0.late().into_error()),
+            #[cfg(feature = "server")]
+            Transport::Proxied(proxied) => Some(proxied.late()),
+            _ => None,
+        }
+    }
+
+    /// Once a header is complete: puts what is behind it in the place of this, and returns the peer that it has named, if
+    /// it has named one.
+    #[cfg(feature = "server")]
+    pub(crate) fn take_source(&mut self) -> Option<Peer> {
+        match self {
+            #[cfg(feature = "tls-core")]
+            Transport::Tls(tls) => tls.0.socket_mut().take_source(),
+            Transport::Proxied(proxied) => {
+                let source = proxied.source()?;
+                // A placeholder, which goes with the rest of this.
+                let (placeholder, _) = MemoryStream::pair();
+                *self = std::mem::replace(&mut proxied.inner, Transport::Memory(Box::new(placeholder)));
+                source
+            }
+            _ => None,
+        }
+    }
+
+    /// Without listeners there are no headers.
+    #[cfg(not(feature = "server"))]
+    pub(crate) fn take_source(&mut self) -> Option<Peer> {
+        None
     }
 }
 
@@ -182,12 +295,6 @@ impl Transport {
         }
     }
 
-    /// Returns whether there is more to read although the last read did not fill its space.
-    #[inline]
-    pub(crate) fn holds_input(&self) -> bool {
-        self.tls().is_some_and(TlsStream::holds_input)
-    }
-
     /// Returns whether bytes wait for the socket that no write is going to be repeated for.
     #[inline]
     pub(crate) fn holds_output(&self) -> bool {
@@ -198,30 +305,6 @@ impl Transport {
     #[cold]
     pub(crate) fn flush(&mut self) -> io::Result<()> {
         self.tls_mut().map_or(Ok(()), TlsStream::flush)
-    }
-
-    /// Returns whether a handshake is in progress.
-    #[inline]
-    pub(crate) fn is_handshaking(&self) -> bool {
-        self.tls().is_some_and(TlsStream::is_handshaking)
-    }
-
-    /// Sets when the handshake must be complete.
-    pub(crate) fn set_handshake_deadline(&mut self, until: Instant) {
-        if let Some(tls) = self.tls_mut() {
-            tls.set_deadline(until);
-        }
-    }
-
-    /// Returns when the handshake must be complete, while it is not.
-    #[inline]
-    pub(crate) fn handshake_deadline(&self) -> Option<Instant> {
-        self.tls()?.deadline()
-    }
-
-    /// Returns why a handshake that is not complete in time has failed.
-    pub(crate) fn late_handshake(&mut self) -> Option<TlsFailure> {
-        self.tls_mut().map(TlsStream::late)
     }
 
     /// Returns, once, what is known when the handshake is complete. `peer` is the peer as it was known before.
@@ -266,33 +349,12 @@ impl Socket for Transport {
 #[allow(clippy::unused_self, reason = "the same functions as with TLS")]
 impl Transport {
     #[inline]
-    pub(crate) fn holds_input(&self) -> bool {
-        false
-    }
-
-    #[inline]
     pub(crate) fn holds_output(&self) -> bool {
         false
     }
 
     pub(crate) fn flush(&mut self) -> io::Result<()> {
         Ok(())
-    }
-
-    #[inline]
-    pub(crate) fn is_handshaking(&self) -> bool {
-        false
-    }
-
-    pub(crate) fn set_handshake_deadline(&mut self, _until: Instant) {}
-
-    #[inline]
-    pub(crate) fn handshake_deadline(&self) -> Option<Instant> {
-        None
-    }
-
-    pub(crate) fn late_handshake(&mut self) -> Option<TlsFailure> {
-        None
     }
 
     #[inline]

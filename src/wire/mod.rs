@@ -26,6 +26,7 @@ pub mod native;
 #[cfg(feature = "netrpc")]
 pub mod netrpc;
 pub mod order;
+pub mod proxy;
 #[cfg(all(feature = "http", feature = "server"))]
 mod routes;
 #[cfg(feature = "server")]

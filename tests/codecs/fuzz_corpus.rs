@@ -342,6 +342,21 @@ fn write_the_corpus() {
         keep("sniff", name, bytes);
     }
 
+    let v2 = |rest: &[u8]| [b"\r\n\r\n\0\r\nQUIT\n", rest].concat();
+    for (name, bytes) in [
+        ("v1-ipv4", b"PROXY TCP4 192.0.2.1 198.51.100.1 7 443\r\nGET / HTTP/1.1\r\n".to_vec()),
+        ("v1-ipv6", b"PROXY TCP6 2001:db8::7 ::1 65535 0\r\n".to_vec()),
+        ("v1-unknown", b"PROXY UNKNOWN and more\r\n".to_vec()),
+        ("v1-too-long", [b"PROXY UNKNOWN ".to_vec(), vec![b'x'; 120]].concat()),
+        ("v2-ipv4-tlv", v2(b"\x21\x11\0\x13\xc0\0\x02\x01\xc6\x33\x64\x01\0\x07\x01\xbb\x03\0\x04abcd")),
+        ("v2-ipv6", v2(&[&b"\x21\x21\0\x24"[..], &[7; 36]].concat())),
+        ("v2-unix", v2(&[&b"\x21\x31\0\xd8"[..], &[b'/'; 216]].concat())),
+        ("v2-local", v2(b"\x20\0\0\0")),
+        ("v2-too-long", v2(b"\x21\x11\xff\xff")),
+    ] {
+        keep("proxy", name, &bytes);
+    }
+
     let post = |fields: &str, body: &str| {
         format!("POST /A/B HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n{fields}\r\n{body}")
     };

@@ -24,7 +24,7 @@ pub use grpc::grpc;
 pub use http::http;
 pub use http_json_rpc::http_json_rpc;
 pub use http2::{hpack, http2};
-pub use native::{frame, metadata, sniff, trace_headers};
+pub use native::{frame, metadata, proxy, sniff, trace_headers};
 pub use protobuf::{Tree, codec_protobuf};
 pub use registry::registry;
 pub use rpc::{connect, jsonrpc, netrpc};
@@ -34,13 +34,14 @@ pub use streams::{streams_client, streams_server};
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets.
-pub const TARGETS: [Target; 23] = [
+pub const TARGETS: [Target; 24] = [
     ("frame", frame),
     ("metadata", metadata),
     ("jsonrpc", jsonrpc),
     ("netrpc", netrpc),
     ("connect", connect),
     ("sniff", sniff),
+    ("proxy", proxy),
     ("trace_headers", trace_headers),
     ("dns", dns),
     ("codec_json", codec_json),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use coreloop::message::{Message, Metadata, MetadataBuf};
 use coreloop::trace::TraceContext;
 use coreloop::wire::native::NativeEnd;
+use coreloop::wire::proxy::{HEADER_BYTES_MAX, parse};
 use coreloop::wire::sniff::{Sniffed, UNDECIDED_BYTES_MAX, sniff as tell};
 use coreloop::wire::{Broken, ProtocolSet, Received, ServerContext, ServerProtocol};
 
@@ -117,6 +118,25 @@ pub fn sniff(input: &[u8]) {
             (Sniffed::NeedMore, None) => assert!(len < UNDECIDED_BYTES_MAX),
             (said, None) => decided = Some(said),
             (said, Some(before)) => assert_eq!(said, before),
+        }
+    }
+}
+
+/// Asserts that a header of the PROXY protocol, once read or refused, stays so with more bytes.
+pub fn proxy(input: &[u8]) {
+    let mut decided = None;
+    for len in 0..=input.len().min(HEADER_BYTES_MAX + 1) {
+        let read = parse(&input[..len]);
+        match (&read, &decided) {
+            (Ok(None), None) => assert!(len < HEADER_BYTES_MAX),
+            (Ok(Some(header)), None) => {
+                assert!(header.bytes <= len && header.bytes <= HEADER_BYTES_MAX);
+                decided = Some(read);
+            }
+            (Err(_), None) => decided = Some(read),
+            // The text of a refusal shows more of the input.
+            (Err(_), Some(Err(_))) => {}
+            (_, Some(before)) => assert_eq!(&read, before),
         }
     }
 }

@@ -126,6 +126,29 @@ pub fn receive_with_fds(
     Ok(received)
 }
 
+/// Copies bytes that have arrived at a connected socket, and leaves them there for the next read. Returns the number of
+/// bytes, 0 at the end.
+///
+/// # Errors
+///
+/// Errors of the kernel, among them `WouldBlock` for a socket that does not block.
+pub fn peek(socket: BorrowedFd<'_>, into: &mut [u8]) -> io::Result<usize> {
+    loop {
+        // SAFETY: `into` is live and writable for the length that is passed.
+        let copied =
+            unsafe { libc::recv(socket.as_raw_fd(), into.as_mut_ptr().cast(), into.len(), libc::MSG_PEEK) };
+        match usize::try_from(copied) {
+            Ok(copied) => return Ok(copied),
+            Err(_) => {
+                let error = io::Error::last_os_error();
+                if error.kind() != io::ErrorKind::Interrupted {
+                    return Err(error);
+                }
+            }
+        }
+    }
+}
+
 /// A peer that has gone is an error, not a signal.
 #[cfg(not(target_vendor = "apple"))]
 const NO_SIGNAL: libc::c_int = libc::MSG_NOSIGNAL;

@@ -243,7 +243,9 @@ pub(super) fn call_error(
         | CloseReason::Drained
         | CloseReason::App
         | CloseReason::TooManySilent
-        | CloseReason::Aged => io::ErrorKind::ConnectionAborted,
+        | CloseReason::Aged
+        // Only a server's listener expects the header.
+        | CloseReason::ProxyHeader(_) => io::ErrorKind::ConnectionAborted,
     };
     let text = match why {
         CloseReason::Reset(io::ErrorKind::TimedOut) => {

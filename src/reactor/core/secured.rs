@@ -1,4 +1,5 @@
-//! The handshakes of TLS: their share of a turn, their deadline, and what follows from their end.
+//! The handshakes of TLS, and the headers of the PROXY protocol before them: their share of a turn, their deadline, and
+//! what follows from their end.
 
 use std::time::{Duration, Instant};
 
@@ -51,19 +52,22 @@ impl<A: App> Core<A> {
     pub(super) fn end_late_handshake(&mut self, key: Key) {
         let Some(slot) = self.slots.at_mut(key) else { return };
         if slot.stream.handshake_deadline().is_some_and(|at| at <= self.now)
-            && let Some(failure) = slot.stream.late_handshake()
+            && let Some(error) = slot.stream.late_handshake()
         {
-            slot.conn.on_error(&failure.into_error());
+            slot.conn.on_error(&error);
             self.after(key);
         }
     }
 }
 
 impl<A: App> ConnSlot<A> {
-    /// Takes note of the end of the handshake, if it has just ended.
+    /// Takes note of the peer that a header has named, and of the end of the handshake, if they have just been complete.
     #[cold]
     #[inline(never)]
     pub(super) fn note_secured(&mut self) {
+        if let Some(peer) = self.stream.take_source() {
+            self.peer = peer;
+        }
         let Some(secured) = self.stream.take_secured(self.peer) else { return };
         if let Some(peer) = secured.peer {
             self.peer = peer;
