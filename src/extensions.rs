@@ -60,7 +60,7 @@ impl CallExtensions {
     }
 
     /// Attaches a value to a call that only its reactor knows so far.
-    #[cfg(all(feature = "server", feature = "trace"))]
+    #[cfg(feature = "server")]
     pub(crate) fn attach<T: Any + Send + Sync>(call: &mut Option<Arc<CallExtensions>>, value: T) {
         if let Some(call) = Arc::get_mut(call.get_or_insert_default()) {
             call.values.insert(value);

@@ -11,7 +11,9 @@ use super::value::ValueKind::{
     Origins, PermissionRules, SocketFileMode, Switch,
 };
 use super::value::{ConfigField, ConfigValue, ValueFault};
-use super::{AcceptMode, ClientAuth, Config, ConfigError, FairBy, MissingFields, Origin, TlsMode};
+use super::{
+    AcceptMode, ClientAuth, Config, ConfigError, FairBy, ForwardedField, MissingFields, Origin, TlsMode,
+};
 
 /// One key of the configuration.
 pub struct ConfigKey {
@@ -63,6 +65,8 @@ table! {
     turn.accepts_max: Number(1, 65_536), "Connections accepted in a turn; the rest wait in the backlog.";
     turn.messages_max: Number(1, 1 << 20), "Messages decoded from one connection in a turn; the rest wait for the next.";
     http.cors_origins: Origins, "Origins whose pages browsers let call (CORS), `*` for all; between commas in the environment and in flags.";
+    http.forwarded_from: Networks, "Proxies whose field `http.forwarded_field` tells the client of a request (docs/proxies.md); between commas in the environment and in flags.";
+    http.forwarded_field: Choice(&ForwardedField::NAMES), "The field that these proxies write themselves.";
     http.console: Switch, "Serve the console, a page to read and call the methods, at `/`; only with `http.openapi`, which it reads.";
     http.openapi: Switch, "Serve the OpenAPI document at `/openapi.json`.";
     http.application_name: Line(LINE_CHARS_MAX), "Name of the application, shown by the console and the OpenAPI document; empty: none.";

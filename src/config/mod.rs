@@ -49,7 +49,7 @@ pub use limits::Limits;
 pub(crate) use networks::Networks;
 pub use observe::{AdminConfig, OtlpConfig, TraceConfig};
 #[cfg(feature = "server")]
-pub use proxies::ProxyProtocolConfig;
+pub use proxies::{ForwardedField, ProxyProtocolConfig};
 #[cfg(feature = "server")]
 pub use server::*;
 #[cfg(feature = "server")]

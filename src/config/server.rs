@@ -15,8 +15,8 @@ pub(crate) use super::value::{split_method_limit, split_permission_rule};
 #[cfg(feature = "config-file")]
 pub use super::warning::ConfigWarning;
 use super::{
-    AdminConfig, Flush, Limits, MissingFields, OtlpConfig, ProxyProtocolConfig, TlsConfig, TraceConfig,
-    TurnBudget,
+    AdminConfig, Flush, ForwardedField, Limits, MissingFields, OtlpConfig, ProxyProtocolConfig, TlsConfig,
+    TraceConfig, TurnBudget,
 };
 
 /// The configuration of a server, fixed when it starts.
@@ -360,6 +360,15 @@ pub struct HttpConfig {
     /// networks that the site cannot.
     pub cors_origins: Vec<String>,
 
+    /// The proxies whose field `forwarded_field` tells the client of an HTTP request: IP addresses, networks such as
+    /// `10.0.0.0/8`, and `unix` for all peers of Unix sockets. Default: empty, and the field is only metadata. The client is
+    /// the last address of the field that is not in this list. Too wide: those peers can pretend to be any client.
+    pub forwarded_from: Vec<String>,
+
+    /// The field that these proxies write. Default: [`ForwardedField::XForwardedFor`]. A field that the proxies do not write
+    /// themselves is what the client has sent: with the wrong one, every client can pretend to be another.
+    pub forwarded_field: ForwardedField,
+
     /// Whether the console is served at `/`: a page that lists and calls the methods. Default: true. It reads the
     /// OpenAPI document, so it is not served without [`openapi`](HttpConfig::openapi).
     pub console: bool,
@@ -381,6 +390,8 @@ impl Default for HttpConfig {
     fn default() -> Self {
         HttpConfig {
             cors_origins: Vec::new(),
+            forwarded_from: Vec::new(),
+            forwarded_field: ForwardedField::default(),
             console: true,
             openapi: true,
             application_name: String::new(),

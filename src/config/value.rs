@@ -6,7 +6,9 @@
 use std::fmt;
 
 use super::networks::network;
-use super::{AcceptMode, ClientAuth, ConfigError, FairBy, MissingFields, Origin, SocketMode, TlsMode};
+use super::{
+    AcceptMode, ClientAuth, ConfigError, FairBy, ForwardedField, MissingFields, Origin, SocketMode, TlsMode,
+};
 
 /// What a key accepts. Number ranges include both ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -491,6 +493,16 @@ impl ConfigField for AcceptMode {
     fn write(&mut self, value: ConfigValue) {
         let ConfigValue::Text(text) = value else { unreachable!("{ADMITTED}") };
         *self = AcceptMode::from_name(&text).expect(ADMITTED);
+    }
+}
+
+impl ConfigField for ForwardedField {
+    fn read(&self) -> ConfigValue {
+        ConfigValue::Text(self.name().to_owned())
+    }
+    fn write(&mut self, value: ConfigValue) {
+        let ConfigValue::Text(text) = value else { unreachable!("{ADMITTED}") };
+        *self = ForwardedField::from_name(&text).expect(ADMITTED);
     }
 }
 

@@ -34,6 +34,16 @@ impl Peer {
         }
     }
 
+    /// Returns the same peer at another address: with its certificate, if it has presented one.
+    #[cfg(feature = "server")]
+    pub(crate) fn at(self, address: SocketAddr) -> Peer {
+        match self {
+            Peer::Tcp(_) | Peer::Unix | Peer::Memory => Peer::Tcp(address),
+            #[cfg(feature = "tls-core")]
+            Peer::Certified(peer) => Peer::Certified(peer.at(address)),
+        }
+    }
+
     /// Returns the certificate that the peer has presented, which was verified. It is known until the connection closes;
     /// `None` after that, and if there is none.
     #[cfg(feature = "tls-core")]

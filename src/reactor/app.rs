@@ -196,6 +196,12 @@ impl<A: App> ConnCx<'_, A> {
         self.peer
     }
 
+    /// Sets what [`ConnCx::peer`] returns, until this access ends.
+    #[cfg(feature = "server")]
+    pub(crate) fn set_peer(&mut self, peer: Peer) {
+        self.peer = peer;
+    }
+
     /// Returns the time at which the turn began.
     #[inline]
     pub fn now(&self) -> Instant {

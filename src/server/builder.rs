@@ -10,7 +10,7 @@ use coreloop_poller::{os, quota};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::app::{AppParts, AppStats, Completion, RpcApp};
+use super::app::{AppParts, AppStats, Completion, Forwarding, RpcApp};
 use super::auth::Auth;
 #[cfg(feature = "admin")]
 use super::bind::bind_in_memory;
@@ -302,8 +302,10 @@ impl ServerBuilder {
             methods.into_iter().chain(pages).collect()
         };
         let registry = Registry::new(methods, &config.limits)?.intercepted_by(&self.interceptors)?;
+        let is_observed = !config.http.forwarded_from.is_empty();
         #[cfg(feature = "trace")]
-        let registry = if self.observation.is_traced(&config) { registry.traced() } else { registry };
+        let is_observed = is_observed || self.observation.is_traced(&config);
+        let registry = if is_observed { registry.observed() } else { registry };
         if self.executor.is_none() {
             refuse_async(&registry)?;
         }
@@ -524,6 +526,7 @@ pub(super) fn build(
     let cores = os::allowed_cores();
     let app_stats = Arc::new(AppStats::new(registry.methods().len()));
     let (run_queue, async_limits) = work_limits(config, registry, &make.async_calls)?;
+    let forwarding = Forwarding::of(config);
     let parts = |remote| AppParts {
         registry: registry.clone(),
         pools: pools.clone(),
@@ -539,6 +542,7 @@ pub(super) fn build(
         fair_by: config.fair_by,
         level_min: config.priority_highest as u8,
         tracing: make.observation.call_tracing(),
+        forwarding: forwarding.clone(),
     };
     let limits = reactor_limits(config);
     let reactor_config = ReactorConfig {

@@ -270,15 +270,15 @@ impl Method {
         self.is_intercepted
     }
 
-    /// Returns whether more than its handler belongs to its calls: interceptors or traces.
+    /// Returns whether more than its handler belongs to its calls: interceptors, traces, or clients that proxies name.
     #[inline]
     pub(crate) fn is_observed(&self) -> bool {
         self.is_observed
     }
 
-    /// Sets that its calls are traced.
-    #[cfg(feature = "trace")]
-    pub(crate) fn set_traced(&mut self) {
+    /// Sets that more than its handler belongs to its calls.
+    #[cfg(feature = "server")]
+    pub(crate) fn set_observed(&mut self) {
         self.is_observed = true;
     }
 

@@ -126,10 +126,9 @@ impl Registry {
         Ok(self)
     }
 
-    /// Sets that the calls of every method are traced.
-    #[cfg(feature = "trace")]
-    pub(crate) fn traced(mut self) -> Registry {
-        self.methods.iter_mut().for_each(Method::set_traced);
+    /// Sets that more than its handler belongs to the calls of every method: traces, or clients that proxies name.
+    pub(crate) fn observed(mut self) -> Registry {
+        self.methods.iter_mut().for_each(Method::set_observed);
         self
     }
 

@@ -35,6 +35,12 @@ impl CertifiedPeer {
         self.ip.map(|ip| SocketAddr::new(ip, self.port))
     }
 
+    /// Returns the same certificate at another address.
+    #[cfg(feature = "server")]
+    pub(crate) fn at(self, address: SocketAddr) -> CertifiedPeer {
+        CertifiedPeer { ip: Some(address.ip()), port: address.port(), ..self }
+    }
+
     /// Returns the certificate; `None` once the connection has closed.
     pub fn certificate(&self) -> Option<Arc<PeerCertificate>> {
         let table = table();

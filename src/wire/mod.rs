@@ -14,6 +14,8 @@ mod details;
 #[cfg(feature = "server")]
 pub mod directory;
 pub mod foreign;
+#[cfg(all(feature = "server", any(feature = "http", feature = "grpc")))]
+pub mod forwarded;
 #[cfg(all(feature = "grpc", feature = "server"))]
 pub mod grpc;
 #[cfg(feature = "http")]

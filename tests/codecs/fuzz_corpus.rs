@@ -356,6 +356,14 @@ fn write_the_corpus() {
     ] {
         keep("proxy", name, &bytes);
     }
+    for (name, lines) in [
+        ("addresses", "203.0.113.9, 192.0.2.1:81\n[2001:db8::1]:81, 127.0.0.1"),
+        ("rfc-7239", "for=\"[2001:db8::1]:81\";proto=https, FOR=127.0.0.1;by=_x;host=\"a,b\""),
+        ("open-quote", "for=\"x\\\", for=192.0.2.7"),
+        ("hidden", "unknown, for=_hidden\nfor=\"127.0.0.1:_port\""),
+    ] {
+        keep("forwarded", name, lines.as_bytes());
+    }
 
     let post = |fields: &str, body: &str| {
         format!("POST /A/B HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n{fields}\r\n{body}")

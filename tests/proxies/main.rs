@@ -9,6 +9,7 @@
 mod authority;
 #[path = "../common/mod.rs"]
 mod common;
+mod forwarded;
 mod header;
 mod programs;
 mod refused;

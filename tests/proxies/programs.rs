@@ -1,7 +1,7 @@
-//! HAProxy, nginx and curl in front of the server. A test whose program is missing is skipped, unless CI is set.
+//! HAProxy, nginx and curl in front of the server, for bytes and for HTTP. A test whose program is missing is skipped, unless CI is set.
 //!
 //! The proxies connect from 127.0.0.2, which is the only address that the server accepts them from: a call whose peer is
-//! 127.0.0.1 has come through the header.
+//! 127.0.0.1 has come through the header or the field.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -17,7 +17,7 @@ use coreloop::client::{CallError, Caller, Client, MethodId};
 use coreloop::codec::Plain;
 
 use crate::common::{PATIENCE, eventually, shared};
-use crate::served::{Speaks, server};
+use crate::served::{Speaks, http_call, http_result, server};
 
 const PROXY: &str = "127.0.0.2";
 const CALLERS: usize = 4;
@@ -70,6 +70,20 @@ impl Proxy {
                 module.display(),
                 body.replace("ADDRESS", address),
                 folder = folder.display(),
+            )
+        };
+        Proxy::start("nginx", &["-c"], config)
+    }
+
+    /// Starts nginx with this body of its `http` block; `ADDRESS` in it is its own.
+    fn nginx_http(body: &str) -> Option<Proxy> {
+        let config = |folder: &Path, address: &str| {
+            let folder = folder.display();
+            format!(
+                "daemon off; pid {folder}/pid; error_log {folder}/error.log;\nevents {{}}\n\
+                 http {{ access_log off; client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy;\n\
+                 fastcgi_temp_path {folder}/f; uwsgi_temp_path {folder}/u; scgi_temp_path {folder}/s;\n{} }}\n",
+                body.replace("ADDRESS", address),
             )
         };
         Proxy::start("nginx", &["-c"], config)
@@ -238,8 +252,8 @@ fn curl_writes_a_header_itself() {
 }
 
 /// The protocols whose calls survive the end of a connection.
-fn calls_until(address: &str, stop: &AtomicBool, done: &AtomicUsize) -> Vec<CallError> {
-    let clients: Vec<Client> = ["native", "http"]
+fn calls_until(address: &str, schemes: &[&str], stop: &AtomicBool, done: &AtomicUsize) -> Vec<CallError> {
+    let clients: Vec<Client> = schemes
         .iter()
         .map(|scheme| Client::connect(format!("{scheme}:{address}")).unwrap().with_timeout(PATIENCE))
         .collect();
@@ -263,11 +277,11 @@ fn calls_until(address: &str, stop: &AtomicBool, done: &AtomicUsize) -> Vec<Call
 }
 
 /// Drains one of two servers behind a proxy while calls are made, and returns the calls and the failures.
-fn drain_one_of_two(proxy: &Proxy, servers: [Server; 2], is_out: impl Fn() -> bool) {
+fn drain_one_of_two(proxy: &Proxy, schemes: &[&str], servers: [Server; 2], is_out: impl Fn() -> bool) {
     let (stop, done) = (AtomicBool::new(false), AtomicUsize::new(0));
     let [first, second] = servers;
     let errors = thread::scope(|scope| {
-        let calling = scope.spawn(|| calls_until(&proxy.address, &stop, &done));
+        let calling = scope.spawn(|| calls_until(&proxy.address, schemes, &stop, &done));
         let more = |what: &str| {
             let before = done.load(Ordering::Relaxed);
             eventually(what, || done.load(Ordering::Relaxed) > before + 200);
@@ -305,7 +319,7 @@ fn a_drain_behind_haproxy_loses_no_call_and_its_checks_take_the_server_out() {
         };
         let Some(proxy) = Proxy::start("haproxy", &["-db", "-f"], config) else { return };
         eventually("the checks pass", || proxy.states() == ["UP", "UP"]);
-        drain_one_of_two(&proxy, servers, || proxy.states() == ["DOWN", "UP"]);
+        drain_one_of_two(&proxy, &["native", "http"], servers, || proxy.states() == ["DOWN", "UP"]);
     }
 }
 
@@ -319,5 +333,68 @@ fn a_drain_behind_nginx_loses_no_call() {
         .replace("listen 6550;", &format!("listen ADDRESS; proxy_bind {PROXY};"));
     let Some(proxy) = Proxy::nginx_stream(&body) else { return };
     // It has no checks: a connection that is refused goes to the other server.
-    drain_one_of_two(&proxy, servers, || true);
+    drain_one_of_two(&proxy, &["native", "http"], servers, || true);
+}
+
+fn believing() -> Server {
+    server(|config| {
+        config.http.forwarded_from = vec![PROXY.to_owned()];
+        config.limits.drain_grace_ms = 1_000;
+    })
+}
+
+/// Requests of several clients, some of which name clients of their own, through connections that the proxy shares.
+fn requests_have_their_clients(proxy: &Proxy) {
+    for made_up in
+        ["", "X-Forwarded-For: 203.0.113.9\r\nForwarded: for=203.0.113.9\r\n", "X-Forwarded-For: unknown\r\n"]
+    {
+        let streams: Vec<TcpStream> = (0..4).map(|_| TcpStream::connect(&proxy.address).unwrap()).collect();
+        for method in ["Peer.Inline", "Peer.Pooled", "Peer.Blocking"] {
+            for stream in &streams {
+                stream.set_read_timeout(Some(PATIENCE)).unwrap();
+                (&mut &*stream).write_all(&http_call(method, made_up)).unwrap();
+                assert_eq!(http_result(stream), "127.0.0.1:0");
+            }
+        }
+    }
+}
+
+/// The example of nginx for HTTP in the documentation, with other addresses.
+fn nginx_of_docs(servers: &[Server; 2]) -> Option<Proxy> {
+    let body = snippet("nginx")
+        .replace("10.0.0.11:6550", &address_of(&servers[0]))
+        .replace("10.0.0.12:6550", &address_of(&servers[1]))
+        .replace("listen 8080;", &format!("listen ADDRESS; proxy_bind {PROXY};"));
+    Proxy::nginx_http(&body)
+}
+
+/// The example of HAProxy for HTTP in the documentation, with other addresses and a faster check.
+fn haproxy_of_docs(servers: &[Server; 2]) -> Option<Proxy> {
+    let config = snippet("haproxy-http")
+        .replace("check inter 1s fall 2", &format!("source {PROXY} check inter 50ms fall 1"))
+        .replace("10.0.0.11:6550", &address_of(&servers[0]))
+        .replace("10.0.0.12:6550", &address_of(&servers[1]));
+    Proxy::start("haproxy", &["-db", "-f"], |folder, address| {
+        let config = config.replace("bind :8080", &format!("bind {address}"));
+        format!("global\n stats socket {}\n{config}", folder.join("admin").display())
+    })
+}
+
+#[test]
+fn nginx_names_the_client_of_each_request() {
+    let _turn = shared();
+    let servers = [believing(), believing()];
+    let Some(proxy) = nginx_of_docs(&servers) else { return };
+    requests_have_their_clients(&proxy);
+    drain_one_of_two(&proxy, &["http"], servers, || true);
+}
+
+#[test]
+fn haproxy_names_the_client_of_each_request() {
+    let _turn = shared();
+    let servers = [believing(), believing()];
+    let Some(proxy) = haproxy_of_docs(&servers) else { return };
+    eventually("the checks pass", || proxy.states() == ["UP", "UP"]);
+    requests_have_their_clients(&proxy);
+    drain_one_of_two(&proxy, &["http"], servers, || proxy.states() == ["DOWN", "UP"]);
 }

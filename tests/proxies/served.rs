@@ -48,6 +48,10 @@ pub fn builder(change: impl FnOnce(&mut Config)) -> ServerBuilder {
 pub struct NotedPeers(Arc<Mutex<Vec<String>>>);
 
 impl NotedPeers {
+    pub fn len(&self) -> usize {
+        self.0.lock().unwrap().len()
+    }
+
     pub fn take(&self) -> Vec<String> {
         std::mem::take(&mut *self.0.lock().unwrap())
     }

@@ -24,7 +24,7 @@ pub use grpc::grpc;
 pub use http::http;
 pub use http_json_rpc::http_json_rpc;
 pub use http2::{hpack, http2};
-pub use native::{frame, metadata, proxy, sniff, trace_headers};
+pub use native::{forwarded, frame, metadata, proxy, sniff, trace_headers};
 pub use protobuf::{Tree, codec_protobuf};
 pub use registry::registry;
 pub use rpc::{connect, jsonrpc, netrpc};
@@ -34,7 +34,7 @@ pub use streams::{streams_client, streams_server};
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets.
-pub const TARGETS: [Target; 24] = [
+pub const TARGETS: [Target; 25] = [
     ("frame", frame),
     ("metadata", metadata),
     ("jsonrpc", jsonrpc),
@@ -42,6 +42,7 @@ pub const TARGETS: [Target; 24] = [
     ("connect", connect),
     ("sniff", sniff),
     ("proxy", proxy),
+    ("forwarded", forwarded),
     ("trace_headers", trace_headers),
     ("dns", dns),
     ("codec_json", codec_json),

@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
+use coreloop::config::ForwardedField;
 use coreloop::message::{Message, Metadata, MetadataBuf};
 use coreloop::trace::TraceContext;
+use coreloop::wire::forwarded;
 use coreloop::wire::native::NativeEnd;
 use coreloop::wire::proxy::{HEADER_BYTES_MAX, parse};
 use coreloop::wire::sniff::{Sniffed, UNDECIDED_BYTES_MAX, sniff as tell};
@@ -138,5 +140,22 @@ pub fn proxy(input: &[u8]) {
             (Err(_), Some(Err(_))) => {}
             (_, Some(before)) => assert_eq!(&read, before),
         }
+    }
+}
+
+/// Reads lines as the field of HTTP proxies, and asserts that what a client has written before changes nothing of what its
+/// proxy adds.
+pub fn forwarded(input: &[u8]) {
+    for (field, added) in [
+        (ForwardedField::XForwardedFor, &b"192.0.2.1"[..]),
+        (ForwardedField::Forwarded, b"for=\"192.0.2.1\";proto=http"),
+    ] {
+        let lines = || input.split(|byte| *byte == b'\n');
+        let _ = forwarded::client(field, lines(), |ip| ip.is_loopback());
+        let joined = [input, b", ", added].concat();
+        let joined = joined.split(|byte| *byte == b'\n');
+        let expected = Some(([192, 0, 2, 1], 0).into());
+        assert_eq!(forwarded::client(field, joined, |ip| ip.is_loopback()), expected);
+        assert_eq!(forwarded::client(field, lines().chain([added]), |ip| ip.is_loopback()), expected);
     }
 }

@@ -11,6 +11,7 @@ use std::time::Instant;
 
 use coreloop_poller::{Key, probes};
 
+use super::forwarded::peer_of;
 use super::traced::CallTracing;
 use super::{AppStats, Cx, Dispatcher};
 use crate::conn::calls::ConnCall;
@@ -377,7 +378,7 @@ impl CallEnds {
         let EndingCall { one_way, method, request_bytes, extensions, .. } = *call;
         let ended = EndedSpan {
             name: method.map_or("", |method| self.registry.method(method).name()),
-            peer: Some(peer),
+            peer: Some(peer_of(extensions, peer)),
             protocol: protocol.map_or("", ProtocolId::name),
             place,
             code,
@@ -414,7 +415,7 @@ impl CallEnds {
         let end = EndedCall {
             reactor: self.reactor,
             connection: key.to_bits(),
-            peer,
+            peer: peer_of(extensions, peer),
             protocol,
             id,
             method,

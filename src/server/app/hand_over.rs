@@ -45,7 +45,7 @@ pub(super) struct WaitingCall {
     metadata_len: usize,
     chunk: Option<Chunk>,
     extensions: Option<Arc<CallExtensions>>,
-    /// The source of a principal that the call keeps while it waits.
+    /// The source of its own that the call keeps while it waits.
     source: Option<SourceId>,
 }
 
@@ -98,16 +98,16 @@ impl Dispatcher {
         let class = SizeClass::of(request.body.len());
         let level = self.level_of(cx, request);
         let arrival = Arrival { pool, method: index, class, level, deadline };
-        let of_principal = self.source_of_principal(pool);
-        let source = of_principal.unwrap_or_else(|| self.source_of_connection(cx, pool));
+        let of_call = self.source_of_call(pool);
+        let source = of_call.unwrap_or_else(|| self.source_of_connection(cx, pool));
         match self.run_queue.admit(&arrival, source, self.is_any_asleep(), cx.now()) {
-            Verdict::Wait(cost) => return self.wait(cx, request, method, &arrival, cost, of_principal),
+            Verdict::Wait(cost) => return self.wait(cx, request, method, &arrival, cost, of_call),
             Verdict::Start(cost) => self.start(cx, request, index, method, pool, cost),
             Verdict::Refuse(reason) => {
                 self.refuse_shed(cx, request, Some(index), pool, reason);
             }
         }
-        self.leave_source_of_principal(pool, of_principal);
+        self.leave_source_of_call(pool, of_call);
     }
 
     /// Refuses a call so that others end in time. Returns the bytes of the refusal.
@@ -188,7 +188,7 @@ impl Dispatcher {
 
     fn recycle(&mut self, pool: WorkPool, waiting: WaitingCall) {
         let WaitingCall { mut bytes, source, .. } = waiting;
-        self.leave_source_of_principal(pool, source);
+        self.leave_source_of_call(pool, source);
         if self.spare_arguments.len() < SPARE_ARGUMENTS_MAX && bytes.capacity() <= SPARE_ARGUMENT_BYTES_MAX {
             bytes.clear();
             self.spare_arguments.push(bytes);

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::forwarded::peer_of;
 use super::{RpcApp, ServerSession};
 use crate::conn::calls::{ConnCall, WorkPlace};
 use crate::reactor::Conns;
@@ -45,7 +46,7 @@ impl RpcApp {
                 listed.entries.push(LiveCall {
                     call: LiveCallId { connection: view.key, slot, id: call.id },
                     method: self.registry.method(call.method).name().to_owned(),
-                    peer: view.peer,
+                    peer: peer_of(call.extensions.as_deref(), view.peer),
                     protocol: name_of(view.conn.protocol()),
                     age: call.begun.map_or(Duration::ZERO, |begun| now.saturating_duration_since(begun)),
                     stage: stage_of(view.session, call),

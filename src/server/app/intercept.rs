@@ -3,12 +3,14 @@
 //! What was attached is kept by the dispatcher while the request is dispatched, then by the call in flight and by its
 //! work.
 
+use std::any::Any;
 use std::sync::Arc;
 
 use super::end::{CallEnd, EndingCall};
 use super::streams::FRAME_HEADER_BYTES;
 use super::traced::TraceStart;
 use super::{Cx, Dispatcher, deadline_of, duplicate_id};
+use crate::context::Peer;
 use crate::extensions::{CallExtensions, Extensions};
 use crate::message::trailers::TRAILER_BYTES_MAX;
 use crate::message::{Metadata, ReplyExtras, Request};
@@ -26,6 +28,8 @@ pub(super) struct DispatchedExtensions {
     pub(super) is_pending: bool,
     /// Why the call gets a trace, until it has one.
     pub(super) trace: Option<TraceStart>,
+    /// The peer of the request, if a proxy has forwarded it.
+    pub(super) forwarded: Option<Peer>,
     /// The call has a trace.
     has_trace: bool,
 }
@@ -35,6 +39,11 @@ impl DispatchedExtensions {
     #[inline]
     pub(super) fn of(&self, method: &Method) -> Option<Arc<CallExtensions>> {
         if method.is_observed() { self.extensions.clone() } else { None }
+    }
+
+    /// Attaches a value of the server's own.
+    pub(super) fn attach_value(&mut self, value: impl Any + Send + Sync) {
+        CallExtensions::attach(&mut self.extensions, value);
     }
 
     #[cfg(feature = "trace")]
@@ -56,10 +65,31 @@ impl DispatchedExtensions {
 }
 
 impl Dispatcher {
-    /// Handles a request for a method that has interceptors, or that has a trace. Interceptors decide before anything else: a caller without
-    /// credentials learns nothing of the method.
+    /// Returns whether a request for an observed method has interceptors, a trace, or a client that a proxy names.
+    #[inline(always)]
+    pub(super) fn is_dispatched_slow(&mut self, cx: &Cx<'_>, request: &Request, method: &Method) -> bool {
+        self.begins_trace(cx, request) || method.is_intercepted() || self.is_from_proxy(cx)
+    }
+
+    /// Handles a request for a method that has interceptors, or that has a trace, or that a proxy has forwarded.
     #[inline(never)]
     pub(super) fn on_intercepted(
+        &mut self,
+        registry: &Registry,
+        cx: &mut Cx<'_>,
+        request: &Request,
+        index: u32,
+        method: &Method,
+        is_open: bool,
+    ) {
+        self.with_client(cx, request, |dispatcher, cx| {
+            dispatcher.on_admission(registry, cx, request, index, method, is_open);
+        });
+    }
+
+    /// Passes a request to its interceptors, and dispatches or refuses it. They decide before anything else: a caller without
+    /// credentials learns nothing of the method.
+    fn on_admission(
         &mut self,
         registry: &Registry,
         cx: &mut Cx<'_>,
@@ -84,6 +114,7 @@ impl Dispatcher {
         let (admission, extensions) = method.interceptors().admit(parts);
         self.attached.extensions = extensions;
         self.attached.is_pending = matches!(admission, Admission::Pending);
+        self.attach_client();
         self.attach_trace(cx, request);
         match admission {
             Admission::Admitted | Admission::Pending => {

@@ -7,6 +7,7 @@
 
 mod completion;
 mod end;
+mod forwarded;
 mod futures;
 mod give_up;
 mod hand_over;
@@ -30,6 +31,7 @@ use slab::Slab;
 use self::completion::MailCompletions;
 pub(crate) use self::completion::{Completion, LiveConfig};
 use self::end::{CallEnd, CallEnds, EndingCall};
+pub(super) use self::forwarded::Forwarding;
 use self::hand_over::WaitingCall;
 use self::intercept::DispatchedExtensions;
 use self::sources::CallSources;
@@ -119,6 +121,8 @@ struct Dispatcher {
     /// What runs the futures of async methods; present if there are any.
     executor: Option<Executor>,
     async_limits: Arc<AsyncLimits>,
+    /// Which proxies are believed, if any are.
+    forwarding: Option<Arc<Forwarding>>,
     /// The highest priority that callers can claim.
     level_min: u8,
     /// Buffers for the arguments of waiting calls.
@@ -169,12 +173,14 @@ pub(super) struct AppParts {
     pub(super) fair_by: FairBy,
     pub(super) level_min: u8,
     pub(super) tracing: CallTracing,
+    pub(super) forwarding: Option<Arc<Forwarding>>,
 }
 
 impl RpcApp {
     pub(super) fn new(parts: AppParts) -> RpcApp {
         let AppParts { registry, pools, stats, side, protocols, batch_max, remote, .. } = parts;
         let AppParts { reactor, run_queue, executor, async_limits, fair_by, level_min, tracing, .. } = parts;
+        let forwarding = parts.forwarding;
         let back = {
             let remote = remote.clone();
             move |batch: Box<WorkBatch>| {
@@ -199,6 +205,7 @@ impl RpcApp {
             back: Arc::new(back),
             groups: Slab::new(),
             reactor,
+            forwarding,
             level_min,
             run_queue: RunQueue::new(&run_queue),
             sources: CallSources::new(fair_by),
@@ -251,7 +258,7 @@ impl Dispatcher {
             return self.refuse_unknown(cx, &request);
         };
         let method = registry.method(index);
-        if method.is_observed() && (self.begins_trace(cx, &request) || method.is_intercepted()) {
+        if method.is_observed() && self.is_dispatched_slow(cx, &request, method) {
             return self.on_intercepted(registry, cx, &request, index, method, false);
         }
         if !admits_fast(method, &request, cx)
@@ -296,10 +303,13 @@ impl Dispatcher {
         request: &Request,
         refuse: impl FnOnce(&mut Dispatcher, &mut Cx<'_>),
     ) {
-        if self.begins_trace(cx, request) {
-            self.attach_trace(cx, request);
-        }
-        refuse(self, cx);
+        let is_traced = self.begins_trace(cx, request);
+        self.with_client(cx, request, |dispatcher, cx| {
+            if is_traced {
+                dispatcher.attach_trace(cx, request);
+            }
+            refuse(dispatcher, cx);
+        });
         self.attached = DispatchedExtensions::default();
     }
 

@@ -57,41 +57,50 @@ impl Dispatcher {
         }
         let source = match self.sources.address(cx.peer()) {
             None => self.run_queue.add_source(pool),
-            Some(address) => match self.sources.by_address.get(&(address, pool)) {
-                Some(source) => {
-                    self.run_queue.join_source(pool, *source);
-                    *source
-                }
-                None => {
-                    let source = self.run_queue.add_source(pool);
-                    self.sources.by_address.insert((address, pool), source);
-                    self.sources.addresses.insert((source, pool), address);
-                    source
-                }
-            },
+            Some(address) => self.join_address(address, pool),
         };
         cx.session.sources[pool as usize] = source;
         source
     }
 
+    fn join_address(&mut self, address: IpAddr, pool: WorkPool) -> SourceId {
+        if let Some(source) = self.sources.by_address.get(&(address, pool)) {
+            self.run_queue.join_source(pool, *source);
+            return *source;
+        }
+        let source = self.run_queue.add_source(pool);
+        self.sources.by_address.insert((address, pool), source);
+        self.sources.addresses.insert((source, pool), address);
+        source
+    }
+
+    fn leave_address(&mut self, source: SourceId, pool: WorkPool) {
+        if let Some(address) = self.sources.addresses.remove(&(source, pool)) {
+            self.sources.by_address.remove(&(address, pool));
+        }
+    }
+
     /// Takes note that a connection has closed.
     pub(super) fn leave_sources(&mut self, sources: [SourceId; WorkPool::ALL.len()]) {
         for (pool, source) in WorkPool::ALL.into_iter().zip(sources) {
-            if source != SourceId::NONE
-                && self.run_queue.leave_source(pool, source)
-                && let Some(address) = self.sources.addresses.remove(&(source, pool))
-            {
-                self.sources.by_address.remove(&(address, pool));
+            if source != SourceId::NONE && self.run_queue.leave_source(pool, source) {
+                self.leave_address(source, pool);
             }
         }
     }
 
-    /// Returns the source of the principal whose request is being dispatched, if principals take turns and it has one.
-    /// The source is known while calls of the principal wait, so that the run queue bounds the number of sources;
-    /// [`Dispatcher::leave_source_of_principal`] must follow.
-    pub(super) fn source_of_principal(&mut self, pool: WorkPool) -> Option<SourceId> {
-        if self.sources.fair_by != FairBy::Principal {
-            return None;
+    /// Returns the source of the request that is being dispatched, if it is not that of its connection: the principal, if
+    /// principals take turns and it has one, or the address of the client that a proxy names, if addresses take turns.
+    /// The source is known while such calls wait, so that the run queue bounds the number of sources;
+    /// [`Dispatcher::leave_source_of_call`] must follow.
+    pub(super) fn source_of_call(&mut self, pool: WorkPool) -> Option<SourceId> {
+        match self.sources.fair_by {
+            FairBy::Connection => return None,
+            FairBy::PeerIp => {
+                let address = self.sources.address(self.attached.forwarded?)?;
+                return Some(self.join_address(address, pool));
+            }
+            FairBy::Principal => {}
         }
         let principal =
             Extensions::of(self.attached.get().map(|extensions| &**extensions)).shared_principal()?;
@@ -105,13 +114,15 @@ impl Dispatcher {
         Some(source)
     }
 
-    /// Takes note that a call of a principal does not wait any more.
-    pub(super) fn leave_source_of_principal(&mut self, pool: WorkPool, source: Option<SourceId>) {
+    /// Takes note that a call with a source of its own does not wait any more.
+    pub(super) fn leave_source_of_call(&mut self, pool: WorkPool, source: Option<SourceId>) {
         if let Some(source) = source
             && self.run_queue.leave_source(pool, source)
-            && let Some(principal) = self.sources.principals.remove(&(source, pool))
         {
-            self.sources.by_principal.remove(&(principal, pool));
+            self.leave_address(source, pool);
+            if let Some(principal) = self.sources.principals.remove(&(source, pool)) {
+                self.sources.by_principal.remove(&(principal, pool));
+            }
         }
     }
 }

@@ -133,7 +133,7 @@ impl Dispatcher {
             return self.refuse_unknown(cx, request);
         };
         let method = registry.method(index);
-        if method.is_observed() && (self.begins_trace(cx, request) || method.is_intercepted()) {
+        if method.is_observed() && self.is_dispatched_slow(cx, request, method) {
             return self.on_intercepted(registry, cx, request, index, method, true);
         }
         if let Err(status) = super::admit(method, request, cx) {

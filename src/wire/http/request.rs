@@ -294,7 +294,9 @@ impl<'a> RequestFields<'a> {
                 .flat_map(|option| list(option.value))
                 .any(|token| token.eq_ignore_ascii_case(name.as_bytes()));
             let mut none = RequestFields::default();
-            if !is_named && !none.take(name, value)? {
+            // A client must not be able to take from the server what its proxy tells of it.
+            let is_kept = ["forwarded", "x-forwarded-for"].iter().any(|kept| name.eq_ignore_ascii_case(kept));
+            if (!is_named || is_kept) && !none.take(name, value)? {
                 push(metadata, name, value)?;
             }
         }
