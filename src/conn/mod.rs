@@ -100,6 +100,8 @@ pub struct Conn<W> {
     is_progress: bool,
     /// The connection drains, but no notice could be sent yet: the peer's protocol was unknown.
     owes_drain_notice: bool,
+    /// The peer is still in its handshake (TLS): it cannot send a call yet.
+    is_securing: bool,
     /// Every call has been answered, although its work may continue: the end does not wait for that work.
     is_given_up: bool,
     /// The share of the spread of `connection_age_max_ms` that this connection has, of 255.
@@ -140,6 +142,7 @@ impl<W: Protocol> Conn<W> {
             is_eof: false,
             is_progress: false,
             owes_drain_notice: false,
+            is_securing: false,
             is_given_up: false,
             age_share: 0,
             in_flight: 0,

@@ -94,8 +94,23 @@ impl<W: Protocol> Conn<W> {
         self.age_share = share;
     }
 
+    /// Takes note that the connection begins with a handshake, of which nothing arrives here.
+    pub fn begin_handshake(&mut self) {
+        self.is_securing = true;
+    }
+
+    /// Takes note that the handshake is complete. A call may be on its way.
+    pub fn end_handshake(&mut self, now: Instant) {
+        self.is_securing = false;
+        self.last_heard = now;
+    }
+
     /// Returns the time at which a draining connection ends, unless its peer closes it earlier.
     fn drain_deadline(&self, cause: DrainCause, limits: &Limits) -> Option<Instant> {
+        if self.is_securing {
+            // It is not quiet: its peer may send a call as soon as it can.
+            return Some(self.since + DRAIN_END);
+        }
         match self.protocol.drain_notice() {
             DrainNotice::Message if self.is_resting() => {
                 Some((self.last_heard.max(self.since) + DRAIN_QUIET).min(self.since + DRAIN_END))

@@ -147,11 +147,15 @@ impl<A: App> Core<A> {
         protocol: A::Protocol,
         session: A::Session,
     ) {
+        let mut conn = Conn::new(protocol, self.now);
+        if stream.is_handshaking() {
+            conn.begin_handshake();
+        }
         let slot = ConnSlot {
             // What was decoded already is not reported by an event.
             is_readable: stream.holds_input(),
             stream,
-            conn: Conn::new(protocol, self.now),
+            conn,
             session,
             peer,
             is_ending: false,
@@ -275,7 +279,7 @@ impl<A: App> Core<A> {
             reads += 1;
             let result = slot.stream.read(space);
             if is_handshaking {
-                slot.note_secured();
+                slot.note_secured(*now);
             }
             match result {
                 Ok(0) => {

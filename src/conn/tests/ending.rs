@@ -213,6 +213,30 @@ fn a_drain_keeps_an_idle_http_connection_briefly() {
 }
 
 #[test]
+fn a_handshake_that_a_drain_finds_is_completed_and_its_call_is_served() {
+    let mut bench = ConnBench::new(LineProtocol::default());
+    bench.conn.begin_handshake();
+    bench.drain();
+    assert_eq!(bench.write(100), b"bye\n");
+    assert_eq!(bench.due_ms(), Some(2000), "the peer is not quiet, it cannot speak yet");
+    bench.at(700);
+    bench.timer();
+    assert_eq!(bench.conn.step(), SocketAction::Keep);
+    bench.conn.end_handshake(bench.now);
+    assert_eq!(bench.due_ms(), Some(800));
+    bench.at(790);
+    assert_eq!(bench.hear(b"c1\n").len(), 1);
+    // A peer that never completes it is not waited for longer.
+    let mut bench = ConnBench::new(LineProtocol::default());
+    bench.conn.begin_handshake();
+    bench.drain();
+    assert_eq!(bench.write(100), b"bye\n");
+    bench.at(2000);
+    bench.timer();
+    assert_eq!(bench.conn.step(), SocketAction::ShutdownWrite);
+}
+
+#[test]
 fn a_drain_does_not_wait_for_a_quiet_peer_to_close() {
     let mut bench = ConnBench::serving();
     bench.drain();

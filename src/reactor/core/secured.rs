@@ -64,9 +64,12 @@ impl<A: App> ConnSlot<A> {
     /// Takes note of the peer that a header has named, and of the end of the handshake, if they have just been complete.
     #[cold]
     #[inline(never)]
-    pub(super) fn note_secured(&mut self) {
+    pub(super) fn note_secured(&mut self, now: Instant) {
         if let Some(peer) = self.stream.take_source() {
             self.peer = peer;
+        }
+        if !self.stream.is_handshaking() {
+            self.conn.end_handshake(now);
         }
         let Some(secured) = self.stream.take_secured(self.peer) else { return };
         if let Some(peer) = secured.peer {
