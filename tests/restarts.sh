@@ -5,19 +5,21 @@
 #   RATE       calls per second (default 1000)
 #   PAUSE      seconds between two restarts (default 1)
 #   PROTOCOLS  as in the addresses of the load generator
-#              (default: native http grpc gob jsonrpc native+tls https grpc+tls)
+#              (default: native http grpc gob jsonrpc, and if the generator has TLS native+tls https grpc+tls)
 #   BIN        the folder of coreloop and loadgen (default: they are built, optimized)
 #
 # It needs openssl for the certificate of the server.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 restarts=${RESTARTS:-10} rate=${RATE:-1000} pause=${PAUSE:-1}
-protocols=${PROTOCOLS:-native http grpc gob jsonrpc native+tls https grpc+tls}
 
 if [[ -z ${BIN:-} ]]; then
   cargo build -q --release -p coreloop-cli -p coreloop-bench --bin coreloop --bin loadgen
   BIN=${CARGO_TARGET_DIR:-target}/release
 fi
+plain="native http grpc gob jsonrpc" secured=
+! "$BIN/loadgen" --help | grep -q -- '--ca ' || secured="native+tls https grpc+tls"
+protocols=${PROTOCOLS:-$plain $secured}
 folder=$(mktemp -d)
 server=
 trap '[[ -z $server ]] || kill "$server" 2>/dev/null || true; rm -rf "$folder"' EXIT
