@@ -57,11 +57,22 @@ impl TlsFailureKind {
     }
 }
 
+/// The alert that has ended a session, by its number (RFC 8446, section 6).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(not(feature = "tls-core"), allow(dead_code))]
+pub(crate) enum TlsAlert {
+    /// This side has sent it.
+    Sent(u8),
+    /// The peer has sent it.
+    Received(u8),
+}
+
 /// Why a TLS session failed. It contains no secret, and nothing that the peer has sent as data.
 #[derive(Clone, PartialEq, Eq)]
 pub struct TlsFailure {
     kind: TlsFailureKind,
     detail: Box<str>,
+    alert: Option<TlsAlert>,
 }
 
 crate::error_text::debug_as_text!(TlsFailure);
@@ -69,7 +80,26 @@ crate::error_text::debug_as_text!(TlsFailure);
 impl TlsFailure {
     #[cfg_attr(not(feature = "tls-core"), allow(dead_code))]
     pub(crate) fn new(kind: TlsFailureKind, detail: impl Into<Box<str>>) -> TlsFailure {
-        TlsFailure { kind, detail: detail.into() }
+        TlsFailure { kind, detail: detail.into(), alert: None }
+    }
+
+    /// Adds the alert that has ended the session. The text must name it too.
+    #[cfg_attr(not(feature = "tls-core"), allow(dead_code))]
+    pub(crate) fn with_alert(mut self, alert: TlsAlert) -> TlsFailure {
+        self.alert = Some(alert);
+        self
+    }
+
+    /// Returns the alert that has ended the session, if there was one.
+    #[cfg_attr(not(feature = "tls-core"), allow(dead_code))]
+    pub(crate) fn alert(&self) -> Option<TlsAlert> {
+        self.alert
+    }
+
+    /// Returns the text without what all failures begin with.
+    #[cfg_attr(not(feature = "tls-core"), allow(dead_code))]
+    pub(crate) fn detail(&self) -> &str {
+        &self.detail
     }
 
     /// Returns the kind of failure.

@@ -14,6 +14,8 @@ mod snapshot;
 
 #[cfg(feature = "tls-core")]
 pub use certificate::PeerCertificate;
+#[cfg(feature = "tls-core")]
+pub(crate) use failure::TlsAlert;
 pub use failure::{TlsFailure, TlsFailureKind};
 #[cfg(feature = "tls-core")]
 pub use peers::CertifiedPeer;

@@ -12,6 +12,11 @@ pub struct TlsSnapshot {
     pub resumed_handshakes: u64,
     /// Sessions that failed, in the order of [`TlsFailureKind::ALL`].
     pub failures: [u64; TlsFailureKind::ALL.len()],
+    /// The alerts that this side has sent to end a session, by their names as in RFC 8446 (`unknown_ca`), each with its
+    /// number. Alerts without a name there are `other`. One that was never sent is missing.
+    pub alerts_sent: Vec<(String, u64)>,
+    /// The same of alerts that peers have sent.
+    pub alerts_received: Vec<(String, u64)>,
     /// Handshakes in progress.
     pub handshakes_in_progress: usize,
     /// The certificates in use: the file, and the seconds since the epoch at which each expires.

@@ -3,9 +3,11 @@
 #![allow(missing_docs)]
 #![cfg(all(feature = "tls-core", feature = "json", feature = "http"))]
 
+mod alerts;
 mod authority;
 mod calls;
 mod fixture;
+mod flood;
 mod handshakes;
 mod identity;
 mod peers;

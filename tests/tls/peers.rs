@@ -89,6 +89,50 @@ fn openssl_negotiates_versions_and_protocols() {
     assert!(!other.status.success() && shown.contains("no application protocol"), "{shown}");
 }
 
+/// Returns the values of an attribute of the elements of this name in the output of sslscan.
+fn attributes<'a>(xml: &'a str, element: &str, attribute: &str) -> Vec<&'a str> {
+    let begin = format!("<{element} ");
+    let elements = xml.split(&begin).skip(1).filter_map(|rest| rest.split_once('>'));
+    let value =
+        |(inside, _): (&'a str, _)| inside.split_once(&format!("{attribute}=\""))?.1.split('"').next();
+    elements.filter_map(value).collect()
+}
+
+#[test]
+fn sslscan_finds_nothing_weak() {
+    let fixture = Fixture::new();
+    let mut sslscan = Command::new("sslscan");
+    let Some(output) = run(sslscan.args(["--xml=-", "--show-sigs", &fixture.address()]), "") else { return };
+    let xml = stdout_of(&output);
+    let of = |element, attribute| attributes(&xml, element, attribute);
+    let protocols: Vec<_> = of("protocol", "version").into_iter().zip(of("protocol", "enabled")).collect();
+    let expected = [("2", "0"), ("3", "0"), ("1.0", "0"), ("1.1", "0"), ("1.2", "1"), ("1.3", "1")];
+    assert_eq!(protocols, expected, "{xml}");
+    assert_eq!(of("renegotiation", "supported"), ["0"], "{xml}");
+    assert!(of("compression", "supported").iter().all(|supported| *supported == "0"), "{xml}");
+    assert_eq!(of("heartbleed", "vulnerable"), ["0", "0"], "{xml}");
+    assert!(
+        of("cipher", "sslversion").iter().all(|version| ["TLSv1.2", "TLSv1.3"].contains(version)),
+        "{xml}"
+    );
+    let ciphers = of("cipher", "cipher");
+    assert!(ciphers.len() >= 6, "three of each version: {xml}");
+    for cipher in &ciphers {
+        // Encryption and authentication in one, and keys that a later theft of the certificate's does not open.
+        assert!(
+            cipher.contains("_GCM_") || cipher.contains("-GCM-") || cipher.contains("CHACHA20"),
+            "{cipher}: {xml}"
+        );
+        assert!(cipher.starts_with("TLS_") || cipher.starts_with("ECDHE-"), "{cipher}: {xml}");
+    }
+    let strengths = of("cipher", "strength");
+    assert!(strengths.iter().all(|strength| ["strong", "acceptable"].contains(strength)), "{xml}");
+    assert_eq!(strengths.len(), ciphers.len());
+    // The scan has not left anything behind.
+    let direct = fixture.direct(&fixture.settings()).unwrap();
+    assert!(crate::fixture::greet(&direct).is_ok());
+}
+
 #[test]
 fn openssl_resumes_a_session_with_a_ticket() {
     let fixture = Fixture::new();

@@ -29,6 +29,15 @@ fn tls_families(tls: &TlsSnapshot) -> Vec<MetricFamily> {
     for kind in TlsFailureKind::ALL {
         failures = failures.count([("reason", kind.name())], tls.failed(kind));
     }
+    let mut alerts = counter(
+        "coreloop_tls_alerts",
+        "Alerts that ended a TLS session, by name, sent by the server or received from the peer.",
+    );
+    for (direction, counts) in [("sent", &tls.alerts_sent), ("received", &tls.alerts_received)] {
+        for (name, count) in counts {
+            alerts = alerts.count([("direction", direction), ("alert", name)], *count);
+        }
+    }
     let mut expiry = MetricFamily::new(
         "coreloop_tls_certificate_expiry_timestamp_seconds",
         "seconds",
@@ -38,7 +47,7 @@ fn tls_families(tls: &TlsSnapshot) -> Vec<MetricFamily> {
     for (file, not_after) in &tls.certificates {
         expiry = expiry.count([("file", file)], u64::try_from(*not_after).unwrap_or(0));
     }
-    vec![
+    let mut families = vec![
         counter("coreloop_tls_handshakes", "TLS handshakes that were completed, full or resumed.")
             .count([("kind", "full")], tls.full_handshakes)
             .count([("kind", "resumed")], tls.resumed_handshakes),
@@ -46,7 +55,11 @@ fn tls_families(tls: &TlsSnapshot) -> Vec<MetricFamily> {
         gauge("coreloop_tls_handshakes_in_progress", "TLS handshakes in progress.")
             .count([], tls.handshakes_in_progress as u64),
         expiry,
-    ]
+    ];
+    if !tls.alerts_sent.is_empty() || !tls.alerts_received.is_empty() {
+        families.push(alerts);
+    }
+    families
 }
 
 /// Returns the families of a tracer.

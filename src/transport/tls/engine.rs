@@ -14,7 +14,7 @@ use rustls::{
     AlertDescription, ClientConfig, CommonState, Error, HandshakeKind, PeerIncompatible, ServerConfig,
 };
 
-use crate::tls::{TlsFailure, TlsFailureKind};
+use crate::tls::{TlsAlert, TlsFailure, TlsFailureKind};
 
 /// The most bytes of plaintext in one record (RFC 8446, section 5.1).
 const RECORD_BYTES_MAX: usize = 16 * 1024;
@@ -128,8 +128,9 @@ impl Engine {
                 }
                 Ok(Next::Blocked) => return opened,
                 Err(failure) => {
-                    opened.failure = Some(failure);
+                    let before = out.len();
                     self.take_alert(out);
+                    opened.failure = Some(with_sent_alert(failure, &out[before..]));
                     return opened;
                 }
             }
@@ -341,8 +342,21 @@ pub(super) fn failure(error: &Error) -> TlsFailure {
         Error::PeerIncompatible(_) => TlsFailureKind::Incompatible,
         _ => TlsFailureKind::Malformed,
     };
+    let alert = match error {
+        Error::AlertReceived(alert) => Some(TlsAlert::Received(u8::from(*alert))),
+        // The ones that may be sealed when they are sent, see `with_sent_alert`.
+        Error::InvalidCertificate(error) => {
+            Some(TlsAlert::Sent(AlertDescription::from(error.clone()).into()))
+        }
+        Error::NoCertificatesPresented => Some(TlsAlert::Sent(AlertDescription::CertificateRequired.into())),
+        Error::NoApplicationProtocol => Some(TlsAlert::Sent(AlertDescription::NoApplicationProtocol.into())),
+        Error::InvalidMessage(error) => Some(TlsAlert::Sent(AlertDescription::from(*error).into())),
+        Error::DecryptError => Some(TlsAlert::Sent(AlertDescription::BadRecordMac.into())),
+        Error::PeerSentOversizedRecord => Some(TlsAlert::Sent(AlertDescription::RecordOverflow.into())),
+        _ => None,
+    };
     let detail = match error {
-        Error::AlertReceived(alert) => format!("the peer sent the alert {}", alert_name(*alert)),
+        Error::AlertReceived(alert) => format!("the peer sent the alert {}", alert_name(u8::from(*alert))),
         Error::NoCertificatesPresented => "expected a certificate of the peer; it presented none".to_owned(),
         Error::NoApplicationProtocol => "the peer offers no protocol (ALPN) that is served here".to_owned(),
         Error::PeerIncompatible(PeerIncompatible::ServerDoesNotSupportTls12Or13)
@@ -352,11 +366,33 @@ pub(super) fn failure(error: &Error) -> TlsFailure {
         }
         _ => error.to_string(),
     };
-    TlsFailure::new(kind, detail)
+    let failure = TlsFailure::new(kind, detail);
+    match alert {
+        Some(alert) => failure.with_alert(alert),
+        None => failure,
+    }
 }
 
-/// Returns the name of an alert as the standard writes it: `unknown_ca`.
-fn alert_name(alert: AlertDescription) -> String {
+/// Completes a failure by the alert that was sent because of it; `record` is its record, if there is one. An alert of the
+/// beginning of a handshake can be read; of a sealed one only the reason is known.
+fn with_sent_alert(failure: TlsFailure, record: &[u8]) -> TlsFailure {
+    let number = match (record, failure.alert()) {
+        (_, Some(TlsAlert::Received(_))) | ([], _) => return failure,
+        // The type of the record, its version, its length; the level of the alert, and its number.
+        ([0x15, _, _, 0, 2, _, number], _) => *number,
+        (_, Some(TlsAlert::Sent(number))) => number,
+        (_, None) => return failure,
+    };
+    let detail = format!("{} (sent the alert {})", failure.detail(), alert_name(number));
+    TlsFailure::new(failure.kind(), detail).with_alert(TlsAlert::Sent(number))
+}
+
+/// Returns the name of an alert as the standard writes it, such as `unknown_ca`; `other` if it has none there.
+pub(super) fn alert_name(number: u8) -> String {
+    let alert = AlertDescription::from(number);
+    if matches!(alert, AlertDescription::Unknown(_)) {
+        return "other".to_owned();
+    }
     let mut name = String::new();
     for (at, c) in format!("{alert:?}").char_indices() {
         if c.is_ascii_uppercase() && at > 0 && !name.ends_with(|last: char| last.is_ascii_uppercase()) {

@@ -17,13 +17,14 @@ use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert, We
 use rustls::sign::CertifiedKey;
 use rustls::{Error, ServerConfig};
 
+use super::engine::alert_name;
 use super::files::{self, TlsFileError, TlsFileFault};
 use super::gate::HandshakeGate;
 use super::provider::{digest, provider};
 use super::stream::{Socket, TlsStream};
 use super::tickets::TicketKeys;
 use crate::config::{ClientAuth, TlsConfig};
-use crate::tls::{PeerCertificate, TlsFailureKind, TlsSnapshot};
+use crate::tls::{PeerCertificate, TlsAlert, TlsFailure, TlsFailureKind, TlsSnapshot};
 
 const SECONDS_OF_A_DAY: i64 = 86_400;
 /// From this many days before its end on, a certificate is reported when the server starts and when it is loaded again.
@@ -98,6 +99,41 @@ pub(crate) struct TlsCounters {
     full: AtomicU64,
     resumed: AtomicU64,
     failures: [AtomicU64; TlsFailureKind::ALL.len()],
+    alerts_sent: AlertCounters,
+    alerts_received: AlertCounters,
+}
+
+/// How often each alert was sent, or received, by its number.
+#[derive(Debug)]
+struct AlertCounters(Box<[AtomicU64]>);
+
+impl Default for AlertCounters {
+    fn default() -> AlertCounters {
+        AlertCounters((0..=u8::MAX).map(|_| AtomicU64::new(0)).collect())
+    }
+}
+
+impl AlertCounters {
+    fn add(&self, number: u8) {
+        self.0[usize::from(number)].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Returns the alerts that there were, by name.
+    fn read(&self) -> Vec<(String, u64)> {
+        let mut counts: Vec<(String, u64)> = Vec::new();
+        for (number, counter) in (0..=u8::MAX).zip(&self.0) {
+            let count = counter.load(Ordering::Relaxed);
+            if count == 0 {
+                continue;
+            }
+            let name = alert_name(number);
+            match counts.iter_mut().find(|(known, _)| *known == name) {
+                Some((_, sum)) => *sum += count,
+                None => counts.push((name, count)),
+            }
+        }
+        counts
+    }
 }
 
 impl TlsCounters {
@@ -106,8 +142,13 @@ impl TlsCounters {
         counter.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(super) fn on_failure(&self, kind: TlsFailureKind) {
-        self.failures[kind as usize].fetch_add(1, Ordering::Relaxed);
+    pub(super) fn on_failure(&self, failure: &TlsFailure) {
+        self.failures[failure.kind() as usize].fetch_add(1, Ordering::Relaxed);
+        match failure.alert() {
+            Some(TlsAlert::Sent(number)) => self.alerts_sent.add(number),
+            Some(TlsAlert::Received(number)) => self.alerts_received.add(number),
+            None => {}
+        }
     }
 }
 
@@ -191,6 +232,8 @@ impl TlsServer {
             full_handshakes: count(&counters.full),
             resumed_handshakes: count(&counters.resumed),
             failures: counters.failures.each_ref().map(count),
+            alerts_sent: counters.alerts_sent.read(),
+            alerts_received: counters.alerts_received.read(),
             handshakes_in_progress: self.gate.in_progress(),
             certificates: set
                 .loaded

@@ -392,7 +392,7 @@ impl<S: Socket> TlsStream<S> {
     fn count(&self, failure: &TlsFailure) {
         #[cfg(feature = "server")]
         if let Some(counters) = &self.counters {
-            counters.on_failure(failure.kind());
+            counters.on_failure(failure);
         }
         let _ = failure;
     }
