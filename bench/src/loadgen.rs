@@ -32,9 +32,11 @@ mod preflight;
 pub(crate) mod progress;
 pub(crate) mod run;
 mod scrape;
+mod socket;
 mod tally;
 mod target;
 mod text;
+mod tls;
 mod trace;
 mod usage;
 pub(crate) mod verdict;
@@ -59,6 +61,7 @@ use speech::{AddressProtocol, Speech};
 use streams::StreamCall;
 use streams::counts::StreamFigures;
 use target::Target;
+use tls::TlsOptions;
 use units::Promise;
 
 use crate::console;
@@ -133,14 +136,20 @@ pub fn run(options: &Options) -> Result<Ending, String> {
             "--metrics: the demo server of this process has no admin listener: give an address".into()
         );
     }
-    let (speaks, address) = options.address.as_deref().map(AddressProtocol::split).unzip();
-    let speaks = speaks.unwrap_or_default();
+    let speaks =
+        options.address.as_deref().map(|address| AddressProtocol::split(address).0).unwrap_or_default();
     if options.streams.streams.is_some() && speaks != AddressProtocol::Native {
         return Err(format!("{speaks}: has no streams here: use native:"));
     }
     let calls = options.calls(speaks)?;
     let entries = options.headers.entries(speaks)?;
-    let target = address.map(Target::resolve).transpose()?;
+    let target = match options.address.as_deref() {
+        Some(address) => Some(Target::of(address, &options.tls)?.1),
+        None => {
+            options.tls.refuse("the demo server of this process")?;
+            None
+        }
+    };
     crate::process::raise_files_limit().map_err(|error| error.to_string())?;
     let [json, report] = OutputFile::open_all([options.json.as_deref(), options.report.as_deref()])?;
     let stop = Arc::new(AtomicBool::new(false));
@@ -242,7 +251,7 @@ fn start_demo() -> Result<(Target, Server), String> {
     console::note(&format!(
         "no address given: the demo server runs in this process, at {address}; it and the generator share cores"
     ));
-    Ok((Target::resolve(&address)?, server))
+    Ok((Target::of(&address, &TlsOptions::default())?.1, server))
 }
 
 /// The open output files that the options name.

@@ -63,6 +63,8 @@ pub(crate) use listener::Ownership;
 pub use memory::MemoryStream;
 pub(crate) use readiness::ReadinessSender;
 pub use stream::Transport;
+#[cfg(all(feature = "tls-core", feature = "client", feature = "bench-internals"))]
+pub use tls::DetachedTls;
 #[cfg(all(feature = "tls-core", feature = "server"))]
 pub(crate) use tls::TlsServer;
 #[cfg(feature = "tls-core")]

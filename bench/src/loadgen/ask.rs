@@ -76,7 +76,7 @@ impl<'a> Ask<'a> {
     ) -> Result<Outcome, String> {
         let plan = Plan {
             speaks: self.speaks,
-            target: Target::Tcp(self.address),
+            target: Target::from(self.address),
             weights: calls.iter().map(|call| call.weight).collect(),
             connections: self.connections,
             depth: depth_of(self.depth, self.rate.is_some(), self.connections),

@@ -107,6 +107,10 @@ fn refuse(options: &Options) -> Result<(), String> {
 fn client(options: &Options, url: &str) -> Result<Client, String> {
     let max = in_flight_max(options);
     let builder = Client::builder(url).in_flight_max(max, WhenFull::Refuse);
+    let builder = match options.tls.settings() {
+        Some(settings) => builder.tls(|tls| *tls = settings),
+        None => builder,
+    };
     let mut client = builder.build().map_err(|error| error.to_string())?;
     if let Some(timeout) = options.timeout {
         client = client.with_timeout(timeout);

@@ -19,6 +19,7 @@ use super::run::{Live, Plan};
 use super::schedule::{Arrivals, Entry};
 use super::speech::{AddressProtocol, Speech};
 use super::target::Target;
+use super::tls::TlsOptions;
 use super::{Ending, cut_before_anything, ending_of, preflight, progress, text, units, watch_signals};
 use crate::output::OutputFile;
 use crate::{console, process};
@@ -63,6 +64,9 @@ pub struct Options {
     /// The entries sent with every call.
     #[command(flatten)]
     pub headers: HeaderOptions,
+    /// The TLS of the connections.
+    #[command(flatten)]
+    pub tls: TlsOptions,
     /// Threads of the generator; the connections are distributed over them.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=256))]
     pub threads: u32,
@@ -146,10 +150,10 @@ pub fn measure(
             options.connections
         ));
     }
-    let (speaks, address) = AddressProtocol::split(&options.address);
+    let (speaks, target) = Target::of(&options.address, &options.tls)?;
     let body = options.body.clone().map_or(Body::Usual, Body::Json);
     let calls = [Call::new(speaks, &options.method, 1, options.codec.as_deref(), &body, 0)?];
-    let plan = options.plan(speaks, Target::resolve(address)?)?;
+    let plan = options.plan(speaks, target)?;
     let entries = options.headers.entries(speaks)?;
     let speech = Speech::new(speaks, &calls, &plan.target, &entries)?;
     preflight::check_methods(speaks, &plan.target, &entries, [options.method.as_str()])?;
@@ -357,6 +361,7 @@ mod tests {
             body: None,
             codec: None,
             headers: HeaderOptions::default(),
+            tls: TlsOptions::default(),
             threads: 1,
             json: None,
             quiet: true,

@@ -1,11 +1,10 @@
 //! One connection of the generator: its calls in flight, its partial reads and writes, its state.
 
-use std::io::{self, ErrorKind, Read, Write};
-use std::os::fd::{AsRawFd, RawFd};
-
-use socket2::Socket;
+use std::io::{self, ErrorKind};
+use std::os::fd::RawFd;
 
 use super::protocol::{Decoded, Protocol, Reply};
+use super::socket::Stream;
 use super::tally::Call;
 use super::target::Target;
 use super::trace;
@@ -30,7 +29,7 @@ const PAUSE_NS_MAX: u64 = 1_000_000_000;
 pub enum State {
     /// Not connected; waits to be reopened.
     Closed,
-    /// Waits for the server to accept.
+    /// Waits for the server to accept, and for the end of the handshake of TLS.
     Connecting,
     /// Waits for the answer to the greeting.
     Greeting,
@@ -49,7 +48,7 @@ struct Slot {
 /// One connection.
 pub struct Link<P> {
     protocol: P,
-    socket: Option<Socket>,
+    socket: Option<Stream>,
     state: State,
     slots: Vec<Slot>,
     free: Vec<u32>,
@@ -91,7 +90,7 @@ impl<P: Protocol> Link<P> {
     /// Begins to connect; the descriptor is to be watched with [`generation`](Link::generation).
     pub fn begin_connect(&mut self, target: &Target) -> io::Result<RawFd> {
         let socket = target.begin_connect()?;
-        let fd = socket.as_raw_fd();
+        let fd = socket.fd();
         self.protocol.reset();
         self.generation = self.generation.wrapping_add(1);
         self.socket = Some(socket);
@@ -105,11 +104,9 @@ impl<P: Protocol> Link<P> {
         if self.state == State::Greeting {
             return self.read_greeting();
         }
-        if !event.is_writable() && !event.is_ending() {
+        let Some(socket) = &mut self.socket else { return Ok(false) };
+        if !socket.on_connecting(event)? {
             return Ok(false);
-        }
-        if let Some(error) = self.socket.as_ref().map_or(Ok(None), Socket::take_error)? {
-            return Err(error);
         }
         let greeting = self.protocol.greeting();
         if !greeting.is_empty() {
@@ -186,7 +183,7 @@ impl<P: Protocol> Link<P> {
 
     /// Returns whether the socket accepted everything.
     pub fn is_flushed(&self) -> bool {
-        self.out.is_empty()
+        self.out.is_empty() && !self.socket.as_ref().is_some_and(Stream::holds_output)
     }
 
     /// Makes a call; it leaves with the next [`flush`](Link::flush).
@@ -225,22 +222,7 @@ impl<P: Protocol> Link<P> {
     /// Writes pending bytes, as far as the socket accepts them.
     #[inline]
     pub fn flush(&mut self) -> io::Result<()> {
-        let Some(socket) = &mut self.socket else { return Ok(()) };
-        let mut written = 0;
-        while written < self.out.len() {
-            match socket.write(&self.out[written..]) {
-                Ok(count) => written += count,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-        if written == self.out.len() {
-            self.out.clear();
-        } else {
-            self.out.drain(..written);
-        }
-        Ok(())
+        self.socket.as_mut().map_or(Ok(()), |socket| socket.flush(&mut self.out))
     }
 
     /// Reads once; calls `on_reply` for each answer, which may return a further call to make in its place. Returns
@@ -298,7 +280,7 @@ impl<P: Protocol> Link<P> {
         }
         self.partial.extend_from_slice(&input[used..filled]);
         // A read that did not fill its buffer has emptied the socket; only an end can follow.
-        Ok(read == room || event.is_ending())
+        Ok(read == room || event.is_ending() || self.socket.as_ref().is_some_and(Stream::holds_input))
     }
 
     /// Handles the close of the connection by the server, which may be the end of the last answer.

@@ -14,6 +14,7 @@ use super::schedule::Arrivals;
 use super::speech::AddressProtocol;
 use super::streams::options::StreamOptions;
 use super::target::Target;
+use super::tls::TlsOptions;
 use super::trace;
 use super::units::{self, Promise};
 use crate::frame::BODY_BYTES_MAX;
@@ -33,6 +34,7 @@ pub struct Options {
     ///
     /// Protocols: native: (default), http:, jsonrpc:, grpc:, gob: (Go's net/rpc), gob-http: (net/rpc behind
     /// rpc.HandleHTTP).
+    /// `+tls` behind a protocol asks for TLS (native+tls:localhost:6550), and https: is http+tls:.
     /// Without an address the demo server runs in this process.
     #[arg(value_name = "ADDR")]
     pub address: Option<String>,
@@ -77,6 +79,9 @@ pub struct Options {
     /// Calls may run twice: the client may repeat and hedge them. Resolver URLs only.
     #[arg(long, help_heading = "Calls")]
     pub idempotent: bool,
+    /// The TLS of the connections.
+    #[command(flatten, next_help_heading = "TLS")]
+    pub tls: TlsOptions,
     /// The streams to open, if the method has streams.
     #[command(flatten, next_help_heading = "Streams")]
     pub streams: StreamOptions,

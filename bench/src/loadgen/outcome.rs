@@ -170,6 +170,8 @@ pub struct ServerCost {
 pub struct Settings {
     /// The protocol.
     pub protocol: AddressProtocol,
+    /// Whether the connections have TLS.
+    pub tls: bool,
     /// Address of the server.
     pub target: String,
     /// Whether the server ran in the generator's own process.
@@ -309,6 +311,7 @@ impl Outcome {
             machine: Machine::here(),
             settings: Settings {
                 protocol: plan.speaks,
+                tls: plan.target.tls.is_some(),
                 target: plan.target.to_string(),
                 own_server,
                 connections: plan.connections,

@@ -24,6 +24,7 @@ use super::run::{Measured, Plan};
 use super::schedule::Arrivals;
 use super::speech::{AddressProtocol, Speech};
 use super::target::Target;
+use super::tls::TlsOptions;
 use super::verdict::Verdict;
 use super::{Ending, cut_before_anything, preflight, progress, units, watch_signals};
 use crate::console;
@@ -73,6 +74,9 @@ pub struct Options {
     /// The entries sent with every call.
     #[command(flatten, next_help_heading = "Calls")]
     pub headers: HeaderOptions,
+    /// The TLS of the connections.
+    #[command(flatten)]
+    pub tls: TlsOptions,
     /// An answer is in time if it arrives within this time, counted from when its call was due.
     #[arg(
         long,
@@ -182,6 +186,8 @@ pub enum StateDeadline {
 pub struct Settings {
     /// The protocol.
     pub protocol: AddressProtocol,
+    /// Whether the connections have TLS.
+    pub tls: bool,
     /// Address of the server.
     pub target: String,
     /// The method.
@@ -288,8 +294,7 @@ impl<'a> Trial<'a> {
         }
         check_pins(&options.pin)?;
         crate::process::raise_files_limit().map_err(|error| error.to_string())?;
-        let (speaks, address) = AddressProtocol::split(&options.address);
-        let target = Target::resolve(address)?;
+        let (speaks, target) = Target::of(&options.address, &options.tls)?;
         let entries = options.headers.entries(speaks)?;
         let body = options.body()?;
         let speech = |times_left_us: &[u32]| {
@@ -415,6 +420,7 @@ impl<'a> Trial<'a> {
     fn settings(&self) -> Settings {
         Settings {
             protocol: self.plan.speaks,
+            tls: self.plan.target.tls.is_some(),
             target: self.plan.target.to_string(),
             method: self.options.method.clone(),
             codec: self.codec.clone(),

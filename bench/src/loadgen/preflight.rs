@@ -56,7 +56,10 @@ pub fn shape_of(target: &Target, entries: &[Entry], method: &str) -> Result<Opti
 /// Returns the names of the server's methods, if it reports them in time.
 fn methods_of(speaks: AddressProtocol, target: &Target, entries: &[Entry]) -> Option<Vec<MethodInfo>> {
     let until = Instant::now() + PATIENCE;
-    let builder = Client::builder(format!("{speaks}:{target}"));
+    let mut builder = Client::builder(format!("{}:{target}", target.scheme(speaks)));
+    if let Some(secured) = &target.tls {
+        builder = builder.tls(|tls| *tls = secured.settings.clone());
+    }
     let patience_ms = PATIENCE.as_millis() as u64;
     let client = builder.configure(|config| config.connect_timeout_ms = patience_ms).connect().ok()?;
     let mut client = client.with_deadline(until);
@@ -94,8 +97,9 @@ fn missing<'a>(
         return Ok(());
     };
     Err(format!(
-        "the server at {target} has no method {method}; nearest: {} (all of them: coreloop list {speaks}:{target})",
-        nearest(method, known).join(", ")
+        "the server at {target} has no method {method}; nearest: {} (all of them: coreloop list {}:{target})",
+        nearest(method, known).join(", "),
+        target.scheme(speaks)
     ))
 }
 
@@ -141,6 +145,7 @@ fn distance(one: &str, other: &str) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::loadgen::target::Place;
 
     fn known() -> Vec<MethodInfo> {
         let names = ["Arith.Add", "Arith.AddFixed", "Arith.Multiply", "Echo.Echo", "Meta.Methods"];
@@ -156,7 +161,7 @@ mod tests {
 
     #[test]
     fn a_missing_method_is_named_with_similar_ones() {
-        let target = Target::Unix("/run/x".into());
+        let target = Target { place: Place::Unix("/run/x".into()), tls: None };
         assert_eq!(missing(AddressProtocol::Native, &target, &known(), ["Arith.Add", "Echo.Echo"]), Ok(()));
         let why = missing(AddressProtocol::Http, &target, &known(), ["Arith.Add", "Arith.Multply"])
             .expect_err("misspelt");

@@ -23,6 +23,7 @@ use super::run::{Live, Plan};
 use super::schedule::{Arrivals, Entry};
 use super::speech::{AddressProtocol, Speech};
 use super::target::Target;
+use super::tls::TlsOptions;
 use super::{Ending, cut_before_anything, ending_of, page, preflight, progress, text, units, watch_signals};
 use crate::console;
 use crate::frame::BODY_BYTES_MAX;
@@ -53,6 +54,9 @@ pub struct Options {
     /// The entries sent with every call.
     #[command(flatten)]
     pub headers: HeaderOptions,
+    /// The TLS of the connections.
+    #[command(flatten)]
+    pub tls: TlsOptions,
     /// Threads of the generator; the connections are distributed over them.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=256))]
     pub threads: u32,
@@ -146,7 +150,7 @@ fn measure_recording(
     stop: &Arc<AtomicBool>,
     progress: &mut dyn FnMut(&Live),
 ) -> Result<Replay, String> {
-    let (speaks, address) = AddressProtocol::split(&options.address);
+    let (speaks, target) = Target::of(&options.address, &options.tls)?;
     let requests = requests(options, speaks, &recording).map_err(|unusable| unusable.to_string())?;
     let recorded =
         recording.calls.iter().map(|call| call.connection).max().map_or(1, |last| last.saturating_add(1));
@@ -156,7 +160,7 @@ fn measure_recording(
     let duration = length(&recording, options.speed);
     let plan = Plan {
         speaks,
-        target: Target::resolve(address)?,
+        target,
         weights: recording.methods.iter().map(|(_, _, calls)| *calls).collect(),
         connections,
         depth: IN_FLIGHT_MAX,

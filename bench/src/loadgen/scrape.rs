@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::target::Target;
+use super::target::Place;
 use super::units;
 
 /// Timeout of connecting, and of each read of an answer.
@@ -92,8 +92,8 @@ fn label<'a>(labels: &'a str, name: &str) -> Option<&'a str> {
 }
 
 /// Requests the metrics. An error is one line of text.
-fn scrape(target: &Target) -> Result<Scrape, String> {
-    let Target::Tcp(address) = target else { return Err("host:port is needed, not a Unix socket".into()) };
+fn scrape(target: &Place) -> Result<Scrape, String> {
+    let Place::Tcp(address) = target else { return Err("host:port is needed, not a Unix socket".into()) };
     let answer = (|| {
         let mut stream = TcpStream::connect_timeout(address, PATIENCE)?;
         stream.set_read_timeout(Some(PATIENCE))?;
@@ -146,7 +146,7 @@ impl Scraper {
     /// Scrapes once, to see that it works, and starts the thread.
     pub fn start(address: &str) -> Result<Scraper, String> {
         let bare = address.strip_prefix("http://").unwrap_or(address).trim_end_matches('/');
-        let target = Target::resolve(bare)?;
+        let target = Place::resolve(bare)?;
         let first = scrape(&target).map_err(|why| format!("--metrics {address}: {why}"))?;
         let (tell, told) = mpsc::channel();
         let thread = thread::Builder::new().name("scrape".into());
@@ -169,7 +169,7 @@ impl Scraper {
     }
 }
 
-fn run(target: &Target, told: &Receiver<f64>, first: Scrape) -> Scraped {
+fn run(target: &Place, told: &Receiver<f64>, first: Scrape) -> Scraped {
     let mut scraped = Scraped { series: vec![(f64::NEG_INFINITY, first)], failed: 0, first_trouble: None };
     while let Ok(end_s) = told.recv() {
         let end_s = told.try_iter().last().unwrap_or(end_s);

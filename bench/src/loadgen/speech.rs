@@ -76,20 +76,48 @@ impl AddressProtocol {
 
     /// Returns whether an address is the URL of a resolver, such as `consul://…` or `static:a:1,b:2`.
     pub fn is_resolver_url(address: &str) -> bool {
-        let scheme = coreloop::discovery::Target::scheme_of(address);
-        scheme.is_some_and(|scheme| AddressProtocol::ALL.iter().all(|speaks| speaks.name() != scheme))
+        let (speaks, _, rest) = AddressProtocol::split(address);
+        let scheme = coreloop::discovery::Target::scheme_of(rest);
+        speaks == AddressProtocol::Native
+            && scheme.is_some_and(|scheme| AddressProtocol::of_scheme(scheme).is_none())
     }
 
-    /// Splits the protocol prefix from an address.
-    pub fn split(address: &str) -> (AddressProtocol, &str) {
-        for speaks in AddressProtocol::ALL {
-            let rest = address.strip_prefix(speaks.name()).and_then(|rest| rest.strip_prefix(':'));
-            // A host may have the name of a protocol: `http:80` is host and port.
-            if let Some(rest) = rest.filter(|rest| rest.contains([':', '/'])) {
-                return (speaks, rest.strip_prefix("//").map_or(rest, |rest| rest.trim_end_matches('/')));
-            }
+    /// Returns the protocol that a scheme names, and whether it has TLS: `+tls` behind a protocol asks for it, and `https` is
+    /// `http+tls`.
+    fn of_scheme(scheme: &str) -> Option<(AddressProtocol, bool)> {
+        let (name, is_secured) = match scheme.strip_suffix("+tls") {
+            Some(name) => (name, true),
+            None if scheme == "https" => ("http", true),
+            None => (scheme, false),
+        };
+        AddressProtocol::ALL
+            .into_iter()
+            .find(|speaks| speaks.name() == name)
+            .map(|speaks| (speaks, is_secured))
+    }
+
+    /// Splits an address into its protocol, whether it has TLS, and the rest.
+    pub fn split(address: &str) -> (AddressProtocol, bool, &str) {
+        let split = address.split_once(':');
+        // A host may have the name of a protocol: `http:80` is host and port.
+        if let Some((scheme, rest)) = split.filter(|(_, rest)| rest.contains([':', '/']))
+            && let Some((speaks, is_secured)) = AddressProtocol::of_scheme(scheme)
+        {
+            let rest = rest.strip_prefix("//").map_or(rest, |rest| rest.trim_end_matches('/'));
+            return (speaks, is_secured, rest);
         }
-        (AddressProtocol::Native, address)
+        (AddressProtocol::Native, false, address)
+    }
+
+    /// Returns the ids of the protocol that a server is offered over TLS (ALPN).
+    pub fn alpn(self) -> &'static [&'static [u8]] {
+        match self {
+            AddressProtocol::Native => &[b"coreloop"],
+            // A connection of net/rpc behind HTTP begins with a request of HTTP.
+            AddressProtocol::Http | AddressProtocol::GobHttp => &[b"http/1.1"],
+            AddressProtocol::Grpc => &[b"h2"],
+            AddressProtocol::Gob | AddressProtocol::JsonRpc => &[],
+        }
     }
 }
 
@@ -190,24 +218,38 @@ mod tests {
     #[test]
     fn an_address_may_begin_with_a_protocol() {
         for speaks in AddressProtocol::ALL {
-            assert_eq!(AddressProtocol::split(&format!("{speaks}:a:1")), (speaks, "a:1"));
-            assert_eq!(AddressProtocol::split(&format!("{speaks}:unix:/a b")), (speaks, "unix:/a b"));
+            for (tls, is_secured) in [("", false), ("+tls", true)] {
+                let prefix = format!("{speaks}{tls}");
+                assert_eq!(AddressProtocol::split(&format!("{prefix}:a:1")), (speaks, is_secured, "a:1"));
+                assert_eq!(
+                    AddressProtocol::split(&format!("{prefix}:unix:/a b")),
+                    (speaks, is_secured, "unix:/a b")
+                );
+            }
             // Here the name is a host.
             assert_eq!(
                 AddressProtocol::split(&format!("{speaks}:1")),
-                (AddressProtocol::Native, &*format!("{speaks}:1"))
+                (AddressProtocol::Native, false, &*format!("{speaks}:1"))
             );
         }
-        assert_eq!(AddressProtocol::split("http://a:1/"), (AddressProtocol::Http, "a:1"));
-        assert_eq!(AddressProtocol::split("a:1"), (AddressProtocol::Native, "a:1"));
+        assert_eq!(AddressProtocol::split("http://a:1/"), (AddressProtocol::Http, false, "a:1"));
+        assert_eq!(AddressProtocol::split("https://a:1/"), (AddressProtocol::Http, true, "a:1"));
+        assert_eq!(AddressProtocol::split("https:a:1"), (AddressProtocol::Http, true, "a:1"));
+        assert_eq!(AddressProtocol::split("a:1"), (AddressProtocol::Native, false, "a:1"));
     }
 
     #[test]
     fn a_resolver_url_is_no_address_of_a_protocol() {
-        for url in ["static:a:1,b:2", "consul://127.0.0.1:8500/orders", "dns:///orders:1", "file:///e"] {
+        for url in [
+            "static:a:1,b:2",
+            "native+tls:static:a:1,b:2",
+            "consul://127.0.0.1:8500/orders",
+            "dns:///orders:1",
+            "file:///e",
+        ] {
             assert!(AddressProtocol::is_resolver_url(url), "{url}");
         }
-        for address in ["a:1", "http://a:1/", "grpc:a:1", "unix:/a", "static.example:80"] {
+        for address in ["a:1", "http://a:1/", "https://a:1/", "grpc:a:1", "unix:/a", "static.example:80"] {
             assert!(!AddressProtocol::is_resolver_url(address), "{address}");
         }
     }

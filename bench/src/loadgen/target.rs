@@ -1,4 +1,5 @@
-//! The server's address: `host:port` or `unix:PATH`. `speech` handles the protocol prefix.
+//! The server's address: `host:port` or `unix:PATH`, and the TLS of the connections to it. `speech` handles the protocol
+//! prefix.
 
 use std::fmt;
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -7,22 +8,86 @@ use std::time::Duration;
 
 use socket2::{Domain, SockAddr, Socket, Type};
 
+use super::socket::Stream;
+use super::speech::AddressProtocol;
+use super::tls::{TargetTls, TlsOptions};
+
 /// The resolved address of a server.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Target {
+pub struct Target {
+    /// Where it is.
+    pub place: Place,
+    /// Set if the connections have TLS.
+    pub tls: Option<Box<TargetTls>>,
+}
+
+/// Where a server listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
     /// TCP.
     Tcp(SocketAddr),
     /// Unix stream socket.
     Unix(PathBuf),
 }
 
+impl From<SocketAddr> for Target {
+    fn from(address: SocketAddr) -> Target {
+        Target { place: Place::Tcp(address), tls: None }
+    }
+}
+
 impl Target {
+    /// Parses an address with its protocol, resolves the name, and reads the files of its TLS. An error is one line of text.
+    pub fn of(address: &str, tls: &TlsOptions) -> Result<(AddressProtocol, Target), String> {
+        let (speaks, is_secured, text) = AddressProtocol::split(address);
+        if !is_secured {
+            tls.refuse(address)?;
+        }
+        let place = Place::resolve(text)?;
+        let host = match &place {
+            Place::Tcp(_) => text.rsplit_once(':').map_or(text, |(host, _)| host),
+            Place::Unix(_) => "localhost",
+        };
+        let load = || TargetTls::load(tls.settings(), host, speaks.alpn()).map(Box::new);
+        let tls = is_secured.then(load).transpose()?;
+        Ok((speaks, Target { place, tls }))
+    }
+
+    /// Returns the host name for requests; for a Unix socket it is the local machine.
+    pub fn host(&self) -> String {
+        match &self.place {
+            Place::Tcp(address) => address.to_string(),
+            Place::Unix(_) => "localhost".into(),
+        }
+    }
+
+    /// Returns the prefix of the address: the protocol, and whether it has TLS.
+    pub fn scheme(&self, speaks: AddressProtocol) -> String {
+        format!("{speaks}{}", if self.tls.is_some() { "+tls" } else { "" })
+    }
+
+    /// Begins to connect. An epoll reports when there is something to do, see [`Stream::on_connecting`].
+    pub fn begin_connect(&self) -> std::io::Result<Stream> {
+        let socket = self.place.begin_connect()?;
+        match &self.tls {
+            None => Ok(Stream::plain(socket)),
+            Some(tls) => tls.begin(socket).map(Stream::tls),
+        }
+    }
+
+    /// Connects and closes again, to check whether something listens there.
+    pub fn connect_once(&self, patience: Duration) -> std::io::Result<()> {
+        self.place.connect_once(patience)
+    }
+}
+
+impl Place {
     /// Parses an address and resolves the name. An error is one line of text.
-    pub fn resolve(text: &str) -> Result<Target, String> {
+    pub fn resolve(text: &str) -> Result<Place, String> {
         if let Some(path) = text.strip_prefix("unix:") {
             let path = PathBuf::from(path);
             SockAddr::unix(&path).map_err(|error| format!("{}: {error}", path.display()))?;
-            return Ok(Target::Unix(path));
+            return Ok(Place::Unix(path));
         }
         let Some((host, port)) = text.rsplit_once(':').filter(|(host, _)| !host.is_empty()) else {
             return Err(format!("`{text}` is no address: write host:port or unix:PATH"));
@@ -32,26 +97,18 @@ impl Target {
         // IPv4 first if a name has both versions: a server without a configured address listens on it.
         let mut found: Vec<SocketAddr> = found.collect();
         found.sort_by_key(SocketAddr::is_ipv6);
-        found.first().copied().map(Target::Tcp).ok_or(format!("cannot find {host}: it has no address"))
-    }
-
-    /// Returns the host name for requests; for a Unix socket it is the local machine.
-    pub fn host(&self) -> String {
-        match self {
-            Target::Tcp(address) => address.to_string(),
-            Target::Unix(_) => "localhost".into(),
-        }
+        found.first().copied().map(Place::Tcp).ok_or(format!("cannot find {host}: it has no address"))
     }
 
     /// Begins to connect. An epoll reports when that is done, `take_error` the result.
-    pub fn begin_connect(&self) -> std::io::Result<Socket> {
+    fn begin_connect(&self) -> std::io::Result<Socket> {
         let (domain, address) = match self {
-            Target::Tcp(address) => (Domain::for_address(*address), SockAddr::from(*address)),
-            Target::Unix(path) => (Domain::UNIX, SockAddr::unix(path)?),
+            Place::Tcp(address) => (Domain::for_address(*address), SockAddr::from(*address)),
+            Place::Unix(path) => (Domain::UNIX, SockAddr::unix(path)?),
         };
         let socket = Socket::new(domain, Type::STREAM, None)?;
         socket.set_nonblocking(true)?;
-        if matches!(self, Target::Tcp(_)) {
+        if matches!(self, Place::Tcp(_)) {
             socket.set_tcp_nodelay(true)?;
         }
         match socket.connect(&address) {
@@ -59,14 +116,12 @@ impl Target {
             result => result.map(|()| socket),
         }
     }
-}
 
-impl Target {
     /// Connects and closes again, to check whether something listens there.
-    pub fn connect_once(&self, patience: Duration) -> std::io::Result<()> {
+    fn connect_once(&self, patience: Duration) -> std::io::Result<()> {
         let (domain, address) = match self {
-            Target::Tcp(address) => (Domain::for_address(*address), SockAddr::from(*address)),
-            Target::Unix(path) => (Domain::UNIX, SockAddr::unix(path)?),
+            Place::Tcp(address) => (Domain::for_address(*address), SockAddr::from(*address)),
+            Place::Unix(path) => (Domain::UNIX, SockAddr::unix(path)?),
         };
         match Socket::new(domain, Type::STREAM, None)?.connect_timeout(&address, patience) {
             // The backlog of a Unix socket is full: something listens.
@@ -78,9 +133,9 @@ impl Target {
 
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Target::Tcp(address) => write!(f, "{address}"),
-            Target::Unix(path) => write!(f, "unix:{}", path.display()),
+        match &self.place {
+            Place::Tcp(address) => write!(f, "{address}"),
+            Place::Unix(path) => write!(f, "unix:{}", path.display()),
         }
     }
 }
@@ -91,11 +146,22 @@ mod tests {
 
     #[test]
     fn addresses_of_both_kinds() {
-        let tcp = Target::Tcp("127.0.0.1:6550".parse().expect("an address"));
-        assert_eq!(tcp.host(), "127.0.0.1:6550");
-        assert_eq!(Target::resolve("127.0.0.1:6550"), Ok(tcp));
-        assert_eq!(Target::resolve("[::1]:9"), Ok(Target::Tcp("[::1]:9".parse().expect("an address"))));
-        assert_eq!(Target::resolve("unix:/tmp/a b"), Ok(Target::Unix("/tmp/a b".into())));
+        let address: SocketAddr = "127.0.0.1:6550".parse().expect("an address");
+        assert_eq!(Target::from(address).host(), "127.0.0.1:6550");
+        assert_eq!(Place::resolve("127.0.0.1:6550"), Ok(Place::Tcp(address)));
+        assert_eq!(Place::resolve("[::1]:9"), Ok(Place::Tcp("[::1]:9".parse().expect("an address"))));
+        assert_eq!(Place::resolve("unix:/tmp/a b"), Ok(Place::Unix("/tmp/a b".into())));
+    }
+
+    #[test]
+    fn tls_needs_an_address_that_asks_for_it_and_files_that_exist() {
+        let options = TlsOptions { ca: Some("/no/such/ca.pem".into()), ..TlsOptions::default() };
+        let why = Target::of("native:127.0.0.1:1", &options).expect_err("it has no TLS");
+        assert!(why.contains("--ca") && why.contains("native:127.0.0.1:1 has no TLS"), "{why}");
+        for address in ["native+tls:127.0.0.1:1", "https://127.0.0.1:1/", "gob+tls:unix:/tmp/a"] {
+            let why = Target::of(address, &options).expect_err("there is no such file");
+            assert!(why.contains("/no/such/ca.pem") && !why.contains('\n'), "{why}");
+        }
     }
 
     #[test]
@@ -110,7 +176,7 @@ mod tests {
             (&long, "unix"),
         ];
         for (text, want) in cases {
-            let why = Target::resolve(text).expect_err(text);
+            let why = Place::resolve(text).expect_err(text);
             if text != long {
                 assert!(why.contains(want), "{text}: {why}");
             }

@@ -101,8 +101,13 @@ pub fn headline(outcome: &Outcome) -> String {
         several => format!("a mix of {} methods", several.len()),
     };
     format!(
-        "{what} at {}:{}: {calls}, {} connections, {:.1} s after {:.1} s of warm-up",
-        settings.protocol, settings.target, settings.connections, outcome.window_s, settings.warmup_s
+        "{what} at {}{}:{}: {calls}, {} connections, {:.1} s after {:.1} s of warm-up",
+        settings.protocol,
+        if settings.tls { "+tls" } else { "" },
+        settings.target,
+        settings.connections,
+        outcome.window_s,
+        settings.warmup_s
     )
 }
 

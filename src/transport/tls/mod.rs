@@ -5,6 +5,8 @@
 //! Certificates are read and checked by `files.rs`, off the reactors.
 
 mod client;
+#[cfg(all(feature = "client", feature = "bench-internals"))]
+mod detached;
 mod engine;
 mod files;
 #[cfg(feature = "server")]
@@ -17,6 +19,8 @@ mod stream;
 mod tickets;
 
 pub use client::{ClientTls, ClientTlsError, TlsClient};
+#[cfg(all(feature = "client", feature = "bench-internals"))]
+pub use detached::DetachedTls;
 pub use files::{TlsFileError, TlsFileFault};
 #[cfg(feature = "server")]
 pub(crate) use server::{TlsAcceptor, TlsServer};

@@ -147,6 +147,9 @@ impl Run {
                 settings.insert(format!("{group}.{name}"), at.get(name)?.shown());
             }
         }
+        // Records from before there was TLS do not say it.
+        let tls = top.get("settings")?.find("tls").map_or_else(|| "false".to_owned(), |at| at.shown());
+        settings.insert("settings.tls".to_owned(), tls);
         // Records of calls, and those from before there were streams, have none.
         if let Some(at) = top.find("streams") {
             for name in ["shape", "streams", "messages", "read_after_send"] {

@@ -83,10 +83,11 @@ pub fn render(overload: &Overload) -> String {
 pub fn headline(overload: &Overload) -> String {
     let settings = &overload.settings;
     format!(
-        "{} ({}) at {}:{}: deadline {}, {} connections, {:.1} s a step after {:.1} s of warm-up",
+        "{} ({}) at {}{}:{}: deadline {}, {} connections, {:.1} s a step after {:.1} s of warm-up",
         settings.method,
         settings.codec,
         settings.protocol,
+        if settings.tls { "+tls" } else { "" },
         settings.target,
         time(settings.deadline_ns as f64),
         settings.connections,

@@ -1,13 +1,12 @@
 //! One connection with streams: its socket, its partial reads and writes.
 
-use std::io::{self, ErrorKind, Read, Write};
-use std::os::fd::{AsRawFd, RawFd};
-
-use socket2::Socket;
+use std::io::{self, ErrorKind};
+use std::os::fd::RawFd;
 
 use super::counts::Now;
 use super::session::Session;
 use crate::epoll::Event;
+use crate::loadgen::socket::Stream;
 use crate::loadgen::tally::{Call, Tally, Timeline};
 use crate::loadgen::target::Target;
 
@@ -20,10 +19,10 @@ const READS_MAX: usize = 8;
 pub enum Link {
     /// Not connected.
     Closed,
-    /// Waits for the server to accept.
-    Connecting(Socket),
+    /// Waits for the server to accept, and for the end of the handshake of TLS.
+    Connecting(Stream),
     /// Streams may be opened.
-    Open(Socket),
+    Open(Stream),
 }
 
 /// One connection.
@@ -58,7 +57,7 @@ impl Connection {
     /// Begins to connect; the descriptor is to be watched.
     pub fn begin_connect(&mut self, target: &Target) -> io::Result<RawFd> {
         let socket = target.begin_connect()?;
-        let fd = socket.as_raw_fd();
+        let fd = socket.fd();
         self.generation = self.generation.wrapping_add(1);
         self.session.reset();
         self.link = Link::Connecting(socket);
@@ -67,31 +66,26 @@ impl Connection {
 
     /// Handles an event while the connection is being made. Returns the result once that is over.
     pub fn on_connecting(&mut self, event: Event) -> Option<io::Result<()>> {
-        if !event.is_writable() && !event.is_ending() {
+        let Link::Connecting(mut socket) = std::mem::replace(&mut self.link, Link::Closed) else {
             return None;
+        };
+        match socket.on_connecting(event) {
+            Ok(false) => {
+                self.link = Link::Connecting(socket);
+                None
+            }
+            Ok(true) => {
+                self.link = Link::Open(socket);
+                Some(Ok(()))
+            }
+            Err(error) => Some(Err(error)),
         }
-        let Link::Connecting(socket) = std::mem::replace(&mut self.link, Link::Closed) else { return None };
-        let result = socket.take_error().and_then(|error| error.map_or(Ok(()), Err));
-        if result.is_ok() {
-            self.link = Link::Open(socket);
-        }
-        Some(result)
     }
 
     /// Writes pending bytes, as far as the socket accepts them; streams that waited for that have room again.
     pub fn flush(&mut self) -> io::Result<()> {
         let Link::Open(socket) = &mut self.link else { return Ok(()) };
-        let out = &mut self.session.out;
-        let mut written = 0;
-        while written < out.len() {
-            match socket.write(&out[written..]) {
-                Ok(count) => written += count,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-        out.drain(..written);
+        socket.flush(&mut self.session.out)?;
         self.session.unblock();
         Ok(())
     }
@@ -128,7 +122,7 @@ impl Connection {
             self.partial.clear();
             self.partial.extend_from_slice(&input[used..]);
             // A read that did not fill its buffer has emptied the socket; only an end can follow.
-            if read < room && !is_ending {
+            if read < room && !is_ending && !socket.holds_input() {
                 return Ok(false);
             }
         }
