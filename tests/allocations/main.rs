@@ -24,3 +24,5 @@ mod netrpc;
 mod netrpc_idle;
 mod server;
 mod streams;
+#[cfg(feature = "tls-core")]
+mod tls_idle;
