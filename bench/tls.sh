@@ -7,14 +7,15 @@
 #   ROUNDS       rounds (default 3)
 #   SECONDS_EACH length of each measurement (default 3)
 #   SERVER_CORE, CLIENT_CORE (default 0 and 1)
+#   BIN          folder with the programs coreloop and loadgen (default: they are built)
 #
 # Needs nginx, openssl and python3.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 rounds=${ROUNDS:-3} seconds=${SECONDS_EACH:-3} server_core=${SERVER_CORE:-0} client_core=${CLIENT_CORE:-1}
 
-cargo build -q --release -p coreloop-cli -p coreloop-bench --bin coreloop --bin loadgen
-target=${CARGO_TARGET_DIR:-target}/release
+target=${BIN:-${CARGO_TARGET_DIR:-target}/release}
+[[ -n ${BIN:-} ]] || cargo build -q --release -p coreloop-cli -p coreloop-bench --bin coreloop --bin loadgen
 folder=$(mktemp -d)
 servers=()
 trap 'for server in "${servers[@]}"; do kill "$server" 2>/dev/null || true; done; wait; rm -rf "$folder"' EXIT
@@ -25,6 +26,7 @@ openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 
 
 # Starts `coreloop serve` with these arguments; sets `address` and `pid` when it serves.
 serve() {
+  : >"$folder/out"
   taskset -c "$server_core" "$target/coreloop" serve --admin off --cores 1 --workers 1 --listen 127.0.0.1:0 "$@" \
     >"$folder/out" 2>>"$folder/err" &
   pid=$!
