@@ -24,10 +24,12 @@ use crate::reactor::{
     App, CloseReason, ClosedConn, ConnCx, Conns, DialId, DialRequest, Reactor, ReactorConfig, Remote,
     RoleHandle, Transport,
 };
-use crate::transport::{Address, Datagrams, DialTarget};
+use crate::transport::{Address, Datagrams, DialTarget, TlsDial};
 
 /// The most connections of one app, the ones that wait for their names included.
 const LINKS_MAX: usize = 8192;
+/// What a server is offered over TLS (ALPN): the agents with TLS are clients of HTTP.
+const ALPN: &[&[u8]] = &[b"http/1.1"];
 /// The most bytes that may wait to be written to one connection, or to be sent when its name is resolved: more than any
 /// request has. Beyond that it is closed.
 const WAITING_BYTES_MAX: usize = 1 << 20;
@@ -110,6 +112,7 @@ enum LinkState {
     Connecting {
         attempt: u32,
         until: Instant,
+        tls: Option<TlsDial>,
         /// The agent that looks up the name.
         lookup: Option<AgentId>,
         waiting: Vec<u8>,
@@ -196,8 +199,10 @@ impl AgentApp {
                     Err(error) => self.fail(agent, link, &cannot_connect(&error), conns),
                 }
             }
-            LinkTarget::Tcp { address, attempt, until } => {
-                let known = DialTarget::of(&Address::Tcp(address.clone()));
+            LinkTarget::Tcp { address, attempt, until, tls } => {
+                let parsed = Address::Tcp(address.clone());
+                let known = DialTarget::of(&parsed);
+                let tls = tls.map(|client| TlsDial::new(&client, &parsed, ALPN));
                 let lookup = match &known {
                     Some(_) => None,
                     None => match self.look_up(link, &address, until, conns.now()) {
@@ -205,7 +210,7 @@ impl AgentApp {
                         Err(why) => return self.fail(agent, link, &why, conns),
                     },
                 };
-                let state = LinkState::Connecting { attempt, until, lookup, waiting: Vec::new() };
+                let state = LinkState::Connecting { attempt, until, tls, lookup, waiting: Vec::new() };
                 self.links.insert(link, Link { agent, state });
                 if let Some(target) = known {
                     self.dial(link, target, conns);
@@ -232,7 +237,8 @@ impl AgentApp {
 
     /// Begins to connect to the addresses. The end is passed to [`App::on_dialed`].
     fn dial(&mut self, link: LinkId, mut target: DialTarget, conns: &mut Conns<'_, AgentApp>) {
-        let Some(Link { agent, state: LinkState::Connecting { attempt, until, .. } }) = self.links.get(&link)
+        let Some(Link { agent, state: LinkState::Connecting { attempt, until, tls, .. } }) =
+            self.links.get(&link)
         else {
             return;
         };
@@ -244,7 +250,7 @@ impl AgentApp {
         let request = DialRequest {
             id,
             target,
-            tls: None,
+            tls: tls.clone(),
             opening: None,
             until: *until,
             late: "no connection in time",

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::http::{BODY_BYTES_MAX, HttpPiece, HttpReader, HttpRequest, ReceivedHead};
 use super::{AgentCx, LinkId, LinkTarget};
+use crate::transport::TlsClient;
 
 /// The longest time to connect, the lookup of the name included. A request that waits for minutes is to notice a server
 /// that is gone before that.
@@ -48,6 +49,8 @@ pub(crate) enum HttpEvent {
 pub(crate) struct AgentHttp {
     /// `host:port`, one or more.
     addresses: Vec<String>,
+    /// The TLS of its connections, if they have any.
+    tls: Option<TlsClient>,
     /// The number of connections that were given up, which selects the address of the next.
     attempt: u32,
     link: Option<LinkId>,
@@ -74,11 +77,18 @@ impl AgentHttp {
     pub(crate) fn new(authority: &str) -> AgentHttp {
         AgentHttp {
             addresses: authority.split(',').map(str::to_owned).collect(),
+            tls: None,
             attempt: 0,
             link: None,
             is_reused: false,
             exchange: None,
         }
+    }
+
+    /// Sets the TLS of its connections.
+    pub(crate) fn secured(mut self, tls: Option<TlsClient>) -> AgentHttp {
+        self.tls = tls;
+        self
     }
 
     /// Returns the address that is used now, for texts.
@@ -127,7 +137,8 @@ impl AgentHttp {
                 let attempt = self.attempt / self.addresses.len() as u32;
                 self.is_reused = false;
                 let until = exchange.deadline.min(cx.now + CONNECT_MAX);
-                cx.connect(LinkTarget::Tcp { address: self.address().to_owned(), attempt, until })
+                let (address, tls) = (self.address().to_owned(), self.tls.clone());
+                cx.connect(LinkTarget::Tcp { address, attempt, until, tls })
             }
         };
         self.link = Some(link);

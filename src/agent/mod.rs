@@ -20,6 +20,7 @@ use self::dns::NameConfig;
 pub(crate) use self::handle::{AgentGuard, AgentHandle};
 pub(crate) use self::thread::AgentThread;
 use crate::random::Random;
+use crate::transport::TlsClient;
 
 /// Identifies an agent of an app. It is not used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -40,6 +41,8 @@ pub(crate) enum LinkTarget {
         attempt: u32,
         /// When the attempt is given up.
         until: Instant,
+        /// The TLS of the connection, which carries HTTP then. The handshake is a part of the attempt.
+        tls: Option<TlsClient>,
     },
     /// A connected UDP socket.
     Udp(SocketAddr),

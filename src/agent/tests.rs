@@ -39,6 +39,7 @@ impl Agent for Greeter {
             address: self.address.clone(),
             attempt: self.attempt,
             until: cx.now + self.connect_within,
+            tls: None,
         };
         let link = cx.connect(target);
         cx.send(link, GREETING.to_vec());

@@ -96,6 +96,9 @@ table! {
     trace.send_b3: Switch, "Send a `b3` header besides `traceparent`.";
     trace.ring_spans_max: Number(1, 1 << 20), "Finished spans held for the export, and as many for the console, per reactor: the next is dropped and counted.";
     otlp.endpoint: Line(URL_CHARS_MAX), "URL of the OpenTelemetry collector, as `http://127.0.0.1:4318`; empty: that of `OTEL_EXPORTER_OTLP_ENDPOINT`, or no export.";
+    otlp.ca: Line(PATH_CHARS_MAX), "PEM file of the authorities of an `https://` collector; empty: that of `OTEL_EXPORTER_OTLP_CERTIFICATE`, or those that the system trusts.";
+    otlp.client_certificate: Line(PATH_CHARS_MAX), "PEM file of the certificate that is presented to the collector; empty: that of `OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE`, or none.";
+    otlp.client_key: Line(PATH_CHARS_MAX), "PEM file of its private key; empty: that of `OTEL_EXPORTER_OTLP_CLIENT_KEY`.";
     otlp.service_name: Line(LINE_CHARS_MAX), "Name of the service in exported data; empty: that of `OTEL_SERVICE_NAME`, or `unknown_service:PROGRAM`.";
     otlp.json: Switch, "Export JSON instead of protobuf.";
     otlp.gzip: Switch, "Compress what is exported.";

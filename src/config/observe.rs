@@ -51,9 +51,20 @@ impl Default for TraceConfig {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct OtlpConfig {
-    /// The URL of the collector, such as `http://127.0.0.1:4318`; `v1/traces` and `v1/metrics` are added. Default:
+    /// The URL of the collector, such as `http://127.0.0.1:4318` or `https://…`; `v1/traces` and `v1/metrics` are added. Default:
     /// empty, the one in `OTEL_EXPORTER_OTLP_ENDPOINT`; nothing is exported if that is not set either.
     pub endpoint: String,
+
+    /// A PEM file with the authorities that the certificate of an `https://` collector must be of. Default: empty, the one in
+    /// `OTEL_EXPORTER_OTLP_CERTIFICATE`, or those that the system trusts. Needs the feature `tls`.
+    pub ca: String,
+
+    /// A PEM file with the certificate that is presented to the collector. Default: empty, the one in
+    /// `OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE`, or none. Needs [`OtlpConfig::client_key`].
+    pub client_certificate: String,
+
+    /// A PEM file with the private key of that certificate. Default: empty, the one in `OTEL_EXPORTER_OTLP_CLIENT_KEY`.
+    pub client_key: String,
 
     /// The name of the service in exported data. Default: empty, the one in `OTEL_SERVICE_NAME`, or
     /// `unknown_service:PROGRAM`.
@@ -79,6 +90,9 @@ impl Default for OtlpConfig {
     fn default() -> Self {
         OtlpConfig {
             endpoint: String::new(),
+            ca: String::new(),
+            client_certificate: String::new(),
+            client_key: String::new(),
             service_name: String::new(),
             json: false,
             gzip: true,

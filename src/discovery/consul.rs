@@ -1,4 +1,4 @@
-//! The resolver of Consul: `consul://host:port/service`.
+//! The resolver of Consul: `consul://host:port/service`, over TLS `consul+tls://host:port/service`.
 //!
 //! A watch is a sequence of blocking queries (`consul/watch.rs`); a registration is a service with a TTL check at the
 //! agent, which is kept passing (`consul/register.rs`). `consul/health.rs` reads what Consul answers.
@@ -56,7 +56,6 @@ impl ConsulAccess {
 }
 
 impl HttpRegistry for Consul {
-    const SCHEME: &'static str = "consul";
     type Watcher = ConsulWatch;
     type Steps = ConsulSteps;
 

@@ -1,4 +1,5 @@
-//! The resolver of etcd: `etcd://host:port/prefix`, through the JSON gateway of its version 3.
+//! The resolver of etcd: `etcd://host:port/prefix`, over TLS `etcd+tls://host:port/prefix`, through the JSON gateway of its
+//! version 3.
 //!
 //! A watch reads the keys below the prefix and follows their changes (`etcd/watch.rs`); a registration is a key with a
 //! lease, which is kept alive (`etcd/register.rs`). `etcd/json.rs` reads what etcd answers.
@@ -44,7 +45,6 @@ impl EtcdAccess {
 }
 
 impl HttpRegistry for Etcd {
-    const SCHEME: &'static str = "etcd";
     type Watcher = EtcdWatch;
     type Steps = EtcdSteps;
 

@@ -40,14 +40,19 @@ pub use registration::{Registration, RegistrationEvent, RegistrationEvents};
 pub use resolver::{DiscoveryError, Resolver, Update, Updates, Watch};
 pub use target::{Target, TargetError};
 
-/// Returns the built-in resolver of a scheme: `static`; with the feature `discovery` also `consul`, `etcd`, `dns` and `file`.
+/// Returns the built-in resolver of a scheme: `static`; with the feature `discovery` also `consul`, `etcd`, both with
+/// `+tls` too, `dns` and `file`.
 pub fn builtin(scheme: &str) -> Option<Box<dyn Resolver>> {
     match scheme {
         "static" => Some(Box::new(fixed::StaticResolver)),
         #[cfg(feature = "discovery")]
-        "consul" => Some(Box::new(registry::RegistryResolver::<consul::Consul>::new())),
+        "consul" => Some(Box::new(registry::RegistryResolver::<consul::Consul>::new("consul"))),
         #[cfg(feature = "discovery")]
-        "etcd" => Some(Box::new(registry::RegistryResolver::<etcd::Etcd>::new())),
+        "consul+tls" => Some(Box::new(registry::RegistryResolver::<consul::Consul>::new("consul+tls"))),
+        #[cfg(feature = "discovery")]
+        "etcd" => Some(Box::new(registry::RegistryResolver::<etcd::Etcd>::new("etcd"))),
+        #[cfg(feature = "discovery")]
+        "etcd+tls" => Some(Box::new(registry::RegistryResolver::<etcd::Etcd>::new("etcd+tls"))),
         #[cfg(all(feature = "discovery", feature = "client"))]
         "dns" => Some(Box::new(dns::DnsResolver)),
         #[cfg(all(feature = "discovery", feature = "client"))]

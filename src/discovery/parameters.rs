@@ -4,10 +4,45 @@ use std::time::Duration;
 
 use super::target::{Target, TargetError};
 use crate::agent::http::is_field_value;
+#[cfg(feature = "tls-core")]
+use crate::transport::ClientTls;
+use crate::transport::TlsClient;
 
 /// Returns the error of a URL.
 pub(super) fn error(target: &Target, expected: impl Into<String>) -> TargetError {
     TargetError { url: target.to_string(), expected: expected.into() }
+}
+
+/// The parameters of the TLS of connections to a registry.
+const TLS_PARAMETERS: [&str; 4] = ["ca", "cert", "key", "server_name"];
+
+/// Reads the TLS of the connections to a registry, which `+tls` behind the scheme asks for, with its files. It waits for the
+/// disk.
+pub(super) fn tls(target: &Target) -> Result<Option<TlsClient>, TargetError> {
+    if !target.scheme().ends_with("+tls") {
+        return match target.parameters().find(|(key, _)| TLS_PARAMETERS.contains(key)) {
+            Some((key, _)) => {
+                Err(error(target, format!("{}+tls:// for the parameter {key:?}", target.scheme())))
+            }
+            None => Ok(None),
+        };
+    }
+    load_tls(target).map(Some)
+}
+
+#[cfg(feature = "tls-core")]
+fn load_tls(target: &Target) -> Result<TlsClient, TargetError> {
+    let path = |key| target.parameter(key).map(std::path::PathBuf::from);
+    let mut settings = ClientTls::default();
+    (settings.ca, settings.certificate, settings.key) = (path("ca"), path("cert"), path("key"));
+    settings.server_name = target.parameter("server_name").map(str::to_owned);
+    TlsClient::load(&settings)
+        .map_err(|found| error(target, format!("files of TLS that can be used; {found}")))
+}
+
+#[cfg(not(feature = "tls-core"))]
+fn load_tls(target: &Target) -> Result<TlsClient, TargetError> {
+    Err(error(target, format!("a build with the feature `tls` for {}://", target.scheme())))
 }
 
 /// Checks that the URL has one or more addresses `host:port` and only known parameters.
@@ -20,8 +55,13 @@ pub(super) fn check(target: &Target, known: &[&str]) -> Result<(), TargetError> 
             return Err(error(target, "host:port between // and the next /"));
         }
     }
-    match target.parameters().find(|(key, _)| !known.contains(key)) {
+    let is_known = |key: &str| known.contains(&key) || TLS_PARAMETERS.contains(&key);
+    match target.parameters().find(|(key, _)| !is_known(key)) {
         Some((key, _)) => {
+            let known: Vec<&str> = match target.scheme().ends_with("+tls") {
+                true => known.iter().copied().chain(TLS_PARAMETERS).collect(),
+                false => known.to_vec(),
+            };
             Err(error(target, format!("one of the parameters {}; found {key:?}", known.join(", "))))
         }
         None => Ok(()),
@@ -101,6 +141,23 @@ mod tests {
             error,
             "the resolver URL \"consul://a:1/b?tga=x\": expected one of the parameters tag, dc; found \"tga\""
         );
+    }
+
+    #[test]
+    fn tls_is_asked_for_by_the_scheme() {
+        assert_eq!(tls(&target("consul://a:1/b")), Ok(None));
+        let error = tls(&target("consul://a:1/b?ca=/x")).unwrap_err().to_string();
+        assert!(error.ends_with("expected consul+tls:// for the parameter \"ca\""), "{error}");
+        let error = tls(&target("etcd+tls://a:1/b?ca=/no/such/file")).unwrap_err().to_string();
+        #[cfg(feature = "tls-core")]
+        assert!(
+            error.contains("files of TLS that can be used; ") && error.contains("/no/such/file"),
+            "{error}"
+        );
+        #[cfg(not(feature = "tls-core"))]
+        assert!(error.ends_with("expected a build with the feature `tls` for etcd+tls://"), "{error}");
+        let error = check(&target("etcd+tls://a:1/b?cax=/x"), &["ttl"]).unwrap_err().to_string();
+        assert!(error.contains("ttl, ca, cert, key, server_name"), "{error}");
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::marker::PhantomData;
 use std::time::Duration;
 
 use super::keeper::{Keeper, RegistrySteps};
-use super::parameters::{Secret, check, duration, token};
+use super::parameters::{Secret, check, duration, tls, token};
 use super::{
     DiscoveryError, DiscoveryHandle, Instance, Registration, RegistrationEvents, Resolver, Target,
     TargetError, Updates, Watch,
@@ -14,6 +14,7 @@ use super::{
 use crate::agent::http_client::AgentHttp;
 use crate::agent::{Agent, AgentCx};
 use crate::policy::backoff::Backoff;
+use crate::transport::TlsClient;
 
 /// The least pause after a failure; a back-off comes on top.
 pub(super) const PAUSE_MIN: Duration = Duration::from_millis(50);
@@ -30,6 +31,8 @@ pub(super) fn watch_pause(failures: u32, cx: &mut AgentCx<'_>) -> Duration {
 pub(super) struct RegistryAccess {
     /// `host:port`, one or more.
     authority: String,
+    /// The TLS of the connections, if they have any.
+    tls: Option<TlsClient>,
     /// The name of the field that has the token, and the token.
     token: Option<(&'static str, Secret)>,
     /// The time for an answer that need not wait.
@@ -48,6 +51,7 @@ impl RegistryAccess {
             (Duration::from_millis(100), Duration::from_secs(5), Duration::from_secs(60));
         Ok(RegistryAccess {
             authority: target.authority().to_owned(),
+            tls: tls(target)?,
             token: token(target)?.map(|token| (token_field, token)),
             request_timeout: duration(target, "request_timeout", default, min, max)?,
         })
@@ -55,7 +59,7 @@ impl RegistryAccess {
 
     /// Returns a client of the registry.
     pub(super) fn http(&self) -> AgentHttp {
-        AgentHttp::new(&self.authority)
+        AgentHttp::new(&self.authority).secured(self.tls.clone())
     }
 
     /// Returns the fields of a request.
@@ -66,8 +70,6 @@ impl RegistryAccess {
 
 /// A registry over HTTP.
 pub(super) trait HttpRegistry: Send + Sync + 'static {
-    /// The scheme of its URLs.
-    const SCHEME: &'static str;
     /// Watches a service.
     type Watcher: Agent + 'static;
     /// Registers an instance.
@@ -85,17 +87,21 @@ pub(super) trait HttpRegistry: Send + Sync + 'static {
 }
 
 /// The resolver of a registry.
-pub(super) struct RegistryResolver<R>(PhantomData<R>);
+pub(super) struct RegistryResolver<R> {
+    scheme: &'static str,
+    registry: PhantomData<R>,
+}
 
 impl<R> RegistryResolver<R> {
-    pub(super) fn new() -> RegistryResolver<R> {
-        RegistryResolver(PhantomData)
+    /// Creates the resolver for URLs of this scheme: `+tls` at its end asks for TLS.
+    pub(super) fn new(scheme: &'static str) -> RegistryResolver<R> {
+        RegistryResolver { scheme, registry: PhantomData }
     }
 }
 
 impl<R: HttpRegistry> Resolver for RegistryResolver<R> {
     fn scheme(&self) -> &str {
-        R::SCHEME
+        self.scheme
     }
 
     fn watch(
@@ -125,7 +131,7 @@ impl<R: HttpRegistry> Resolver for RegistryResolver<R> {
 
 impl<R: HttpRegistry> fmt::Debug for RegistryResolver<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "RegistryResolver({})", R::SCHEME)
+        write!(f, "RegistryResolver({})", self.scheme)
     }
 }
 

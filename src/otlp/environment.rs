@@ -4,6 +4,7 @@
 //! Specification"). A setting of the configuration that differs from its default takes precedence. A variable with a value
 //! that is not valid is ignored with a warning; the value itself is not printed where it may be a secret.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::ExportError;
@@ -11,9 +12,13 @@ use super::resource::{Resource, resource};
 use super::writer::BodyFormat;
 use crate::agent::http::is_field_value;
 use crate::config::{OtlpConfig, TraceConfig};
+#[cfg(feature = "tls-core")]
+use crate::transport::ClientTls;
+use crate::transport::TlsClient;
 
 /// The port of a URL without one.
 const HTTP_PORT: u16 = 80;
+const HTTPS_PORT: u16 = 443;
 /// The most header fields of the environment.
 const HEADERS_MAX: usize = 64;
 /// Header fields that the exporter writes itself.
@@ -64,6 +69,8 @@ impl Signal {
 pub(super) struct SignalSettings {
     /// `host:port`.
     pub(super) authority: String,
+    /// Set for an `https://` URL.
+    pub(super) tls: Option<TlsClient>,
     /// The path, and the query.
     pub(super) target: String,
     pub(super) format: BodyFormat,
@@ -153,7 +160,8 @@ impl Finder<'_> {
         if interval == 0 {
             return Ok(None);
         }
-        let (authority, path) = parse_endpoint(&source, &url)?;
+        let Endpoint { authority, path, is_secured } = parse_endpoint(&source, &url)?;
+        let tls = self.tls(signal, &source, is_secured)?;
         let target = match is_whole {
             true => path,
             false => format!("{}{}", path.trim_end_matches('/'), signal.path()),
@@ -161,6 +169,7 @@ impl Finder<'_> {
         let Some(format) = self.format(signal) else { return Ok(None) };
         Ok(Some(SignalSettings {
             authority,
+            tls,
             target,
             format,
             gzip: self.gzip(signal),
@@ -188,6 +197,41 @@ impl Finder<'_> {
         let own = format!("OTEL_EXPORTER_OTLP_{}_{rest}", signal.in_variables());
         let general = format!("OTEL_EXPORTER_OTLP_{rest}");
         [own, general].into_iter().find_map(|name| (self.variable)(&name).map(|value| (name, value)))
+    }
+
+    /// Returns a file for TLS: that of the configuration, or that of a variable.
+    fn tls_file(&self, signal: Signal, own: &str, variable: &str) -> Option<PathBuf> {
+        match own {
+            "" => self.variable_of(signal, variable).map(|(_, path)| path.into()),
+            path => Some(path.into()),
+        }
+    }
+
+    /// Reads the files for an `https://` URL. It waits for the disk.
+    fn tls(&self, signal: Signal, source: &str, is_secured: bool) -> Result<Option<TlsClient>, ExportError> {
+        let OtlpConfig { ca, client_certificate, client_key, .. } = self.config;
+        if !is_secured {
+            // Variables may be there for other exporters of the process.
+            let unused = [
+                ("otlp.ca", ca),
+                ("otlp.client_certificate", client_certificate),
+                ("otlp.client_key", client_key),
+            ];
+            return match unused.iter().find(|(_, path)| !path.is_empty()) {
+                Some((setting, path)) => Err(ExportError::Endpoint {
+                    setting: (*setting).to_owned(),
+                    found: format!("{path:?}, and an http:// URL in {source}"),
+                    expected: "no file without an https:// URL",
+                }),
+                None => Ok(None),
+            };
+        }
+        let files = [
+            self.tls_file(signal, ca, "CERTIFICATE"),
+            self.tls_file(signal, client_certificate, "CLIENT_CERTIFICATE"),
+            self.tls_file(signal, client_key, "CLIENT_KEY"),
+        ];
+        load_tls(source, files).map(Some)
     }
 
     fn warn(&mut self, text: String) {
@@ -328,20 +372,43 @@ pub(super) fn apply_sampler(trace: &mut TraceConfig, variable: ReadVariable<'_>)
     (true, None)
 }
 
-/// Parses the URL of a collector into `host:port`, and the path with the query.
-fn parse_endpoint(source: &str, url: &str) -> Result<(String, String), ExportError> {
+/// Makes the TLS of the connections to a collector from the authorities, the own certificate and its key.
+#[cfg(feature = "tls-core")]
+fn load_tls(source: &str, [ca, certificate, key]: [Option<PathBuf>; 3]) -> Result<TlsClient, ExportError> {
+    let mut settings = ClientTls::default();
+    (settings.ca, settings.certificate, settings.key) = (ca, certificate, key);
+    TlsClient::load(&settings)
+        .map_err(|error| ExportError::Tls { setting: source.to_owned(), fault: error.to_string() })
+}
+
+#[cfg(not(feature = "tls-core"))]
+fn load_tls(source: &str, _files: [Option<PathBuf>; 3]) -> Result<TlsClient, ExportError> {
+    Err(ExportError::TlsNotCompiledIn { setting: source.to_owned() })
+}
+
+/// The parts of the URL of a collector.
+struct Endpoint {
+    /// `host:port`.
+    authority: String,
+    /// The path with the query.
+    path: String,
+    is_secured: bool,
+}
+
+/// Parses the URL of a collector.
+fn parse_endpoint(source: &str, url: &str) -> Result<Endpoint, ExportError> {
     let url = url.trim();
     let not_valid = |expected: &'static str| {
         // What is between the scheme and `@` may be a secret.
         let shown = if url.contains('@') { "a URL with a user name".to_owned() } else { format!("{url:?}") };
         ExportError::Endpoint { setting: source.to_owned(), found: shown, expected }
     };
-    let Some((scheme, rest)) = url.split_once("://") else { return Err(not_valid("http://HOST:PORT")) };
-    if scheme.eq_ignore_ascii_case("https") {
-        return Err(ExportError::TlsNotSupported { setting: source.to_owned() });
-    }
-    if !scheme.eq_ignore_ascii_case("http") {
-        return Err(not_valid("http://HOST:PORT"));
+    let Some((scheme, rest)) = url.split_once("://") else {
+        return Err(not_valid("http://HOST:PORT or https://HOST:PORT"));
+    };
+    let is_secured = scheme.eq_ignore_ascii_case("https");
+    if !is_secured && !scheme.eq_ignore_ascii_case("http") {
+        return Err(not_valid("http://HOST:PORT or https://HOST:PORT"));
     }
     let at = rest.find(['/', '?', '#']).unwrap_or(rest.len());
     let (authority, path) = rest.split_at(at);
@@ -368,10 +435,11 @@ fn parse_endpoint(source: &str, url: &str) -> Result<(String, String), ExportErr
     if !path.bytes().all(|byte| (b'!'..=b'~').contains(&byte)) || path.contains('#') {
         return Err(not_valid("a path without spaces and without #"));
     }
+    let port = if is_secured { HTTPS_PORT } else { HTTP_PORT };
     let authority =
-        if host.len() == authority.len() { format!("{authority}:{HTTP_PORT}") } else { authority.to_owned() };
+        if host.len() == authority.len() { format!("{authority}:{port}") } else { authority.to_owned() };
     let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
-    Ok((authority, path))
+    Ok(Endpoint { authority, path, is_secured })
 }
 
 /// Returns whether a text may be the name of a header field (RFC 9110, section 5.6.2).

@@ -48,10 +48,17 @@ pub enum ExportError {
         /// What was expected.
         expected: &'static str,
     },
-    /// The URL of a collector begins with `https://`.
-    TlsNotSupported {
+    /// The URL of a collector begins with `https://`, and the library was built without the feature `tls`.
+    TlsNotCompiledIn {
         /// The key of the configuration, or the variable.
         setting: String,
+    },
+    /// The files for the TLS of an `https://` URL cannot be used.
+    Tls {
+        /// The key of the configuration, or the variable, that has the URL.
+        setting: String,
+        /// What was expected of which file, and what was found.
+        fault: String,
     },
     /// The system provides no thread, or no event queue.
     Io(io::Error),
@@ -68,11 +75,13 @@ impl fmt::Display for ExportError {
             ExportError::Endpoint { setting, found, expected } => {
                 write!(f, "{setting}: expected {expected}; found {found}")
             }
-            ExportError::TlsNotSupported { setting } => write!(
-                f,
-                "{setting}: https is not supported yet; expected http://HOST:PORT, such as that of a collector on \
-                 this machine"
-            ),
+            ExportError::TlsNotCompiledIn { setting } => {
+                write!(
+                    f,
+                    "{setting}: an https:// URL needs the feature `tls`, which this build does not have"
+                )
+            }
+            ExportError::Tls { setting, fault } => write!(f, "the TLS for the URL in {setting}: {fault}"),
             ExportError::Io(error) => write!(f, "the thread of the export does not start: {error}"),
         }
     }

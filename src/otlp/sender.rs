@@ -85,7 +85,7 @@ struct PendingBatch {
 
 impl<S: BatchSource> SignalSender<S> {
     pub(super) fn new(source: S, settings: SignalSettings, counters: Arc<ExportCounters>) -> SignalSender<S> {
-        let http = AgentHttp::new(&settings.authority);
+        let http = AgentHttp::new(&settings.authority).secured(settings.tls.clone());
         SignalSender {
             source,
             settings,

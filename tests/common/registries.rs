@@ -178,19 +178,38 @@ fn consul(binary: &Path, [http, serf_lan, serf_wan, server, dns]: [u16; 5]) -> C
 
 /// One etcd.
 pub struct Etcd {
-    ports: [u16; 2],
+    ports: [u16; 3],
+    secured: Option<SecuredEtcd>,
     process: Process,
+}
+
+/// The files of an etcd that is reached over TLS by clients with a certificate of the authority.
+#[derive(Clone)]
+pub struct SecuredEtcd {
+    pub ca: PathBuf,
+    pub certificate: PathBuf,
+    pub key: PathBuf,
 }
 
 impl Etcd {
     /// Starts it, if it is installed.
     pub fn start() -> Option<Etcd> {
+        Etcd::start_with(None)
+    }
+
+    /// Starts one that is reached over TLS.
+    pub fn start_secured(files: SecuredEtcd) -> Option<Etcd> {
+        Etcd::start_with(Some(files))
+    }
+
+    fn start_with(secured: Option<SecuredEtcd>) -> Option<Etcd> {
         if !is_there("etcd", Command::new("etcd").arg("--version").output().is_ok()) {
             return None;
         }
         for _ in 0..STARTS_MAX {
-            let ports = [(); 2].map(|()| free_port());
-            let mut etcd = Etcd { process: Process::start(|folder| etcd(folder, ports)), ports };
+            let ports = [(); 3].map(|()| free_port());
+            let process = Process::start(|folder| etcd(folder, ports, secured.as_ref()));
+            let mut etcd = Etcd { process, ports, secured: secured.clone() };
             if etcd.wait() {
                 return Some(etcd);
             }
@@ -208,19 +227,21 @@ impl Etcd {
         if !keeps_data {
             std::fs::remove_dir_all(folder.join("data")).unwrap();
         }
-        let command = etcd(folder, self.ports);
+        let command = etcd(folder, self.ports, self.secured.as_ref());
         self.process.restart(command);
         assert!(self.wait(), "etcd has ended: {}", self.process.log());
     }
 
     fn wait(&mut self) -> bool {
-        let address = self.address();
+        // The port for metrics has no TLS.
+        let address = format!("127.0.0.1:{}", self.ports[2]);
         self.process.wait(|| get(&address, "/health").is_some_and(|body| body.contains("true")))
     }
 }
 
-fn etcd(folder: &Path, [client, peer]: [u16; 2]) -> Command {
-    let (client, peer) = (format!("http://127.0.0.1:{client}"), format!("http://127.0.0.1:{peer}"));
+fn etcd(folder: &Path, [client, peer, metrics]: [u16; 3], secured: Option<&SecuredEtcd>) -> Command {
+    let scheme = if secured.is_some() { "https" } else { "http" };
+    let (client, peer) = (format!("{scheme}://127.0.0.1:{client}"), format!("http://127.0.0.1:{peer}"));
     let mut command = Command::new("etcd");
     command
         .arg("--data-dir")
@@ -228,7 +249,12 @@ fn etcd(folder: &Path, [client, peer]: [u16; 2]) -> Command {
         .args(["--listen-client-urls", &client, "--advertise-client-urls", &client])
         .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
         .args(["--initial-cluster", &format!("default={peer}"), "--log-level", "error"])
+        .args(["--listen-metrics-urls", &format!("http://127.0.0.1:{metrics}")])
         .env("ETCD_UNSUPPORTED_ARCH", std::env::consts::ARCH.replace("aarch64", "arm64"));
+    if let Some(SecuredEtcd { ca, certificate, key }) = secured {
+        command.arg("--client-cert-auth").arg("--trusted-ca-file").arg(ca);
+        command.arg("--cert-file").arg(certificate).arg("--key-file").arg(key);
+    }
     command
 }
 

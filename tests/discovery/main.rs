@@ -4,6 +4,10 @@
 
 #[cfg(feature = "discovery")]
 mod agents;
+#[cfg(all(feature = "discovery", feature = "tls-core"))]
+#[path = "../tls/authority.rs"]
+#[allow(dead_code, reason = "the tests of TLS use the rest")]
+mod authority;
 #[cfg(feature = "discovery")]
 mod common;
 #[cfg(feature = "discovery")]
@@ -20,6 +24,8 @@ mod files;
 #[cfg(feature = "discovery")]
 #[path = "../common/registries.rs"]
 mod registries;
+#[cfg(all(feature = "discovery", feature = "tls-core"))]
+mod secured;
 #[cfg(feature = "discovery")]
 mod server;
 #[cfg(feature = "discovery")]

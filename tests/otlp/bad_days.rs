@@ -124,8 +124,11 @@ fn a_peer_that_never_answers_delays_no_call_and_no_drain_for_long() {
 #[test]
 fn a_server_does_not_start_with_a_url_that_is_not_valid() {
     for (url, text) in [
-        ("https://collector:4318", "otlp.endpoint: https is not supported yet"),
-        ("collector:4318", "otlp.endpoint: expected http://HOST:PORT; found \"collector:4318\""),
+        ("ftp://collector:4318", "otlp.endpoint: expected http://HOST:PORT or https://HOST:PORT; found"),
+        (
+            "collector:4318",
+            "otlp.endpoint: expected http://HOST:PORT or https://HOST:PORT; found \"collector:4318\"",
+        ),
     ] {
         let started = Server::in_memory().configure(|config| config.otlp.endpoint = url.to_owned()).start();
         let error = started.err().unwrap();

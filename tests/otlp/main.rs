@@ -4,6 +4,9 @@
 #![allow(missing_docs)]
 #![cfg(all(feature = "otlp", feature = "demo"))]
 
+#[path = "../tls/authority.rs"]
+#[allow(dead_code, reason = "the tests of TLS use the rest")]
+mod authority;
 mod bad_days;
 mod chain;
 mod collector;
@@ -14,6 +17,7 @@ mod peer;
 mod process;
 mod propagation;
 mod scripted;
+mod secured;
 mod stopped;
 
 use std::time::{Duration, Instant};

@@ -142,7 +142,7 @@ impl Ask {
         let (target, message) = match self.received {
             None => (LinkTarget::Udp(server), message),
             Some(_) => (
-                LinkTarget::Tcp { address: server.to_string(), attempt: 0, until: self.until },
+                LinkTarget::Tcp { address: server.to_string(), attempt: 0, until: self.until, tls: None },
                 [&(message.len() as u16).to_be_bytes()[..], &message].concat(),
             ),
         };

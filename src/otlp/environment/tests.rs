@@ -114,9 +114,41 @@ fn values_that_are_not_valid_are_ignored_with_a_warning() {
 }
 
 #[test]
-fn an_endpoint_must_be_plain_http_without_a_user() {
+#[cfg(feature = "tls-core")]
+fn an_https_endpoint_has_the_files_of_the_configuration_or_of_the_environment() {
+    let fault =
+        |config: &OtlpConfig, variables: &[(&str, &str)]| find(config, variables).err().unwrap().to_string();
+    let endpoint = ("OTEL_EXPORTER_OTLP_ENDPOINT", "https://h");
+    for variable in ["OTEL_EXPORTER_OTLP_CERTIFICATE", "OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE"] {
+        let text = fault(&OtlpConfig::default(), &[endpoint, (variable, "/no/such/ca")]);
+        assert!(text.starts_with("the TLS for the URL in OTEL_EXPORTER_OTLP_ENDPOINT: "), "{text}");
+        assert!(text.contains("/no/such/ca"), "{text}");
+    }
+    let mut config =
+        OtlpConfig { endpoint: "https://h:1".into(), ca: "/no/such/own".into(), ..OtlpConfig::default() };
+    let text = fault(&config, &[("OTEL_EXPORTER_OTLP_CERTIFICATE", "/no/such/ca")]);
+    assert!(text.contains("otlp.endpoint") && text.contains("/no/such/own"), "{text}");
+    config.endpoint = "http://h:1".into();
+    let text = fault(&config, &[]);
+    assert_eq!(
+        text,
+        "otlp.ca: expected no file without an https:// URL; found \"/no/such/own\", and an http:// URL in otlp.endpoint"
+    );
+    // The variables may be there for other exporters.
+    let plain = ok(&[ENDPOINT, ("OTEL_EXPORTER_OTLP_CERTIFICATE", "/no/such/ca")]);
+    assert!(plain.traces.unwrap().tls.is_none());
+}
+
+#[test]
+#[cfg(not(feature = "tls-core"))]
+fn an_https_endpoint_needs_a_feature() {
+    let error = find(&OtlpConfig::default(), &[("OTEL_EXPORTER_OTLP_ENDPOINT", "https://h")]).err().unwrap();
+    assert!(error.to_string().contains("needs the feature `tls`"), "{error}");
+}
+
+#[test]
+fn an_endpoint_must_be_http_without_a_user() {
     let error = |url: &str| find(&OtlpConfig::default(), &[("OTEL_EXPORTER_OTLP_ENDPOINT", url)]).err();
-    assert!(matches!(error("https://h:4318"), Some(ExportError::TlsNotSupported { .. })));
     for url in [
         "h:4318",
         "ftp://h",

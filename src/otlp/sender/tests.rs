@@ -52,6 +52,7 @@ impl Rig {
         counters.set_report(Box::new(move |text| reported.lock().unwrap().push(text.to_owned())));
         let settings = SignalSettings {
             authority: "h:1".into(),
+            tls: None,
             target: "/v1/traces".into(),
             format: BodyFormat::Protobuf,
             gzip,

@@ -115,7 +115,7 @@ fn a_cut_answer_is_fetched_over_tcp_at_every_split() {
         let (target, framed) = sent(&actions);
         assert_eq!(
             target,
-            LinkTarget::Tcp { address: "127.0.0.1:53".to_owned(), attempt: 0, until: ask.until() }
+            LinkTarget::Tcp { address: "127.0.0.1:53".to_owned(), attempt: 0, until: ask.until(), tls: None }
         );
         assert_eq!(usize::from(u16::from_be_bytes([framed[0], framed[1]])), framed.len() - 2);
         let whole = answer(&framed[2..], |_| {});
