@@ -108,6 +108,12 @@ mod tests {
         let peer = entry.peer(Some(([127, 0, 0, 1], 7).into()));
         assert_eq!(peer.certificate().unwrap().der(), b"one");
         assert_eq!(peer.to_string(), "127.0.0.1:7");
+        #[cfg(feature = "server")]
+        {
+            let forwarded = peer.at(([192, 0, 2, 1], 8).into());
+            assert_eq!(forwarded.to_string(), "192.0.2.1:8");
+            assert_eq!(forwarded.certificate().unwrap().der(), b"one");
+        }
         drop(entry);
         let other = PeerEntry::new(PeerCertificate::new(b"two"));
         assert!(

@@ -32,7 +32,7 @@ enum HeaderState {
     /// It is complete, and has named this source.
     Complete(Option<Peer>),
     /// It was refused.
-    Failed,
+    Failed(ProxyHeaderError),
 }
 
 impl ProxiedTransport {
@@ -57,7 +57,7 @@ impl ProxiedTransport {
 
     /// Returns the error of a header that was not complete in time.
     pub(super) fn late(&mut self) -> io::Error {
-        self.state = HeaderState::Failed;
+        self.state = HeaderState::Failed(ProxyHeaderError::Late);
         ProxyHeaderError::Late.into_error()
     }
 
@@ -65,7 +65,7 @@ impl ProxiedTransport {
     pub(super) fn source(&self) -> Option<Option<Peer>> {
         match self.state {
             HeaderState::Complete(source) => Some(source),
-            HeaderState::Unlisted | HeaderState::Reading(_) | HeaderState::Failed => None,
+            HeaderState::Unlisted | HeaderState::Reading(_) | HeaderState::Failed(_) => None,
         }
     }
 
@@ -75,16 +75,15 @@ impl ProxiedTransport {
     pub(super) fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         match &mut self.state {
             HeaderState::Complete(_) => return self.inner.read(into),
-            HeaderState::Unlisted | HeaderState::Failed => {
-                return Err(ProxyHeaderError::Unlisted.into_error());
-            }
+            HeaderState::Unlisted => return Err(ProxyHeaderError::Unlisted.into_error()),
+            HeaderState::Failed(error) => return Err(error.clone().into_error()),
             HeaderState::Reading(held) => match read_header(&mut self.inner, held) {
                 Ok(Some(source)) => self.state = HeaderState::Complete(source),
                 // A probe that connects and says nothing.
                 Ok(None) => return Ok(0),
                 Err(error) => {
-                    if ProxyHeaderError::of(&error).is_some() {
-                        self.state = HeaderState::Failed;
+                    if let Some(refused) = ProxyHeaderError::of(&error) {
+                        self.state = HeaderState::Failed(refused.clone());
                     }
                     return Err(error);
                 }
