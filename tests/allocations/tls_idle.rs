@@ -1,6 +1,7 @@
 //! Tests how much memory an idle connection with TLS holds after one call.
 //!
-//! The client would count too, so that it is another process: this test again, with the address of the server.
+//! The client would count too, so that it is another process: this test again, with the address of the server. What the
+//! cryptography allocates in C is not counted; `loadgen idle` shows it in the resident memory.
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};

@@ -2,7 +2,7 @@
 //!
 //! The short form is a part of the tests. The long form has 5,000 connections, and prints the latency of the callers with and
 //! without the flood (docs/tls.md):
-//! `TLS_FLOOD=5000 cargo test --release -p coreloop --test tls a_flood_of_handshakes -- --nocapture`.
+//! `TLS_FLOOD=5000 cargo test -p coreloop --test tls a_flood_of_handshakes -- --nocapture`.
 
 use std::io::Write;
 use std::net::TcpStream;
