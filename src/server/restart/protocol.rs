@@ -341,9 +341,9 @@ impl<F> Heir<F> {
             (HeirState::AwaitsHello, HELLO) => {
                 if let Err(fault) = check_hello(payload) {
                     // An old process of another version says why it refuses.
-                    return match self.frames.next() {
-                        Ok(Some((REFUSED, text))) => self.on_frame(REFUSED, &text),
-                        Ok(_) | Err(_) => Err(fault),
+                    return match (&fault, self.frames.next()) {
+                        (Fault::Version(_), Ok(Some((REFUSED, text)))) => self.on_frame(REFUSED, &text),
+                        (_, Ok(_) | Err(_)) => Err(fault),
                     };
                 }
                 self.state = HeirState::AwaitsOffer(Offer { sockets: Vec::new(), states: Vec::new() });
@@ -468,6 +468,10 @@ mod tests {
         assert_eq!(heir.receive(&bytes, []), Err(Fault::Refused("no: é".to_owned())));
         let (mut heir, _) = Heir::<u32>::new();
         assert_eq!(heir.receive(&hello(9), []), Err(Fault::Version(9)));
+        // Not of a process that speaks something else.
+        let (mut heir, _) = Heir::<u32>::new();
+        let bytes = [frame(HELLO, b"coreLOOP\x01\0"), refused("no")].concat();
+        assert!(matches!(heir.receive(&bytes, []), Err(Fault::Broken(_))));
         let (mut heir, _) = Heir::new();
         assert!(matches!(heir.receive(&offer_bytes(), [1, 2, 3]), Ok(HeirStep::Adopt(_))));
         assert_eq!(heir.receive(&refused("late"), []), Err(Fault::Refused("late".to_owned())));

@@ -45,6 +45,8 @@ pub(super) struct Engine {
     is_closed: bool,
     /// Application data may be sealed: the handshake is complete as far as this side is concerned.
     is_established: bool,
+    /// Why the session has failed. It is not asked for anything more then.
+    failed: Option<TlsFailure>,
 }
 
 /// What [`Engine::open`] has done.
@@ -59,7 +61,12 @@ pub(super) struct Opened {
 impl Engine {
     pub(super) fn server(config: Arc<ServerConfig>) -> Result<Engine, TlsFailure> {
         let session = UnbufferedServerConnection::new(config).map_err(|error| failure(&error))?;
-        Ok(Engine { side: Side::Server(Box::new(session)), is_closed: false, is_established: false })
+        Ok(Engine {
+            side: Side::Server(Box::new(session)),
+            is_closed: false,
+            is_established: false,
+            failed: None,
+        })
     }
 
     pub(super) fn client(
@@ -70,7 +77,12 @@ impl Engine {
         let alpn = alpn.iter().map(|id| id.to_vec()).collect();
         let session =
             UnbufferedClientConnection::new_with_alpn(config, name, alpn).map_err(|error| failure(&error))?;
-        Ok(Engine { side: Side::Client(Box::new(session)), is_closed: false, is_established: false })
+        Ok(Engine {
+            side: Side::Client(Box::new(session)),
+            is_closed: false,
+            is_established: false,
+            failed: None,
+        })
     }
 
     fn state(&self) -> &CommonState {
@@ -113,8 +125,8 @@ impl Engine {
         out: &mut Vec<u8>,
         mut deliver: impl FnMut(&[u8]),
     ) -> Opened {
-        let mut opened = Opened::default();
-        loop {
+        let mut opened = Opened { consumed: 0, failure: self.failed.clone() };
+        while opened.failure.is_none() {
             let rest = &mut input[opened.consumed..];
             let status =
                 each!(self, session => advance(session.process_tls_records(rest), out, &mut deliver));
@@ -130,11 +142,13 @@ impl Engine {
                 Err(failure) => {
                     let before = out.len();
                     self.take_alert(out);
-                    opened.failure = Some(with_sent_alert(failure, &out[before..]));
-                    return opened;
+                    let failure = with_sent_alert(failure, &out[before..]);
+                    self.failed = Some(failure.clone());
+                    opened.failure = Some(failure);
                 }
             }
         }
+        opened
     }
 
     /// Appends the alert that a failed session sends.
@@ -194,19 +208,31 @@ impl Engine {
 
     /// Appends the close_notify that ends our direction, unless the handshake is not complete.
     pub(super) fn seal_close(&mut self, partial: &mut [u8], out: &mut Vec<u8>) -> Result<(), TlsFailure> {
+        if let Some(failure) = &self.failed {
+            return Err(failure.clone());
+        }
         loop {
             let step = each!(self, session => match session.process_tls_records(partial).state {
                 Ok(ConnectionState::WriteTraffic(mut traffic)) => {
                     append(out, RECORD_OVERHEAD, |space| traffic.queue_close_notify(space))?;
                     return Ok(());
                 }
-                Ok(state) => handle(state, out, &mut |_| {})?,
-                Err(error) => return Err(failure(&error)),
+                Ok(state) => handle(state, out, &mut |_| {}),
+                Err(error) => Err(failure(&error)),
             });
-            if step != Next::Again && step != Next::PeerClosed {
-                return Ok(());
+            match self.kept(step)? {
+                Next::Again | Next::PeerClosed => {}
+                Next::Established | Next::Blocked => return Ok(()),
             }
         }
+    }
+
+    /// Remembers the failure of a step.
+    fn kept(&mut self, step: Result<Next, TlsFailure>) -> Result<Next, TlsFailure> {
+        if let Err(failure) = &step {
+            self.failed = Some(failure.clone());
+        }
+        step
     }
 
     /// Brings the session to the state in which it takes plaintext, and passes `write` the function that seals it.
@@ -216,6 +242,9 @@ impl Engine {
         out: &mut Vec<u8>,
         write: impl FnOnce(&mut dyn FnMut(&[u8]) -> Result<(), TlsFailure>) -> Result<T, TlsFailure>,
     ) -> Result<Option<T>, TlsFailure> {
+        if let Some(failure) = &self.failed {
+            return Err(failure.clone());
+        }
         loop {
             let step = each!(self, session => match session.process_tls_records(partial).state {
                 Ok(ConnectionState::WriteTraffic(mut traffic)) => {
@@ -225,10 +254,10 @@ impl Engine {
                     })
                     .map(Some);
                 }
-                Ok(state) => handle(state, out, &mut |_| {})?,
-                Err(error) => return Err(failure(&error)),
+                Ok(state) => handle(state, out, &mut |_| {}),
+                Err(error) => Err(failure(&error)),
             });
-            match step {
+            match self.kept(step)? {
                 Next::Again => {}
                 Next::PeerClosed => self.is_closed = true,
                 Next::Established | Next::Blocked => return Ok(None),
