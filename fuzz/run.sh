@@ -2,6 +2,10 @@
 # Runs every fuzz target from its kept corpus, each for SECONDS (default: SECONDS_EACH, or 10); fails on a crash.
 #
 #   fuzz/run.sh [SECONDS] [TARGET…]
+#   fuzz/run.sh --total SECONDS [TARGET…]     all targets in this time together, without building: 3600 for an hour
+#
+# Before each target it prints which one it is, how long all have run, and how much is left. Inputs that were found earlier
+# are used again: a run goes on where the last one ended.
 #
 # It needs a compiler and nothing else: nightly if it is installed, otherwise stable with RUSTC_BOOTSTRAP=1. The flags are
 # those that cargo-fuzz sets. New inputs are kept under fuzz/target/found; an input that crashes is written to
@@ -9,9 +13,20 @@
 set -eu
 cd "$(dirname "$0")"
 
-seconds=${1:-${SECONDS_EACH:-10}}
-[ $# -gt 0 ] && shift
+total=
+if [ "${1:-}" = --total ]; then
+    total=${2:?--total needs a number of seconds}
+    shift 2
+else
+    seconds=${1:-${SECONDS_EACH:-10}}
+    [ $# -gt 0 ] && shift
+fi
 targets=${*:-$(sed -n 's/^name = "\(.*\)"$/\1/p' Cargo.toml | grep -v '^coreloop-fuzz$')}
+count=$(echo "$targets" | wc -w)
+if [ -n "$total" ]; then
+    seconds=$((total / count))
+    [ "$seconds" -gt 0 ] || { echo "--total: expected at least $count seconds, one for each target" >&2; exit 2; }
+fi
 
 if rustup toolchain list 2>/dev/null | grep -q '^nightly'; then
     export RUSTUP_TOOLCHAIN=nightly
@@ -27,10 +42,13 @@ export RUSTFLAGS="-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4
 # Named, so that build scripts and macros are built without the flags.
 cargo build --release --target "$host" --bins
 
+number=0
+began=$(date +%s)
 for target in $targets; do
+    number=$((number + 1))
     found=$CARGO_TARGET_DIR/found/$target
     mkdir -p "$found" "artifacts/$target"
-    echo "== $target, $seconds s"
+    echo "== $target ($number of $count), $seconds s; $(($(date +%s) - began)) s so far, $(((count - number + 1) * seconds)) s left"
     # One allocation of 64 MiB or five seconds of work for 4 KiB of input is a fault like a panic.
     "$CARGO_TARGET_DIR/$host/release/$target" -max_total_time="$seconds" -max_len=4096 -timeout=5 \
         -malloc_limit_mb=64 -rss_limit_mb=1024 -artifact_prefix="artifacts/$target/" -print_final_stats=1 \
@@ -41,3 +59,4 @@ for target in $targets; do
         exit 1
     fi
 done
+echo "all $count targets without a fault, in $(($(date +%s) - began)) s"

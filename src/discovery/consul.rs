@@ -88,6 +88,12 @@ pub(super) fn instances_in(body: &[u8]) -> usize {
     health::instances(body).map_or(0, |found| found.len())
 }
 
+/// Reads a URL.
+#[cfg(feature = "bench-internals")]
+pub(super) fn check(target: &Target) -> Result<(), TargetError> {
+    ConsulAccess::of(target).map(|_| ())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -41,3 +41,28 @@ pub fn read_response<'a>(
 pub fn read_answers(body: &[u8]) -> usize {
     super::consul::instances_in(body) + super::etcd::instances_in(body)
 }
+
+/// What a text has as a list of instances.
+#[cfg(feature = "client")]
+#[derive(Debug, PartialEq, Eq)]
+pub struct ReadEndpoints {
+    /// The instances of a file with this content.
+    pub in_file: usize,
+    /// The instances that the text lists as a URL.
+    pub in_url: usize,
+    /// The resolvers that accept it as a URL.
+    pub resolvers: usize,
+}
+
+/// Reads a text as the file of endpoints in both its forms, and as the URL of each resolver.
+#[cfg(feature = "client")]
+pub fn read_endpoints(text: &str) -> ReadEndpoints {
+    let in_file = super::file::instances_in(text);
+    let Ok(target) = super::Target::parse(text) else {
+        return ReadEndpoints { in_file, in_url: 0, resolvers: 0 };
+    };
+    let in_url = super::fixed::StaticResolver::instances(&target).map_or(0, |instances| instances.len());
+    let checks = [super::file::check, super::dns::check, super::consul::check, super::etcd::check];
+    let resolvers = checks.iter().filter(|check| check(&target).is_ok()).count();
+    ReadEndpoints { in_file, in_url, resolvers }
+}

@@ -79,6 +79,12 @@ pub(super) fn instances_in(body: &[u8]) -> usize {
     keys + changes.sum::<usize>()
 }
 
+/// Reads a URL.
+#[cfg(feature = "bench-internals")]
+pub(super) fn check(target: &Target) -> Result<(), TargetError> {
+    EtcdAccess::of(target).map(|_| ())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

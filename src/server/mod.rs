@@ -53,6 +53,9 @@ pub use builder::ServerBuilder;
 pub use detached::DetachedServer;
 pub use observe::Inspector;
 pub use reload::{ReloadError, Reloaded, Reloader};
+#[cfg(all(feature = "restart", feature = "bench-internals"))]
+#[doc(hidden)]
+pub use restart::detached as detached_restart;
 
 use self::app::AppStats;
 use self::auth::Auth;

@@ -67,6 +67,9 @@ pub use stream::Transport;
 pub use tls::DetachedTls;
 #[cfg(all(feature = "tls-core", feature = "server"))]
 pub(crate) use tls::TlsServer;
+#[cfg(all(feature = "tls-core", feature = "server", feature = "bench-internals"))]
+#[doc(hidden)]
+pub use tls::fuzzed;
 #[cfg(feature = "tls-core")]
 pub use tls::{ClientTls, ClientTlsError, TlsFileError, TlsFileFault};
 pub use tls_dial::{TlsClient, TlsDial};

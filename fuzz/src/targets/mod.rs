@@ -4,8 +4,10 @@
 //! Nothing here depends on the fuzzer, so that a plain test can run the stored corpus, too.
 
 mod codecs;
+mod configuration;
 mod connection;
 mod dns;
+mod endpoints;
 mod grpc;
 mod http;
 mod http2;
@@ -15,11 +17,15 @@ mod protobuf;
 mod registry;
 mod rpc;
 mod streams;
+mod takeover;
+mod tls;
 
 pub use codecs::{
     Everything, User, codec_compact, codec_fixed_raw, codec_gob, codec_json, codec_messagepack, decompress,
 };
+pub use configuration::configuration;
 pub use dns::dns;
+pub use endpoints::endpoints;
 pub use grpc::grpc;
 pub use http::http;
 pub use http_json_rpc::http_json_rpc;
@@ -29,12 +35,14 @@ pub use protobuf::{Tree, codec_protobuf};
 pub use registry::registry;
 pub use rpc::{connect, jsonrpc, netrpc};
 pub use streams::{streams_client, streams_server};
+pub use takeover::takeover;
+pub use tls::{tls, tls_pair};
 
 /// A target: its name, and its function.
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets.
-pub const TARGETS: [Target; 25] = [
+pub const TARGETS: [Target; 30] = [
     ("frame", frame),
     ("metadata", metadata),
     ("jsonrpc", jsonrpc),
@@ -60,6 +68,11 @@ pub const TARGETS: [Target; 25] = [
     ("registry", registry),
     ("streams_server", streams_server),
     ("streams_client", streams_client),
+    ("tls", tls),
+    ("tls_pair", tls_pair),
+    ("configuration", configuration),
+    ("endpoints", endpoints),
+    ("takeover", takeover),
 ];
 
 /// The largest body that the protocol targets accept: small, so that the fuzzer finds both sides of the limit.

@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use self::target::DnsTarget;
 use self::watch::DnsWatch;
-use super::{DiscoveryError, DiscoveryHandle, Resolver, Target, Updates, Watch};
+use super::{DiscoveryError, DiscoveryHandle, Resolver, Target, TargetError, Updates, Watch};
 use crate::agent::dns::{NameConfig, has_route};
 
 /// The resolver of `dns://` URLs.
@@ -33,4 +33,10 @@ impl Resolver for DnsResolver {
         let guard = on.agents().run(watch).map_err(DiscoveryError::System)?;
         Ok(Watch::new(guard))
     }
+}
+
+/// Reads a URL.
+#[cfg(feature = "bench-internals")]
+pub(super) fn check(target: &Target) -> Result<(), TargetError> {
+    DnsTarget::parse(target).map(|_| ())
 }

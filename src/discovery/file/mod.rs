@@ -66,5 +66,18 @@ impl Resolver for FileResolver {
     }
 }
 
+/// Returns the number of instances in a file of lines, or in one of JSON.
+#[cfg(feature = "bench-internals")]
+pub(super) fn instances_in(text: &str) -> usize {
+    let found = parse::lines(text).or_else(|_| parse::json(text));
+    found.map_or(0, |instances| instances.len())
+}
+
+/// Reads a URL.
+#[cfg(feature = "bench-internals")]
+pub(super) fn check(target: &Target) -> Result<(), TargetError> {
+    FileTarget::parse(target).map(|_| ())
+}
+
 #[cfg(test)]
 mod tests;

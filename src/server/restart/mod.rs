@@ -4,6 +4,9 @@
 //! `protocol` has the takeover without I/O, `donor` and `heir` its two ends; `sockets` has what was given and what can
 //! be passed on; `systemd` reads the environment and sends notices, `watchdog` those that this server is alive.
 
+#[cfg(feature = "bench-internals")]
+#[doc(hidden)]
+pub mod detached;
 mod donor;
 mod error;
 mod heir;

@@ -7,10 +7,15 @@
 mod client;
 #[cfg(all(feature = "client", feature = "bench-internals"))]
 mod detached;
+#[cfg(all(feature = "server", feature = "bench-internals"))]
+#[doc(hidden)]
+pub mod fuzzed;
 mod engine;
 mod files;
 #[cfg(feature = "server")]
 mod gate;
+#[cfg(all(feature = "server", any(test, feature = "bench-internals")))]
+mod pipe;
 mod provider;
 #[cfg(feature = "server")]
 mod server;

@@ -219,6 +219,12 @@ impl<S: Socket> TlsStream<S> {
         !self.sealed.is_empty()
     }
 
+    /// Returns the bytes of memory that the session holds, without those of the cryptography.
+    #[cfg(feature = "bench-internals")]
+    pub(super) fn held_bytes(&self) -> usize {
+        self.partial.capacity() + self.pending.capacity() + self.sealed.capacity()
+    }
+
     /// Reads plaintext. Goes on with the handshake if it is not complete.
     pub(crate) fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         if !self.pending.is_empty() {

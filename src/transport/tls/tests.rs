@@ -1,68 +1,17 @@
 //! Sessions without sockets: two sessions whose bytes a test carries, in pieces of its choice.
 
 use std::cell::RefCell;
-use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::rc::Rc;
 use std::sync::Arc;
 
 use rcgen::{CertifiedKey, generate_simple_self_signed};
 
-use super::stream::{Established, Socket, TlsStream};
+use super::pipe::{Ends, Pipe};
+use super::stream::{Established, TlsStream};
 use super::{ClientTls, TlsClient, TlsServer};
 use crate::config::TlsConfig;
 use crate::tls::{TlsFailure, TlsFailureKind};
-
-/// One direction of a connection.
-#[derive(Default)]
-struct Pipe {
-    bytes: VecDeque<u8>,
-    is_ended: bool,
-    /// The most bytes of one read.
-    read_max: usize,
-    /// How many more bytes a write takes.
-    room: usize,
-}
-
-impl Pipe {
-    fn new(read_max: usize) -> Rc<RefCell<Pipe>> {
-        Rc::new(RefCell::new(Pipe { read_max, room: usize::MAX, ..Pipe::default() }))
-    }
-}
-
-struct Ends {
-    from: Rc<RefCell<Pipe>>,
-    to: Rc<RefCell<Pipe>>,
-}
-
-impl Socket for Ends {
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        let mut pipe = self.from.borrow_mut();
-        let n = into.len().min(pipe.read_max).min(pipe.bytes.len());
-        if n == 0 {
-            return if pipe.is_ended { Ok(0) } else { Err(io::ErrorKind::WouldBlock.into()) };
-        }
-        for place in &mut into[..n] {
-            *place = pipe.bytes.pop_front().unwrap();
-        }
-        Ok(n)
-    }
-
-    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        let mut pipe = self.to.borrow_mut();
-        let n = slices.iter().map(|slice| slice.len()).sum::<usize>().min(pipe.room);
-        if n == 0 {
-            return Err(io::ErrorKind::WouldBlock.into());
-        }
-        pipe.room -= n;
-        pipe.bytes.extend(slices.iter().flat_map(|slice| slice.iter()).take(n));
-        Ok(n)
-    }
-
-    fn shutdown_write(&mut self) {
-        self.to.borrow_mut().is_ended = true;
-    }
-}
 
 /// What both sides of all tests share.
 struct Rig {

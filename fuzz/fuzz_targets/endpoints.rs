@@ -1,0 +1,4 @@
+//! See `targets::endpoints`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| coreloop_fuzz::targets::endpoints(data));
