@@ -12,7 +12,8 @@ use super::value::ValueKind::{
 };
 use super::value::{ConfigField, ConfigValue, ValueFault};
 use super::{
-    AcceptMode, ClientAuth, Config, ConfigError, FairBy, ForwardedField, MissingFields, Origin, TlsMode,
+    AcceptMode, ClientAuth, Config, ConfigError, FairBy, ForwardedField, MissingFields, Origin, Profile,
+    TlsMode,
 };
 
 /// One key of the configuration.
@@ -42,6 +43,7 @@ macro_rules! table {
 }
 
 table! {
+    profile: Choice(&Profile::NAMES), "Which defaults all other keys have: those of a server, or of a device with little memory (docs/small.md).";
     listen: Addresses, "Addresses to listen on, with `native:`, `gob:`, `jsonrpc:`, `http:` or `grpc:` in front for that protocol alone; between commas in the environment and in flags.";
     cores: Number(0, 1024), zero "the number of allowed cores, at most the CPU quota of the control group", "Reactors, one thread each.";
     workers: Number(0, 4096), zero "as many as reactors, at least 2", "Threads for pooled methods; when all are busy, calls wait in the run queue.";

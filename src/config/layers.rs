@@ -277,7 +277,10 @@ impl Layers {
 
     pub(super) fn merge(self) -> Resolved {
         let Layers { schema, file, env, flags, warnings } = self;
-        let mut config = Config::default();
+        let settings = || file.iter().chain(&env).chain(&flags);
+        // The last one wins, as with every key.
+        let profile = settings().rev().find_map(Setting::profile).unwrap_or_default();
+        let mut config = profile.config();
         let mut sections: Vec<Table> =
             schema.sections.iter().map(|section| section.defaults.clone()).collect();
         let mut by_key = vec![Origin::Default; schema.all().count()];
@@ -423,7 +426,8 @@ mod tests {
                 (Layers::new().flag(name, &text), format!("flag --{}", name.replace(['_', '.'], "-"))),
                 (Layers::new().set(&format!("{name}={text}")), "flag --set".to_owned()),
             ];
-            let mut expected = Config::default();
+            // A profile brings other defaults.
+            let mut expected = if name == "profile" { Config::small() } else { Config::default() };
             key.set(&mut expected, &text, Origin::Program).unwrap();
             assert_ne!(expected, Config::default(), "{name}");
             for (layer, origin) in layers {
@@ -436,6 +440,22 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[test]
+    fn a_profile_changes_the_defaults_of_all_keys_that_no_layer_sets() {
+        let layers = Layers::new().text("a.toml", "limits.connections_max = 8\nprofile = 'server'").unwrap();
+        let resolved = layers.env(var("CORELOOP_PROFILE", "small")).and_then(Layers::resolve).unwrap();
+        let mut expected = Config::small();
+        expected.limits.connections_max = 8;
+        assert_eq!(resolved.config, expected);
+        let mut text = String::new();
+        resolved.print(&mut text).unwrap();
+        assert!(text.starts_with("profile = \"small\"  # env CORELOOP_PROFILE\n"), "{text}");
+        assert!(text.contains("\nlimits.in_flight_max = 4  # profile small\n"), "{text}");
+        assert!(text.contains("\nlimits.connections_max = 8  # file a.toml:1\n"), "{text}");
+        assert_eq!(Layers::new().text("b.toml", &text).unwrap().resolve().unwrap().config, expected);
+        assert!(expected.validate(4).is_ok());
     }
 
     #[test]

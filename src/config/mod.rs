@@ -15,6 +15,8 @@ mod limits;
 mod networks;
 mod observe;
 #[cfg(feature = "server")]
+mod profile;
+#[cfg(feature = "server")]
 mod proxies;
 #[cfg(feature = "server")]
 mod server;
@@ -48,6 +50,8 @@ pub use limits::Limits;
 #[cfg(feature = "server")]
 pub(crate) use networks::Networks;
 pub use observe::{AdminConfig, OtlpConfig, TraceConfig};
+#[cfg(feature = "server")]
+pub use profile::Profile;
 #[cfg(feature = "server")]
 pub use proxies::{ForwardedField, ProxyProtocolConfig};
 #[cfg(feature = "server")]

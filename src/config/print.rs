@@ -6,7 +6,7 @@ use std::fmt;
 
 use super::keys::KEYS;
 use super::schema::KnownKey;
-use super::{Origin, Resolved};
+use super::{Origin, Profile, Resolved};
 
 impl Resolved {
     /// Writes every key as a line of TOML, with its origin as a comment.
@@ -29,7 +29,12 @@ impl Resolved {
         for known in schema.all() {
             let name = schema.name(known);
             let origin = self.origins.of(&name).unwrap_or(&Origin::Default);
-            let origin = one_line(&origin.to_string());
+            let origin = match (origin, known, self.config.profile) {
+                (Origin::Default, KnownKey::Server(_), profile) if profile != Profile::default() => {
+                    format!("profile {}", profile.name())
+                }
+                _ => one_line(&origin.to_string()),
+            };
             match known {
                 KnownKey::Server(at) => {
                     let value = KEYS[at].toml(&self.config);

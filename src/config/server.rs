@@ -15,7 +15,7 @@ pub(crate) use super::value::{split_method_limit, split_permission_rule};
 #[cfg(feature = "config-file")]
 pub use super::warning::ConfigWarning;
 use super::{
-    AdminConfig, Flush, ForwardedField, Limits, MissingFields, OtlpConfig, ProxyProtocolConfig, TlsConfig,
+    AdminConfig, Flush, ForwardedField, Limits, MissingFields, OtlpConfig, Profile, ProxyProtocolConfig, TlsConfig,
     TraceConfig, TurnBudget,
 };
 
@@ -33,6 +33,10 @@ use super::{
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Config {
+    /// Where the defaults of the other keys come from, in files, the environment and flags. Default: `server`; `small` for
+    /// a device with little memory. A program begins with [`Config::small`] instead: setting this field changes no other.
+    pub profile: Profile,
+
     /// Addresses to listen on: `host:port` (IPv6 in brackets; with port 0 the system chooses), `unix:PATH`, or, for
     /// clients in the same process, `memory:NAME` (an unused name instead of the name 0). With a protocol prefix, such
     /// as `http:127.0.0.1:8080`, the listener serves only that protocol ([`split_listen`]), with `+tls` or `+plain` behind it
@@ -155,6 +159,7 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Config {
+            profile: Profile::Server,
             listen: vec!["127.0.0.1:6550".to_owned()],
             cores: 0,
             workers: 0,

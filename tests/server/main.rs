@@ -45,6 +45,8 @@ mod route_streams;
 mod routes;
 mod silent;
 mod slow_peers;
+#[cfg(all(feature = "demo", target_os = "linux"))]
+mod small;
 mod stream_frames;
 mod streams;
 mod stress;
