@@ -15,8 +15,8 @@ pub(crate) use super::value::{split_method_limit, split_permission_rule};
 #[cfg(feature = "config-file")]
 pub use super::warning::ConfigWarning;
 use super::{
-    AdminConfig, Flush, ForwardedField, Limits, MissingFields, OtlpConfig, Profile, ProxyProtocolConfig, TlsConfig,
-    TraceConfig, TurnBudget,
+    AdminConfig, Flush, ForwardedField, Limits, MissingFields, OtlpConfig, Profile, ProxyProtocolConfig,
+    TlsConfig, TraceConfig, TurnBudget,
 };
 
 /// The configuration of a server, fixed when it starts.

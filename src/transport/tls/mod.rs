@@ -7,11 +7,11 @@
 mod client;
 #[cfg(all(feature = "client", feature = "bench-internals"))]
 mod detached;
+mod engine;
+mod files;
 #[cfg(all(feature = "server", feature = "bench-internals"))]
 #[doc(hidden)]
 pub mod fuzzed;
-mod engine;
-mod files;
 #[cfg(feature = "server")]
 mod gate;
 #[cfg(all(feature = "server", any(test, feature = "bench-internals")))]
