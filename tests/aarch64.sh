@@ -19,9 +19,14 @@ binaries=$CARGO_TARGET_DIR/$triple/debug
 folder=$(mktemp -d)
 server=
 trap '[[ -z $server ]] || kill "$server" 2>/dev/null || true; rm -rf "$folder"' EXIT
+# A command that fails without a message of its own (curl, openssl, kill) is named.
+set -E
+trap 'echo "$0: line $LINENO: status $? of: $BASH_COMMAND" >&2; cat "$folder/err" >&2 2>/dev/null || true' ERR
 
 # Starts a server under qemu and sets `address` once it listens.
 start() {
+  # Not only by the redirection, which happens in the background: the address of the server before would be found.
+  : >"$folder/out"
   qemu-aarch64-static "$@" >"$folder/out" 2>"$folder/err" &
   server=$!
   local tries=0
@@ -41,7 +46,7 @@ stop() {
 
 expect() {
   local found
-  found=$("${@:2}")
+  found=$(timeout 60 "${@:2}")
   [[ $found == "$1" ]] || { echo "expected $1 of ${*:2}; found $found" >&2; exit 1; }
 }
 
@@ -54,18 +59,18 @@ build() {
   for protocol in native http jsonrpc; do
     expect 42 "${call[@]}" "$protocol:$address" Arith.Multiply '{"A":6,"B":7}'
   done
-  expect 42 curl -sd '{"A":6,"B":7}' "http://$address/Arith/Multiply"
+  expect 42 curl -sSd '{"A":6,"B":7}' "http://$address/Arith/Multiply"
   stop
   openssl req -x509 -newkey ed25519 -days 2 -nodes -subj /CN=localhost -addext subjectAltName=IP:127.0.0.1 \
     -keyout "$folder/key.pem" -out "$folder/cert.pem" 2>"$folder/err"
   start "$binaries/coreloop" serve --listen 127.0.0.1:0 --admin off --set "tls.certificate=$folder/cert.pem" \
     --set "tls.key=$folder/key.pem"
-  expect 42 curl -s --cacert "$folder/cert.pem" -d '{"A":6,"B":7}' "https://$address/Arith/Multiply"
+  expect 42 curl -sS --cacert "$folder/cert.pem" -d '{"A":6,"B":7}' "https://$address/Arith/Multiply"
   stop
   for features in "" tls-ring; do
     cargo build -q --target "$triple" --manifest-path examples/small/Cargo.toml --features "$features"
     start "$binaries/small" 127.0.0.1:0
-    expect 42 curl -sd 21 "http://$address/Device/Double"
+    expect 42 curl -sSd 21 "http://$address/Device/Double"
     stop any-status
   done
   echo "the servers were built for $triple and answered under qemu"
@@ -82,6 +87,7 @@ tests() {
 case ${1:-both} in
   build) build ;;
   tests) tests ;;
-  both) build && tests ;;
+  # Not `build && tests`: before `&&` a failed command of the function would not end the script.
+  both) build; tests ;;
   *) echo "expected build, tests or nothing; found $1" >&2; exit 2 ;;
 esac
