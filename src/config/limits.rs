@@ -30,8 +30,9 @@ pub struct Limits {
     pub in_flight_bytes_max: usize,
 
     /// Bytes of replies that wait for a peer to read them. Default 4 MiB. At the limit: reading from that peer stops;
-    /// if no byte is written for `write_stall_ms`, the connection is closed. A single larger reply is still sent. Too
-    /// small: pipelines of large replies stall. Too large: each slow reader holds that much.
+    /// if no byte is written for `write_stall_ms`, the connection is closed. The calls in
+    /// flight are still answered, `in_flight_max` of them beyond this limit. Too small: pipelines of large replies stall. Too
+    /// large: each slow reader holds that much.
     pub write_queue_high_bytes: usize,
 
     /// Level of the write queue at which reading resumes; below the high mark. Default 1 MiB; 0 resumes when the

@@ -122,7 +122,7 @@ impl Limits {
             depth_max: 32,
             gob_types_max: 32,
             gob_type_bytes_max: 1 << 10,
-            idle_buffer_bytes_max: 512 << 10,
+            idle_buffer_bytes_max: 256 << 10,
             reply_bytes_max: 16 << 10,
             streams_max: 1,
             stream_window_bytes: 64 << 10,

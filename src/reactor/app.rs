@@ -136,6 +136,13 @@ pub trait App: Sized {
         let _ = conns;
     }
 
+    /// Frees what the app keeps to use again and has not needed since the last call. Called about once a second while
+    /// something is kept. Returns the number of bytes freed, and whether anything is still kept.
+    #[doc(hidden)]
+    fn release_unused(&mut self) -> (usize, bool) {
+        (0, false)
+    }
+
     /// Whether the app requires [`App::on_written`] calls when a connection has room for more.
     fn wants_written(&self) -> bool {
         false

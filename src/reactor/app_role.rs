@@ -390,6 +390,8 @@ impl<A: App> AppRole<A> {
             if let Some(closed) = self.core.remove(key, &why, poller) {
                 self.loads.sub(self.index);
                 self.app.on_close(closed);
+                // Its buffers are idle now. A turn that has only closed late connections is not a busy one.
+                self.shrink_at = self.shrink_at.or(Some(self.core.now + SHRINK_EVERY));
             }
         }
         match self.state {

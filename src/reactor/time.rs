@@ -65,7 +65,8 @@ impl<A: App> AppRole<A> {
     fn shrink(&mut self) {
         // Buffers that were returned after the last busy turn would otherwise be neither freed nor counted.
         self.core.pool.collect();
-        let freed = self.core.pool.shrink(self.core.now);
+        let (freed_by_app, is_app_holding) = self.app.release_unused();
+        let freed = self.core.pool.shrink(self.core.now) + freed_by_app;
         // An idle reactor has few turns; without this, its numbers would remain those of the last busy turn.
         self.note_pool();
         if freed >= TRIM_BYTES {
@@ -76,7 +77,7 @@ impl<A: App> AppRole<A> {
             self.core.timers.shrink();
         }
         // Repeats as long as there is memory to release; after that an idle reactor sleeps without a timeout.
-        let is_holding = self.core.pool.stats().retained_bytes > 0;
+        let is_holding = is_app_holding || self.core.pool.stats().retained_bytes > 0;
         self.shrink_at = is_holding.then(|| self.core.now + SHRINK_EVERY);
     }
 }

@@ -168,6 +168,28 @@ fn a_peer_that_never_reads_is_paused_and_closed() {
 }
 
 #[test]
+fn the_memory_of_a_peer_that_did_not_read_is_released_without_further_traffic() {
+    let _turn = serial();
+    let rig = small_queues(|config| {
+        config.limits.write_stall_ms = 10_000;
+        config.limits.write_queue_high_bytes = 4 << 20;
+    });
+    let mut peer = rig.peer();
+    let flooder = std::thread::spawn(move || {
+        flood(&mut peer, &Frame::call(1, "Inline.Double", 1).bytes().repeat(1000))
+    });
+    let pool = || rig.stats().reactors[0].pool;
+    // The reactor stops checking for idle buffers: there are none.
+    eventually("all buffers are in use", || pool().outstanding > 0 && pool().retained_bytes == 0);
+    flooder.join().unwrap();
+    // Nothing else is connected: after the turn that has closed the connection, no event wakes the reactor.
+    rig.wait_for_closed("write_stalled", 1);
+    eventually("the buffers of its answers are free", || {
+        (pool().outstanding, pool().retained_bytes) == (0, 0)
+    });
+}
+
+#[test]
 fn unread_pooled_answers_are_bounded() {
     let _turn = serial();
     let rig = small_queues(|config| config.limits.in_flight_max = 64);

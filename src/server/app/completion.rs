@@ -10,7 +10,7 @@ use coreloop_bufpool::Chunk;
 use coreloop_poller::Key;
 
 use super::end::CallEnd;
-use super::{Cx, Dispatcher, RpcApp, SPARE_BYTES_MAX, SPARE_MAX};
+use super::{Cx, Dispatcher, RpcApp, SPARE_MAX};
 use crate::config::{Limits, TraceConfig};
 use crate::context::{CompletionSink, DeferredReply, RunMethod, code_of, reply_too_large};
 use crate::message::{ReplyExtras, SendBody};
@@ -182,9 +182,9 @@ impl Dispatcher {
         batch.begin(number, self.inline_scope.clone(), WorkPool::Cpu, now);
         // Kept for a later turn, within bounds.
         let spare_bytes = self.spare_bytes + batch.capacity_bytes();
-        if self.spare_batches.len() < SPARE_MAX && spare_bytes <= SPARE_BYTES_MAX {
+        if self.spare_batches.len() < SPARE_MAX && spare_bytes <= self.spare_bytes_max {
             self.spare_bytes = spare_bytes;
-            self.spare_batches.push(batch);
+            self.spare_batches.keep(batch);
         }
         if completed > 0 {
             self.complete(number, completed);
@@ -270,7 +270,7 @@ impl Dispatcher {
                 && let Some(only) = Arc::get_mut(&mut scope)
             {
                 only.reset();
-                self.spare_scopes.push(scope);
+                self.spare_scopes.keep(scope);
             }
         }
     }

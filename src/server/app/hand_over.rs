@@ -152,7 +152,7 @@ impl Dispatcher {
         let Arrival { pool, method: index, deadline, .. } = *arrival;
         let (slot, body_len) = self.begin_call(cx, request, index, method, deadline, WorkPlace::Nowhere);
         let chunk = (body_len > COPY_BYTES_MAX).then(|| cx.cut(request.body));
-        let mut bytes = self.spare_arguments.pop().unwrap_or_default();
+        let mut bytes = self.spare_arguments.take().unwrap_or_default();
         bytes.extend_from_slice(cx.bytes(request.metadata));
         let metadata_len = bytes.len();
         if chunk.is_none() {
@@ -191,7 +191,7 @@ impl Dispatcher {
         self.leave_source_of_call(pool, source);
         if self.spare_arguments.len() < SPARE_ARGUMENTS_MAX && bytes.capacity() <= SPARE_ARGUMENT_BYTES_MAX {
             bytes.clear();
-            self.spare_arguments.push(bytes);
+            self.spare_arguments.keep(bytes);
         }
     }
 
@@ -420,14 +420,14 @@ impl Dispatcher {
 
     /// Makes a group for one call.
     pub(super) fn begin_group(&mut self, calls: u32) -> u32 {
-        let scope = self.spare_scopes.pop().unwrap_or_default();
+        let scope = self.spare_scopes.take().unwrap_or_default();
         self.groups.insert(BatchGroup { scope, left: calls }) as u32
     }
 
     fn begin_batch(&mut self, pool: WorkPool, now: Instant) -> Box<WorkBatch> {
         // The batch itself counts too: a deferred answer may be completed before the batch is returned.
         let number = self.begin_group(1);
-        let mut batch = match self.spare_batches.pop() {
+        let mut batch = match self.spare_batches.take() {
             Some(batch) => {
                 self.spare_bytes -= batch.capacity_bytes();
                 batch

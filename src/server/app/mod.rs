@@ -16,6 +16,7 @@ mod inline;
 mod inspect;
 mod intercept;
 mod sources;
+mod spares;
 mod stream_ends;
 mod streams;
 #[cfg_attr(not(feature = "trace"), path = "untraced.rs")]
@@ -35,6 +36,7 @@ pub(super) use self::forwarded::Forwarding;
 use self::hand_over::WaitingCall;
 use self::intercept::DispatchedExtensions;
 use self::sources::CallSources;
+use self::spares::Spares;
 use self::streams::{FRAME_HEADER_BYTES, ServerSession};
 pub(super) use self::traced::CallTracing;
 use crate::codec::Codec;
@@ -58,8 +60,6 @@ use crate::workers::{Pools, WorkBatch, WorkPool};
 
 /// The most batches and scopes kept for later turns: with batches of one request, as many are outstanding as calls.
 const SPARE_MAX: usize = 2048;
-/// The most bytes that the kept batches may hold together.
-const SPARE_BYTES_MAX: usize = 32 << 20;
 /// A batch is full when its small arguments reach this size.
 const BATCH_BYTES_MAX: usize = 128 * 1024;
 
@@ -126,17 +126,17 @@ struct Dispatcher {
     /// The highest priority that callers can claim.
     level_min: u8,
     /// Buffers for the arguments of waiting calls.
-    spare_arguments: Vec<Vec<u8>>,
+    spare_arguments: Spares<Vec<u8>>,
     /// The batch that is being filled with pooled requests.
     gathering: Option<Box<WorkBatch>>,
     /// Batches that are handed over by the end of the turn.
     #[allow(clippy::vec_box, reason = "a batch travels in its box, here too")]
     ready: Vec<Box<WorkBatch>>,
-    #[allow(clippy::vec_box, reason = "a batch travels in its box, here too")]
-    spare_batches: Vec<Box<WorkBatch>>,
-    /// The bytes that they hold: `spare_bytes <= SPARE_BYTES_MAX`.
+    spare_batches: Spares<Box<WorkBatch>>,
+    /// The bytes that they hold, at most `spare_bytes_max`.
     spare_bytes: usize,
-    spare_scopes: Vec<Arc<Scope>>,
+    spare_bytes_max: usize,
+    spare_scopes: Spares<Arc<Scope>>,
     /// Call tables for connections that have no calls in flight.
     free_list: FreeList,
     /// For inline calls, which cannot be cancelled while they run.
@@ -189,6 +189,7 @@ impl RpcApp {
         };
         let ends = CallEnds::new(stats, registry.clone(), reactor, tracing);
         let sink = Arc::new(MailCompletions::new(remote, pools.clone()));
+        let spare_bytes_max = spares::bytes_max(&side.limits);
         let dispatcher = Dispatcher {
             pools,
             side,
@@ -211,12 +212,13 @@ impl RpcApp {
             sources: CallSources::new(fair_by),
             executor,
             async_limits,
-            spare_arguments: Vec::new(),
+            spare_arguments: Spares::new(),
             gathering: None,
             ready: Vec::new(),
-            spare_batches: Vec::new(),
+            spare_batches: Spares::new(),
             spare_bytes: 0,
-            spare_scopes: Vec::new(),
+            spare_bytes_max,
+            spare_scopes: Spares::new(),
             free_list: FreeList::new(),
             inline_scope: Arc::new(Scope::default()),
             out: Vec::new(),
@@ -477,6 +479,10 @@ impl App for RpcApp {
     }
 
     #[inline]
+    fn release_unused(&mut self) -> (usize, bool) {
+        self.dispatcher.release_spares()
+    }
+
     fn on_read_end(&mut self) {
         self.dispatcher.ends.end_group();
         self.dispatcher.clock = None;
