@@ -114,6 +114,21 @@ fn any_split_of_the_bytes_gives_the_same_plaintext() {
 }
 
 #[test]
+fn a_broken_record_after_our_own_end_is_a_failure_like_any_other() {
+    let rig = Rig::new();
+    for _ in 0..2 {
+        let mut pair = rig.pair(usize::MAX, &[]);
+        pair.shake();
+        pair.server.shutdown_write();
+        // A record of application data whose tag is wrong.
+        pair.up.borrow_mut().bytes.extend([&[23, 3, 3, 0, 32][..], &[7; 32]].concat());
+        let (read, end) = read_all(&mut pair.server, 100);
+        let error = end.unwrap_err();
+        assert!(read.is_empty() && TlsFailure::of(&error).is_some(), "{error}");
+    }
+}
+
+#[test]
 fn a_write_is_reported_when_all_of_it_is_sent() {
     let rig = Rig::new();
     let words = vec![7; 50_000];
