@@ -478,11 +478,11 @@ impl App for RpcApp {
         self.dispatcher.ends.note_unread();
     }
 
-    #[inline]
     fn release_unused(&mut self) -> (usize, bool) {
         self.dispatcher.release_spares()
     }
 
+    #[inline]
     fn on_read_end(&mut self) {
         self.dispatcher.ends.end_group();
         self.dispatcher.clock = None;
