@@ -1,38 +1,45 @@
 #!/usr/bin/env bash
-# Prints the table of docs/features.md: the size of a stripped server with each feature, and of the command line.
+# Prints the table of docs/small.md: the size of a stripped server with each of the features that matter, and of the command
+# line. Each row is a build with optimization, a minute or two on one core.
 #
-#   deploy/sizes.sh [FEATURE…]      default: all; each is a build with optimization, a minute or two on one core
+#   deploy/sizes.sh [FEATURE…]      default: those of the table, and the profile `small`
 #
-# The server is examples/small, in the release profile, with the feature `server` and those of the row.
+# The server is examples/small: with the feature `server` and that of the row, in the release profile (thin LTO) unless the
+# row says otherwise. Code that no setting of the server reaches is not in it: `client` alone adds nothing, for example.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-target=${CARGO_TARGET_DIR:-$PWD/target}/sizes
-features=(${*:-server default json http jsonrpc gob netrpc fixed compact messagepack protobuf grpc lz4 macros signals client
-  restart config-file agents discovery trace tracing usdt metrics otlp log admin profile tls-ring tls full})
+target=${CARGO_TARGET_DIR:-$PWD/target}
+features=("$@")
+(($#)) || features=(default http grpc tls-ring tls metrics discovery otlp admin profile full)
 
 kib() {
-  strip -o "$target/stripped" "$1"
-  echo $((($(stat -c %s "$target/stripped") + 512) / 1024))
+  strip -o "$target/sizes/stripped" "$1"
+  echo $((($(stat -c %s "$target/sizes/stripped") + 512) / 1024))
 }
 
-# Builds the server with a feature of the library; prints its size in KiB.
-measure() {
-  local features=coreloop/$1
-  [[ $1 != server ]] || features=
-  CARGO_TARGET_DIR=$target cargo build -q --release --manifest-path examples/small/Cargo.toml --no-default-features \
-    --features "$features"
-  kib "$target/release/small"
+# Builds examples/small with further arguments for cargo.
+build() {
+  CARGO_TARGET_DIR=$target/sizes cargo build -q --manifest-path examples/small/Cargo.toml --no-default-features "$@"
 }
 
-base=$(measure server)
-printf '| features of the library | KiB | more than `server` alone |\n|---|---|---|\n'
+printf '%s, %s, %s\n\n' "$(date +%F)" "$(rustc -vV | sed -n 's/^host: //p')" "$(rustc -V | cut -d' ' -f1,2)"
+printf '| features | KiB | more than `server` alone |\n|---|---|---|\n'
+build --release
+base=$(kib "$target/sizes/release/small")
+printf '| `server` alone | %d | |\n' "$base"
 for feature in "${features[@]}"; do
-  size=$(measure "$feature")
+  build --release --features "coreloop/$feature"
+  size=$(kib "$target/sizes/release/small")
   printf '| `%s` | %d | %d |\n' "$feature" "$size" "$((size - base))"
 done
-CARGO_TARGET_DIR=$target cargo build -q --profile small --manifest-path examples/small/Cargo.toml
-printf '| `server` and `http`, in the profile `small` | %d | |\n' "$(kib "$target/small/small")"
 if (($# == 0)); then
-  cargo build -q --release -p coreloop-cli
-  printf '| the program `coreloop` | %d | |\n' "$(kib "${CARGO_TARGET_DIR:-target}/release/coreloop")"
+  for feature in http tls-ring; do
+    build --profile small --features "coreloop/http,coreloop/$feature"
+    printf '| %s, cargo profile `small` (fat LTO, for size) | %d | |\n' \
+      "$([[ $feature == http ]] && echo '`http`' || echo '`http` and `tls-ring`')" "$(kib "$target/sizes/small/small")"
+  done
+  for profile in release small; do
+    cargo build -q --profile "$profile" -p coreloop-cli
+    printf '| the program `coreloop`, cargo profile `%s` | %d | |\n' "$profile" "$(kib "$target/$profile/coreloop")"
+  done
 fi
