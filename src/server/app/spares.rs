@@ -76,7 +76,7 @@ mod tests {
         let mut spares = Spares::new();
         (0..10).for_each(|item| spares.keep(item));
         // They were in use in this period.
-        assert_eq!(released(&mut spares), []);
+        assert!(released(&mut spares).is_empty());
         for _ in 0..5 {
             let (first, second) = (spares.take().unwrap(), spares.take().unwrap());
             assert_eq!((first, second), (9, 8));
