@@ -169,7 +169,7 @@ pub fn rest_of(mut stream: TcpStream) -> Vec<u8> {
     rest
 }
 
-/// Waits until so many connections were closed for this reason.
+/// Waits until the server has counted this number of connections that it closed for the reason.
 #[track_caller]
 pub fn wait_for_closed(server: &Server, reason: &str, count: u64) {
     eventually(&format!("{count} are closed as {reason}"), || server.stats().closed(reason) == count);

@@ -22,7 +22,9 @@ fn server(change: impl FnOnce(&mut Config)) -> (Server, tempfile::TempDir) {
         .cores(1)
         .workers(1)
         .listen("127.0.0.1:0")
-        .method("Orders.Who", |cx: &Context<'_>, _n: i64| Ok(cx.principal().unwrap_or("unknown").to_owned()))
+        .method("Orders.Caller", |cx: &Context<'_>, _n: i64| {
+            Ok(cx.principal().unwrap_or("unknown").to_owned())
+        })
         .method("Orders.Cancel", |cx: &Context<'_>, _n: i64| Ok(cx.extensions().has_role("admin")))
         .method("Stock.Count", |_cx: &Context<'_>, n: i64| Ok(n))
         .configure(|config| {
@@ -49,7 +51,7 @@ fn rules_decide_by_principal_and_role_whatever_the_protocol() {
     let _turn = shared();
     let (server, _folder) = server(|config| {
         let rules =
-            ["Health.*=anyone", "Orders.*=role:admin", "Orders.Who=authenticated", "Stock.Count=anyone"];
+            ["Health.*=anyone", "Orders.*=role:admin", "Orders.Caller=authenticated", "Stock.Count=anyone"];
         config.auth.allow = rules.map(str::to_owned).to_vec();
     });
     let address = server.addresses()[0].to_string();
@@ -57,14 +59,14 @@ fn rules_decide_by_principal_and_role_whatever_the_protocol() {
         let client = Client::connect(format!("{scheme}:{address}")).unwrap();
         let code = |token, method| call(&client, token, method).map_err(|(code, _)| code);
         assert_eq!(call(&client, "s3cret-1", "Orders.Cancel").unwrap(), "true", "{scheme}");
-        assert_eq!(call(&client, "s3cret-2", "Orders.Who").unwrap(), "\"bob\"", "{scheme}");
+        assert_eq!(call(&client, "s3cret-2", "Orders.Caller").unwrap(), "\"bob\"", "{scheme}");
         assert_eq!(call(&client, "", "Stock.Count").unwrap(), "1", "{scheme}");
         let (denied, text) = call(&client, "s3cret-2", "Orders.Cancel").unwrap_err();
         assert_eq!(denied, Code::PermissionDenied);
         assert!(text.contains("\"bob\" is not allowed to call Orders.Cancel"), "{text}");
         for (token, method, expected) in [
             ("", "Orders.Cancel", Code::Unauthenticated),
-            ("", "Orders.Who", Code::Unauthenticated),
+            ("", "Orders.Caller", Code::Unauthenticated),
             // A token that is not known is refused even where none is needed.
             ("s3cret-3", "Stock.Count", Code::Unauthenticated),
             // No rule names it.
@@ -87,8 +89,8 @@ fn rules_decide_by_principal_and_role_whatever_the_protocol() {
     // Without metadata, what is open to anyone.
     let client = Client::connect(format!("jsonrpc:{address}")).unwrap();
     assert_eq!(client.call_bytes("Stock.Count", Codec::Json, b"1").unwrap(), b"1");
-    let error = client.call_bytes("Orders.Who", Codec::Json, b"1").unwrap_err().to_string();
-    assert!(error.contains("Orders.Who is open to authenticated callers only"), "{error}");
+    let error = client.call_bytes("Orders.Caller", Codec::Json, b"1").unwrap_err().to_string();
+    assert!(error.contains("Orders.Caller is open to authenticated callers only"), "{error}");
 }
 
 #[test]
@@ -97,9 +99,9 @@ fn each_principal_has_its_own_limits() {
     let (server, _folder) = server(|config| config.auth.calls_per_second = 1);
     let client = Client::connect(server.addresses()[0].to_string()).unwrap();
     eventually("a second call within a second", || {
-        call(&client, "s3cret-1", "Orders.Who").is_err_and(|(code, _)| code == Code::ResourceExhausted)
+        call(&client, "s3cret-1", "Orders.Caller").is_err_and(|(code, _)| code == Code::ResourceExhausted)
     });
-    assert_eq!(call(&client, "s3cret-2", "Orders.Who").unwrap(), "\"bob\"");
+    assert_eq!(call(&client, "s3cret-2", "Orders.Caller").unwrap(), "\"bob\"");
 }
 
 #[test]

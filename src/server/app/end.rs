@@ -132,6 +132,8 @@ pub(super) struct CallEnds {
     registry: Arc<Registry>,
     /// Some interceptor receives ends, or calls are traced.
     observes_ends: bool,
+    /// Calls may have another peer than their connections.
+    is_behind_proxies: bool,
     pub(super) tracing: CallTracing,
     reactor: usize,
 }
@@ -142,10 +144,15 @@ impl CallEnds {
         registry: Arc<Registry>,
         reactor: usize,
         tracing: CallTracing,
+        is_behind_proxies: bool,
     ) -> CallEnds {
         let timing = Timing::new(registry.methods().len());
         let observes_ends = registry.observes_ends() || tracing.is_on();
-        CallEnds { stats, timing, registry, observes_ends, tracing, reactor }
+        CallEnds { stats, timing, registry, observes_ends, is_behind_proxies, tracing, reactor }
+    }
+
+    fn peer_of(&self, extensions: Option<&CallExtensions>, of_connection: Peer) -> Peer {
+        if self.is_behind_proxies { peer_of(extensions, of_connection) } else { of_connection }
     }
 
     /// Ends an inline call that is timed together with others and has succeeded. Its times are counted at the end of
@@ -378,7 +385,7 @@ impl CallEnds {
         let EndingCall { one_way, method, request_bytes, extensions, .. } = *call;
         let ended = EndedSpan {
             name: method.map_or("", |method| self.registry.method(method).name()),
-            peer: Some(peer_of(extensions, peer)),
+            peer: Some(self.peer_of(extensions, peer)),
             protocol: protocol.map_or("", ProtocolId::name),
             place,
             code,
@@ -415,7 +422,7 @@ impl CallEnds {
         let end = EndedCall {
             reactor: self.reactor,
             connection: key.to_bits(),
-            peer: peer_of(extensions, peer),
+            peer: self.peer_of(extensions, peer),
             protocol,
             id,
             method,

@@ -68,7 +68,9 @@ impl Dispatcher {
     /// Returns whether a request for an observed method has interceptors, a trace, or a client that a proxy names.
     #[inline(always)]
     pub(super) fn is_dispatched_slow(&mut self, cx: &Cx<'_>, request: &Request, method: &Method) -> bool {
-        self.begins_trace(cx, request) || method.is_intercepted() || self.is_from_proxy(cx)
+        self.begins_trace(cx, request)
+            || method.is_intercepted()
+            || (self.forwarding.is_some() && self.is_from_proxy(cx))
     }
 
     /// Handles a request for a method that has interceptors, or that has a trace, or that a proxy has forwarded.
@@ -82,6 +84,9 @@ impl Dispatcher {
         method: &Method,
         is_open: bool,
     ) {
+        if self.forwarding.is_none() {
+            return self.on_admission(registry, cx, request, index, method, is_open);
+        }
         self.with_client(cx, request, |dispatcher, cx| {
             dispatcher.on_admission(registry, cx, request, index, method, is_open);
         });

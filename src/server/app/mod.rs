@@ -187,7 +187,7 @@ impl RpcApp {
                 let _ = remote.mail(Completion::Done(batch));
             }
         };
-        let ends = CallEnds::new(stats, registry.clone(), reactor, tracing);
+        let ends = CallEnds::new(stats, registry.clone(), reactor, tracing, forwarding.is_some());
         let sink = Arc::new(MailCompletions::new(remote, pools.clone()));
         let spare_bytes_max = spares::bytes_max(&side.limits);
         let dispatcher = Dispatcher {
