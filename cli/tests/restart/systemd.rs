@@ -213,23 +213,3 @@ fn signs_of_life_go_to_the_manager() {
     assert_eq!(manager.next(), "WATCHDOG=1");
     assert_eq!(server.stop().code, Some(0));
 }
-
-#[test]
-fn after_a_takeover_the_notices_are_those_of_the_new_process() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let notify = folder.path().join("notify");
-    let manager = Manager::at(&notify);
-    let takeover = folder.path().join("takeover");
-    let start = || {
-        let mut command = coreloop(&["serve", "--listen", "127.0.0.1:0", "--admin", "off", "--takeover"]);
-        command.arg(&takeover).env("NOTIFY_SOCKET", &notify);
-        Served::start_command(command, 1)
-    };
-    let first = start();
-    assert_eq!(manager.next(), "READY=1");
-    let second = start();
-    assert_eq!(manager.next(), format!("READY=1\nMAINPID={}", second.pid));
-    assert_eq!(first.wait().code, Some(0));
-    assert_eq!(second.stop().code, Some(0));
-    assert_eq!(manager.next(), "STOPPING=1", "the first process said nothing at its end");
-}

@@ -135,7 +135,7 @@ fn a_reload_is_announced_and_ended_at_a_path_and_at_an_abstract_name() {
 }
 
 #[test]
-fn after_a_takeover_a_reload_is_that_of_the_new_process() {
+fn after_a_takeover_the_notices_are_those_of_the_new_process() {
     let folder = tempfile::tempdir().expect("a folder");
     let notify = folder.path().join("notify");
     let manager = Manager::at(&notify);
@@ -153,5 +153,5 @@ fn after_a_takeover_a_reload_is_that_of_the_new_process() {
     assert!(manager.next().starts_with("RELOADING=1\nMONOTONIC_USEC="));
     assert_eq!(manager.next(), "READY=1");
     assert_eq!(second.stop().code, Some(0));
-    assert_eq!(manager.next(), "STOPPING=1");
+    assert_eq!(manager.next(), "STOPPING=1", "the first process said nothing at its end");
 }
