@@ -112,7 +112,8 @@ fn open_loops_and_streams_have_tls() {
         &format!("--connections 2 --duration 1 --warmup 0 --ca {}", secured.path("server.pem")),
     );
     assert_eq!(run.code, Some(0), "{}{}", run.stderr, run.stdout);
-    assert_eq!(secured.failures(), 0);
+    let stats = secured.server.stats().tls.expect("it has TLS");
+    assert_eq!(secured.failures(), 0, "{stats:?}");
     secured.server.shutdown();
 }
 

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use crate::args::EndpointsArgs;
 use crate::failure::Failure;
+use crate::line::CLOSE_WAIT;
 
 /// How long the first connections may take before the state is shown without them.
 const CONNECTING: Duration = Duration::from_secs(1);
@@ -34,6 +35,7 @@ pub fn run(args: &EndpointsArgs) -> Result<(), Failure> {
     let mut shown = shown_as(&views, args.json);
     crate::print(&shown)?;
     if !args.watch {
+        client.close(CLOSE_WAIT);
         return Ok(());
     }
     loop {

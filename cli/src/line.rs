@@ -179,6 +179,10 @@ fn connect_direct(address: &str, timeout: Option<Duration>) -> Result<Direct, Ca
     Ok(client)
 }
 
+/// The longest that a command waits at its end for its connections: the call is over, and a thread that still reads the
+/// standard input keeps its stream.
+pub const CLOSE_WAIT: Duration = Duration::from_millis(250);
+
 /// Connects a client that threads share within the timeout, and leaves the rest of it to the call.
 pub fn connect_shared(address: &str, timeout: Option<Duration>, tls: &TlsArgs) -> Result<Client, CallError> {
     let mut builder = Client::builder(address);

@@ -1,8 +1,10 @@
 //! What callers and the reactor share for one address: the mailbox of the reactor, and the count of open calls.
 
+use std::convert::Infallible;
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::CallError;
 use super::app::ClientCommand;
@@ -26,6 +28,9 @@ pub(super) enum EndpointTarget {
     Fleet(FleetWatch),
 }
 
+/// Held by whatever a closed endpoint has left on the reactor. A client that is closed waits until all are dropped.
+pub(super) type EndSignal = Sender<Infallible>;
+
 /// The address of a client. It lives as long as the client or one of its calls does.
 pub(super) struct Endpoint {
     driver: Driver,
@@ -46,6 +51,8 @@ pub(super) struct Endpoint {
     streams: AtomicUsize,
     /// Microseconds that a new call would wait at the server, as it last reported; [`NO_LOAD`] before.
     load_us: AtomicU64,
+    /// Those that wait for its end.
+    end_signals: Mutex<Vec<EndSignal>>,
 }
 
 /// More than any load that a server can report.
@@ -74,6 +81,7 @@ impl Endpoint {
             under_way: AtomicUsize::new(0),
             streams: AtomicUsize::new(0),
             load_us: AtomicU64::new(NO_LOAD),
+            end_signals: Mutex::default(),
         }
     }
 
@@ -182,6 +190,13 @@ impl Endpoint {
         self.driver.is_this_thread()
     }
 
+    /// Returns a channel that disconnects when the endpoint has been dropped and its connections have ended.
+    pub(super) fn watch_end(&self) -> Receiver<Infallible> {
+        let (signal, watch) = channel();
+        self.end_signals.lock().unwrap_or_else(PoisonError::into_inner).push(signal);
+        watch
+    }
+
     /// Passes a call to the reactor.
     pub(super) fn start(&self, mut promise: Promise) {
         promise.mark_sent();
@@ -203,7 +218,8 @@ impl Endpoint {
 
 impl Drop for Endpoint {
     fn drop(&mut self) {
-        self.driver.mail(ClientCommand::Close { line: self.number });
+        let signals = self.end_signals.get_mut().unwrap_or_else(PoisonError::into_inner);
+        self.driver.mail(ClientCommand::Close { line: self.number, signals: std::mem::take(signals) });
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
 use super::address::ToAddress;
@@ -294,6 +295,22 @@ impl Client {
     /// Returns the number of calls started and not ended, over all clones: in flight, or waiting.
     pub fn in_flight(&self) -> usize {
         self.shared.endpoint.in_flight()
+    }
+
+    /// Waits until every call has ended, also those of clones, everything that was queued is written, and the connections
+    /// are closed: with a close_notify where there is TLS. Returns whether all of that happened within this time.
+    ///
+    /// A program calls it before it exits: one-way calls that are still queued are lost with the process, and a server with
+    /// TLS takes a connection without a close_notify for one that was cut. Dropping the last clone does the same without
+    /// waiting. Where other clones exist, this waits for their end. It cannot wait on the thread that drives the client, and
+    /// returns false there at once.
+    pub fn close(self, within: Duration) -> bool {
+        if self.shared.endpoint.is_driven_here() {
+            return false;
+        }
+        let watch = self.shared.endpoint.watch_end();
+        drop(self);
+        watch.recv_timeout(within) == Err(RecvTimeoutError::Disconnected)
     }
 
     // The start of a call.

@@ -244,6 +244,34 @@ fn handles_outlive_their_dropped_client() {
 }
 
 #[test]
+fn closing_a_client_waits_for_its_calls_and_connections() {
+    let rig = rig();
+    let client = Client::connect(&rig.address).unwrap();
+    let math = MathClient::new(client.clone());
+    let held = math.wait_start();
+    rig.began.recv_timeout(PATIENCE).unwrap();
+    // A call and a clone are left.
+    assert!(!client.close(Duration::from_millis(1)));
+    let client = math.into_caller();
+    let (closed_tx, closed) = mpsc::channel();
+    let on_driver = client.clone();
+    MathClient::new(client.clone()).double_then(&1, move |_| {
+        closed_tx.send(on_driver.close(PATIENCE)).unwrap();
+    });
+    assert!(!closed.recv_timeout(PATIENCE).unwrap(), "the thread that drives the client cannot wait for it");
+    for _ in 0..1000 {
+        client.send_bytes("Math.Double", Codec::Json, b"1").unwrap();
+    }
+    drop(held);
+    assert!(client.close(PATIENCE));
+    // The server has closed the connection, and so has read all calls.
+    let read_bytes: u64 = rig.server.stats().reactors.iter().map(|reactor| reactor.read_bytes).sum();
+    assert!(read_bytes > 1000 * 16, "{read_bytes} bytes in place of 1,000 frames");
+    // A client that has never connected has nothing to wait for.
+    assert!(Client::builder(&rig.address).build().unwrap().close(PATIENCE));
+}
+
+#[test]
 fn a_draining_server_is_disconnected_after_its_calls() {
     let rig = rig();
     let client = Client::connect(&rig.address).unwrap();

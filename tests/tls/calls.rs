@@ -21,6 +21,7 @@ fn each_protocol_is_served_over_tls() {
         let greeting = client.call::<Plain<String>, Plain<String>>(&method, &"you".to_owned());
         let greeting = greeting.unwrap_or_else(|error| panic!("{scheme}: {error}"));
         assert_eq!(greeting, "hello, you", "{scheme}");
+        assert!(client.close(PATIENCE), "{scheme}");
     }
     let protocols = fixture.server.stats().protocols;
     assert!(protocols.len() >= 4, "{protocols:?}");

@@ -34,6 +34,9 @@ type ShowSecond<'a> = dyn FnMut(&Second, &[EndpointRates], bool) -> Result<(), S
 /// The longest that the loop waits without looking whether a signal came.
 const LOOK_MS: u64 = 100;
 
+/// The longest that a run waits at its end for its connections.
+const CLOSE_WAIT: Duration = Duration::from_secs(1);
+
 /// Runs the load, prints a line per second and the result, and writes the files of `--json` and `--report`.
 pub fn run(options: &Options, url: &str, stop: &Arc<AtomicBool>) -> Result<Ending, String> {
     refuse(options)?;
@@ -49,7 +52,7 @@ pub fn run(options: &Options, url: &str, stop: &Arc<AtomicBool>) -> Result<Endin
         servers.push(ServerRates { at_s: second.at_s, per_s });
         console::out(&(text::second(second, rates, is_warmup) + "\n"))
     })?;
-    let Load { totals, seconds, unanswered, never_sent, before, .. } = load;
+    let Load { totals, seconds, unanswered, never_sent, before, places, .. } = load;
     let endpoints = client.endpoints();
     let window_s = totals.seconds().max(f64::EPSILON);
     let outcome = Outcome {
@@ -67,6 +70,9 @@ pub fn run(options: &Options, url: &str, stop: &Arc<AtomicBool>) -> Result<Endin
         endpoints: EndpointRates::of(&before, &endpoints, window_s),
         fleet: FleetFigures::of(&client.fleet_stats()),
     };
+    // Its connections end before the process does; calls that are left keep them.
+    drop(places);
+    client.close(CLOSE_WAIT);
     let shown = console::out(&text::render(&outcome));
     if let Some(json) = json {
         let text = serde_json::to_string_pretty(&outcome).map_err(|error| error.to_string())?;

@@ -61,8 +61,8 @@ fn methods_of(speaks: AddressProtocol, target: &Target, entries: &[Entry]) -> Op
         builder = builder.tls(|tls| *tls = secured.settings.clone());
     }
     let patience_ms = PATIENCE.as_millis() as u64;
-    let client = builder.configure(|config| config.connect_timeout_ms = patience_ms).connect().ok()?;
-    let mut client = client.with_deadline(until);
+    let builder = builder.configure(|config| config.connect_timeout_ms = patience_ms);
+    let mut client = builder.connect().ok()?.with_deadline(until);
     for (name, value) in entries {
         client = client.with_metadata(name, value.as_bytes()).ok()?;
     }
@@ -73,8 +73,10 @@ fn methods_of(speaks: AddressProtocol, target: &Target, entries: &[Entry]) -> Op
         encode_json(&Value::from(""), &mut argument).ok()?;
     }
     let mut call = client.start_bytes("Meta.Methods", codec, &argument);
-    let reply = call.wait_timeout(until.saturating_duration_since(Instant::now()))?.ok()?;
-    methods_in(codec, &reply)
+    let reply = call.wait_timeout(until.saturating_duration_since(Instant::now()));
+    drop(call);
+    client.close(PATIENCE);
+    methods_in(codec, &reply?.ok()?)
 }
 
 fn methods_in(codec: Codec, reply: &[u8]) -> Option<Vec<MethodInfo>> {

@@ -13,7 +13,7 @@ use coreloop::stream::{Sink, SinkError, Stream};
 use super::argument;
 use crate::args::CallArgs;
 use crate::failure::Failure;
-use crate::line::{Streams, connect_shared, encoded, shown};
+use crate::line::{CLOSE_WAIT, Streams, connect_shared, encoded, shown};
 
 /// Calls the method and prints what comes, as it comes.
 pub fn run(args: &CallArgs, codec: Codec, streams: Streams) -> Result<(), Failure> {
@@ -22,13 +22,20 @@ pub fn run(args: &CallArgs, codec: Codec, streams: Streams) -> Result<(), Failur
     for (key, value) in &args.metadata {
         client = client.with_metadata(key, value.as_bytes()).map_err(Failure::usage)?;
     }
+    let result = exchange(args, codec, streams, &client);
+    client.close(CLOSE_WAIT);
+    result
+}
+
+fn exchange(args: &CallArgs, codec: Codec, streams: Streams, client: &Client) -> Result<(), Failure> {
+    let failed = |error: CallError| Failure::call(&error);
     let began = Instant::now();
     let count = match (streams.receives, streams.sends) {
         (false, _) => {
             let argument = encoded(codec, argument(args.argument.as_deref())?)?;
             print_all(codec, client.server_stream_bytes(&args.method, codec, &argument).map_err(failed)?)?
         }
-        (true, false) => upload(args, codec, &client)?,
+        (true, false) => upload(args, codec, client)?,
         (true, true) => {
             let (sink, replies) = client.bidirectional_bytes(&args.method, codec).map_err(failed)?.split();
             let text = args.argument.clone();

@@ -16,10 +16,11 @@ use std::time::{Duration, Instant};
 
 use coreloop_poller::Key;
 
-use super::{ClientApp, Session, call_error};
+use super::{ClientApp, Cx, Session, call_error};
 use crate::client::CallError;
 use crate::client::call_slot::Promise;
 use crate::client::config::ClientConfig;
+use crate::client::endpoint::EndSignal;
 use crate::conn::CloseReason;
 use crate::conn::streams::StreamWindows;
 use crate::context::Peer;
@@ -524,13 +525,27 @@ impl ClientApp {
     }
 
     /// Closes an endpoint that has no client and no call in flight any more.
-    pub(super) fn on_line_closed(&mut self, conns: &mut Conns<'_, ClientApp>, number: u64) {
-        self.on_fleet_closed(conns, number);
+    pub(super) fn on_line_closed(
+        &mut self,
+        conns: &mut Conns<'_, ClientApp>,
+        number: u64,
+        signals: &[EndSignal],
+    ) {
+        self.on_fleet_closed(conns, number, signals);
         if let Some(line) = self.lines.remove(&number) {
             debug_assert!(line.waiting.is_empty(), "a call keeps its line");
             self.waiting -= line.waiting.len();
             for key in line.connections {
                 conns.with(key, |cx| cx.close());
+            }
+            if !signals.is_empty() {
+                // Those that drain, too.
+                let set = |cx: &mut Cx<'_>| {
+                    if cx.session.line == number {
+                        cx.session.end_signals = signals.to_vec();
+                    }
+                };
+                self.keys.iter().for_each(|key| conns.with(*key, set).unwrap_or_default());
             }
         }
     }

@@ -40,7 +40,7 @@ use super::CallError;
 use super::call_slot::{CallSlot, EndedAttempt, Promise, guarded};
 use super::config::ClientConfig;
 use super::driver::{DriverCounters, DriverShared};
-use super::endpoint::{Endpoint, EndpointTarget};
+use super::endpoint::{EndSignal, Endpoint, EndpointTarget};
 use super::fleet::ViewSender;
 use super::pending::PendingLookup;
 use super::reply::ReplyOutcome;
@@ -72,8 +72,8 @@ pub(super) enum ClientCommand {
     CancelGroup { group: u64 },
     /// The addresses of a name (`host:port`).
     Resolved { name: String, result: io::Result<Vec<SocketAddr>> },
-    /// No client and no call uses that endpoint any more.
-    Close { line: u64 },
+    /// No client and no call uses that endpoint any more. The signals are kept until its connections have ended.
+    Close { line: u64, signals: Vec<EndSignal> },
     /// A command of a sink or a stream.
     Stream(StreamCommand),
     /// Runs a callback of a sink or a stream on this thread.
@@ -466,7 +466,7 @@ impl App for ClientApp {
             ClientCommand::Cancel { line, call_slot } => self.on_cancel(conns, line, &call_slot),
             ClientCommand::CancelGroup { group } => self.on_cancel_group(conns, group),
             ClientCommand::Resolved { name, result } => self.on_resolved(conns, &name, &result),
-            ClientCommand::Close { line } => self.on_line_closed(conns, line),
+            ClientCommand::Close { line, signals } => self.on_line_closed(conns, line, &signals),
             ClientCommand::Stream(command) => self.on_stream_command(conns, command),
             // A panic of the user's is reported by the panic hook.
             ClientCommand::Callback(callback) => guarded(callback),

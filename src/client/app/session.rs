@@ -12,6 +12,7 @@ use super::{Cx, TRIES_MAX};
 use crate::client::CallError;
 use crate::client::call_slot::{Promise, PromiseKind};
 use crate::client::driver::DriverCounters;
+use crate::client::endpoint::EndSignal;
 use crate::client::error::closed;
 use crate::client::pending::PendingCalls;
 use crate::client::reply::ReplyOutcome;
@@ -51,6 +52,8 @@ pub(in crate::client) struct Session {
     pub(super) windows: StreamWindows,
     /// Absent until the first streaming call.
     pub(super) streams: Option<Box<CallerStreams>>,
+    /// Dropped with the connection, after its client was closed.
+    pub(super) end_signals: Vec<EndSignal>,
 }
 
 impl Session {
@@ -69,6 +72,7 @@ impl Session {
             round_trip: MinRoundTrip::new(now),
             windows,
             streams: None,
+            end_signals: Vec::new(),
         }
     }
 

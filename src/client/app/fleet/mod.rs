@@ -22,7 +22,7 @@ use super::endpoint::EndpointState;
 use crate::client::CallError;
 use crate::client::call_slot::{FleetCall, Promise};
 use crate::client::config::ClientConfig;
-use crate::client::endpoint::{Endpoint, EndpointTarget};
+use crate::client::endpoint::{EndSignal, Endpoint, EndpointTarget};
 use crate::client::fleet::{FleetShared, FleetView, Found, ViewSender};
 use crate::policy::fleet::{EndpointId, EndpointView, Fleet, FleetChange, Instance};
 use crate::reactor::Conns;
@@ -245,7 +245,7 @@ impl ClientApp {
             let waits = self.lines.get(line).is_some_and(|line| !line.waiting.is_empty());
             let is_used = waits || self.has_calls(conns, *line);
             if !is_used {
-                self.on_line_closed(conns, *line);
+                self.on_line_closed(conns, *line, &[]);
             }
             is_used
         });
@@ -275,11 +275,16 @@ impl ClientApp {
     }
 
     /// Closes the fleet of a client that has no handle and no call any more.
-    pub(super) fn on_fleet_closed(&mut self, conns: &mut Conns<'_, ClientApp>, number: u64) {
+    pub(super) fn on_fleet_closed(
+        &mut self,
+        conns: &mut Conns<'_, ClientApp>,
+        number: u64,
+        signals: &[EndSignal],
+    ) {
         let Some(fleet) = self.fleets.remove(&number) else { return };
         debug_assert_eq!(fleet.waiting(), 0, "a call keeps its fleet");
         for line in fleet.lines.into_values().chain(fleet.leaving) {
-            self.on_line_closed(conns, line);
+            self.on_line_closed(conns, line, signals);
         }
     }
 
