@@ -107,16 +107,39 @@ impl Registry for Etcd {
     }
 }
 
+/// The files of a registry that is reached over TLS by clients with a certificate of the authority.
+#[derive(Clone)]
+pub struct RegistryFiles {
+    pub ca: PathBuf,
+    pub certificate: PathBuf,
+    pub key: PathBuf,
+}
+
 /// A Consul agent and server that has its data in memory.
 pub struct Consul {
     binary: PathBuf,
-    ports: [u16; 5],
+    ports: [u16; 6],
+    secured: Option<RegistryFiles>,
     process: Process,
 }
 
 impl Consul {
     /// Starts it, if it is there or can be fetched.
     pub fn start() -> Option<Consul> {
+        Consul::start_with(None)
+    }
+
+    /// Starts one that is also reached over TLS.
+    pub fn start_secured(files: RegistryFiles) -> Option<Consul> {
+        Consul::start_with(Some(files))
+    }
+
+    /// Returns the `host:port` of its interface over TLS.
+    pub fn secured_address(&self) -> String {
+        format!("127.0.0.1:{}", self.ports[5])
+    }
+
+    fn start_with(secured: Option<RegistryFiles>) -> Option<Consul> {
         static BINARY: OnceLock<Option<PathBuf>> = OnceLock::new();
         let binary = BINARY.get_or_init(|| {
             let output = Command::new(script()).output().ok()?;
@@ -128,9 +151,9 @@ impl Consul {
         }
         let binary = binary.clone()?;
         for _ in 0..STARTS_MAX {
-            let ports = [(); 5].map(|()| free_port());
-            let process = Process::start(|_| consul(&binary, ports));
-            let mut consul = Consul { binary: binary.clone(), ports, process };
+            let ports = [(); 6].map(|()| free_port());
+            let process = Process::start(|_| consul(&binary, ports, secured.as_ref()));
+            let mut consul = Consul { binary: binary.clone(), ports, secured: secured.clone(), process };
             if consul.wait() {
                 return Some(consul);
             }
@@ -144,7 +167,7 @@ impl Consul {
 
     /// Starts it again on the same ports. It has lost everything.
     pub fn restart(&mut self) {
-        self.process.restart(consul(&self.binary, self.ports));
+        self.process.restart(consul(&self.binary, self.ports, self.secured.as_ref()));
         assert!(self.wait(), "Consul has ended: {}", self.process.log());
     }
 
@@ -163,7 +186,11 @@ fn script() -> PathBuf {
     if here.exists() { here } else { package.join("..").join(script) }
 }
 
-fn consul(binary: &Path, [http, serf_lan, serf_wan, server, dns]: [u16; 5]) -> Command {
+fn consul(
+    binary: &Path,
+    [http, serf_lan, serf_wan, server, dns, https]: [u16; 6],
+    secured: Option<&RegistryFiles>,
+) -> Command {
     let mut command = Command::new(binary);
     command
         .args(["agent", "-dev", "-bind=127.0.0.1", "-client=127.0.0.1", "-node=test", "-log-level=err"])
@@ -173,22 +200,20 @@ fn consul(binary: &Path, [http, serf_lan, serf_wan, server, dns]: [u16; 5]) -> C
         .arg(format!("-server-port={server}"))
         .arg(format!("-dns-port={dns}"))
         .args(["-grpc-port=-1", "-hcl=disable_update_check=true"]);
+    if let Some(RegistryFiles { ca, certificate, key }) = secured {
+        command.arg(format!("-https-port={https}")).arg("-hcl=verify_incoming_https=true");
+        for (setting, path) in [("ca_file", ca), ("cert_file", certificate), ("key_file", key)] {
+            command.arg(format!("-hcl={setting}={path:?}"));
+        }
+    }
     command
 }
 
 /// One etcd.
 pub struct Etcd {
     ports: [u16; 3],
-    secured: Option<SecuredEtcd>,
+    secured: Option<RegistryFiles>,
     process: Process,
-}
-
-/// The files of an etcd that is reached over TLS by clients with a certificate of the authority.
-#[derive(Clone)]
-pub struct SecuredEtcd {
-    pub ca: PathBuf,
-    pub certificate: PathBuf,
-    pub key: PathBuf,
 }
 
 impl Etcd {
@@ -198,11 +223,11 @@ impl Etcd {
     }
 
     /// Starts one that is reached over TLS.
-    pub fn start_secured(files: SecuredEtcd) -> Option<Etcd> {
+    pub fn start_secured(files: RegistryFiles) -> Option<Etcd> {
         Etcd::start_with(Some(files))
     }
 
-    fn start_with(secured: Option<SecuredEtcd>) -> Option<Etcd> {
+    fn start_with(secured: Option<RegistryFiles>) -> Option<Etcd> {
         if !is_there("etcd", Command::new("etcd").arg("--version").output().is_ok()) {
             return None;
         }
@@ -239,7 +264,7 @@ impl Etcd {
     }
 }
 
-fn etcd(folder: &Path, [client, peer, metrics]: [u16; 3], secured: Option<&SecuredEtcd>) -> Command {
+fn etcd(folder: &Path, [client, peer, metrics]: [u16; 3], secured: Option<&RegistryFiles>) -> Command {
     let scheme = if secured.is_some() { "https" } else { "http" };
     let (client, peer) = (format!("{scheme}://127.0.0.1:{client}"), format!("http://127.0.0.1:{peer}"));
     let mut command = Command::new("etcd");
@@ -251,7 +276,7 @@ fn etcd(folder: &Path, [client, peer, metrics]: [u16; 3], secured: Option<&Secur
         .args(["--initial-cluster", &format!("default={peer}"), "--log-level", "error"])
         .args(["--listen-metrics-urls", &format!("http://127.0.0.1:{metrics}")])
         .env("ETCD_UNSUPPORTED_ARCH", std::env::consts::ARCH.replace("aarch64", "arm64"));
-    if let Some(SecuredEtcd { ca, certificate, key }) = secured {
+    if let Some(RegistryFiles { ca, certificate, key }) = secured {
         command.arg("--client-cert-auth").arg("--trusted-ca-file").arg(ca);
         command.arg("--cert-file").arg(certificate).arg("--key-file").arg(key);
     }

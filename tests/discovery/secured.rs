@@ -1,29 +1,40 @@
-//! A real etcd behind TLS that requires certificates of its clients.
+//! Real registries behind TLS that require certificates of their clients.
+
+use std::path::PathBuf;
 
 use coreloop::discovery::{DiscoveryError, Instance, Target, Updates, builtin};
 
 use crate::authority::{Authority, text};
 use crate::common::Reactor;
-use crate::registries::{Etcd, Registry, SecuredEtcd};
+use crate::registries::{Consul, Etcd, Registry, RegistryFiles};
 
-fn start(authority: &Authority) -> Option<Etcd> {
+fn files(authority: &Authority) -> RegistryFiles {
     let pair = authority.server();
-    Etcd::start_secured(SecuredEtcd { ca: authority.ca(), certificate: pair.certificate, key: pair.key })
+    RegistryFiles { ca: authority.ca(), certificate: pair.certificate, key: pair.key }
 }
 
 #[test]
 fn an_etcd_over_tls_is_watched_and_registered_at() {
     let authority = Authority::new();
-    let (Some(etcd), reactor) = (start(&authority), Reactor::start()) else { return };
+    let Some(etcd) = Etcd::start_secured(files(&authority)) else { return };
+    watched_and_registered(&format!("etcd+tls://{}/services/orders", etcd.address()), &authority);
+}
+
+#[test]
+fn a_consul_over_tls_is_watched_and_registered_at() {
+    let authority = Authority::new();
+    let Some(consul) = Consul::start_secured(files(&authority)) else { return };
+    watched_and_registered(&format!("consul+tls://{}/orders", consul.secured_address()), &authority);
+}
+
+fn watched_and_registered(url: &str, authority: &Authority) {
+    let reactor = Reactor::start();
     let client = authority.client();
-    let files = [authority.ca(), client.certificate, client.key].map(|path| text(&path));
-    let url = |more: &str| {
-        let [ca, certificate, key] = &files;
-        format!("etcd+tls://{}/services/orders?ca={ca}&cert={certificate}&key={key}{more}", etcd.address())
-    };
-    let watched = reactor.watch(&url("&wait=1s"));
+    let [ca, certificate, key] = [authority.ca(), client.certificate, client.key].map(|path| text(&path));
+    let url = format!("{url}?ca={ca}&cert={certificate}&key={key}");
+    let watched = reactor.watch(&format!("{url}&wait=1s"));
     watched.until_addresses(&[]);
-    let registered = reactor.register(&url(""), &Instance::new("127.0.0.1:1"));
+    let registered = reactor.register(&url, &Instance::new("127.0.0.1:1"));
     registered.until_registered();
     watched.until_addresses(&["127.0.0.1:1"]);
     registered.end();
@@ -31,18 +42,24 @@ fn an_etcd_over_tls_is_watched_and_registered_at() {
 }
 
 #[test]
-fn an_etcd_that_is_not_trusted_or_refuses_the_client_is_a_failure_that_says_why() {
+fn a_registry_that_is_not_trusted_or_refuses_the_client_is_a_failure_that_says_why() {
     let authority = Authority::new();
-    let (Some(etcd), reactor) = (start(&authority), Reactor::start()) else { return };
-    let stranger = Authority::new();
-    let url = |ca: &str| format!("etcd+tls://{}/services/orders?ca={ca}", etcd.address());
-    let why = reactor.watch(&url(&text(&stranger.ca()))).until_failed();
-    assert!(
-        why.contains("TLS: invalid peer certificate: UnknownIssuer (sent the alert unknown_ca)"),
-        "{why}"
-    );
-    let why = reactor.watch(&url(&text(&authority.ca()))).until_failed();
-    assert!(why.contains("the peer sent the alert"), "{why}");
+    let (etcd, consul) = (Etcd::start_secured(files(&authority)), Consul::start_secured(files(&authority)));
+    let (Some(etcd), Some(consul)) = (etcd, consul) else { return };
+    let (reactor, stranger) = (Reactor::start(), Authority::new());
+    for url in [
+        format!("etcd+tls://{}/services/orders", etcd.address()),
+        format!("consul+tls://{}/orders", consul.secured_address()),
+    ] {
+        let watch = |ca: PathBuf| reactor.watch(&format!("{url}?ca={}", text(&ca))).until_failed();
+        let why = watch(stranger.ca());
+        assert!(
+            why.contains("TLS: invalid peer certificate: UnknownIssuer (sent the alert unknown_ca)"),
+            "{why}"
+        );
+        let why = watch(authority.ca());
+        assert!(why.contains("the peer sent the alert"), "{why}");
+    }
     // Without TLS there is no answer that could be used.
     assert!(!reactor.watch(&etcd.url("services/orders")).until_failed().is_empty());
 }

@@ -1,7 +1,9 @@
 //! Handshakes that do not end well: slow ones, too many, without a common protocol, cut off, garbage.
 
 use std::io::{Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::mpsc;
+use std::thread;
 
 use coreloop::TlsFailureKind;
 
@@ -126,4 +128,46 @@ fn a_port_that_is_only_probed_is_no_failure() {
     eventually("they are closed", || fixture.server.stats().closed("peer_closed") == 5);
     assert_eq!(fixture.tls().failures.iter().sum::<u64>(), 0, "{:?}", fixture.tls());
     assert_eq!(fixture.tls().handshakes_in_progress, 0);
+}
+
+/// The client's last message of the handshake is held back by a relay until the server drains.
+#[test]
+fn a_drain_waits_for_a_handshake_and_serves_its_call() {
+    let fixture = Fixture::new();
+    let (tls, address) = (fixture.settings(), fixture.address());
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let relayed = listener.local_addr().unwrap().to_string();
+    let (held_tx, held) = mpsc::channel();
+    let (go_tx, go) = mpsc::channel();
+    let relay = thread::spawn(move || {
+        let (mut client, _) = listener.accept().unwrap();
+        let mut server = connect_to(&address);
+        client.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut buffer = vec![0; 65_536];
+        let n = client.read(&mut buffer).unwrap();
+        server.write_all(&buffer[..n]).unwrap();
+        let (mut from, mut to) = (server.try_clone().unwrap(), client.try_clone().unwrap());
+        let answers = thread::spawn(move || drop(std::io::copy(&mut from, &mut to)));
+        let n = client.read(&mut buffer).unwrap();
+        held_tx.send(()).unwrap();
+        go.recv_timeout(PATIENCE).unwrap();
+        server.write_all(&buffer[..n]).unwrap();
+        let _ = std::io::copy(&mut client, &mut server);
+        let _ = server.shutdown(Shutdown::Write);
+        answers.join().unwrap();
+    });
+    let other = fixture.client("native+tls", &tls);
+    other.ready().wait().unwrap();
+    let caller = thread::spawn(move || greet(&direct(&relayed, &tls)?));
+    held.recv_timeout(PATIENCE).unwrap();
+    assert_eq!(fixture.tls().handshakes_in_progress, 1);
+    fixture.server.stopper().stop();
+    let server = thread::spawn(move || fixture.server.wait().unwrap());
+    eventually("the server drains", || other.stats().drains == 1);
+    go_tx.send(()).unwrap();
+    assert_eq!(caller.join().unwrap().unwrap(), r#""hello, you""#);
+    drop(other);
+    let tls = server.join().unwrap().tls.unwrap();
+    assert_eq!(tls.failures.iter().sum::<u64>(), 0, "{tls:?}");
+    relay.join().unwrap();
 }
