@@ -32,7 +32,7 @@ done
 address=$(sed -n 's/^listening on //p' "$folder/out")
 console=$(sed -n 's/^admin on \(http:[^ ]*[0-9]\).*/\1/p' "$folder/err")
 
-# ticks: the CPU time of the server so far.
+# Prints the CPU time of the server so far, in clock ticks.
 ticks() {
   awk '{ print $14 + $15 }' "/proc/$server/stat"
 }

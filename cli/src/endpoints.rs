@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::args::EndpointsArgs;
 use crate::failure::Failure;
-use crate::line::CLOSE_WAIT;
+use crate::line::ClosedClient;
 
 /// How long the first connections may take before the state is shown without them.
 const CONNECTING: Duration = Duration::from_secs(1);
@@ -26,6 +26,7 @@ pub fn run(args: &EndpointsArgs) -> Result<(), Failure> {
         }
     };
     let client = Client::builder(&args.url).on_fleet_event(note).build().map_err(Failure::usage)?;
+    let client = ClosedClient::new(client);
     let mut views = resolved(&client, args.timeout, &why)?;
     let until = Instant::now() + CONNECTING;
     while views.iter().any(|view| !view.is_connected) && Instant::now() < until {
@@ -35,7 +36,6 @@ pub fn run(args: &EndpointsArgs) -> Result<(), Failure> {
     let mut shown = shown_as(&views, args.json);
     crate::print(&shown)?;
     if !args.watch {
-        client.close(CLOSE_WAIT);
         return Ok(());
     }
     loop {

@@ -2,6 +2,7 @@
 //! protocols. Also checks what each of them does not support.
 
 use std::io;
+use std::ops::{Deref, DerefMut};
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -26,7 +27,7 @@ pub struct Line {
 
 enum End {
     Direct(Box<Direct>),
-    Shared(Client),
+    Shared(ClosedClient),
 }
 
 /// Returns the codec for a protocol: the requested one, if the protocol supports it.
@@ -66,7 +67,7 @@ impl Line {
         match &mut self.end {
             End::Direct(direct) => direct.metadata_mut().push(key, value.as_bytes()).map_err(Failure::usage),
             End::Shared(client) => {
-                *client = client.with_metadata(key, value.as_bytes()).map_err(Failure::usage)?;
+                **client = client.with_metadata(key, value.as_bytes()).map_err(Failure::usage)?;
                 Ok(())
             }
         }
@@ -181,19 +182,55 @@ fn connect_direct(address: &str, timeout: Option<Duration>) -> Result<Direct, Ca
 
 /// The longest that a command waits at its end for its connections: the call is over, and a thread that still reads the
 /// standard input keeps its stream.
-pub const CLOSE_WAIT: Duration = Duration::from_millis(250);
+const CLOSE_WAIT: Duration = Duration::from_millis(250);
+
+/// A client that is closed when it is dropped: the process exits after that, and a TLS session would be cut.
+pub struct ClosedClient(Option<Client>);
+
+impl ClosedClient {
+    /// Takes the client, of which there are no clones.
+    pub fn new(client: Client) -> ClosedClient {
+        ClosedClient(Some(client))
+    }
+}
+
+impl Deref for ClosedClient {
+    type Target = Client;
+
+    fn deref(&self) -> &Client {
+        self.0.as_ref().expect("it is there until it is dropped")
+    }
+}
+
+impl DerefMut for ClosedClient {
+    fn deref_mut(&mut self) -> &mut Client {
+        self.0.as_mut().expect("it is there until it is dropped")
+    }
+}
+
+impl Drop for ClosedClient {
+    fn drop(&mut self) {
+        if let Some(client) = self.0.take() {
+            client.close(CLOSE_WAIT);
+        }
+    }
+}
 
 /// Connects a client that threads share within the timeout, and leaves the rest of it to the call.
-pub fn connect_shared(address: &str, timeout: Option<Duration>, tls: &TlsArgs) -> Result<Client, CallError> {
+pub fn connect_shared(
+    address: &str,
+    timeout: Option<Duration>,
+    tls: &TlsArgs,
+) -> Result<ClosedClient, CallError> {
     let mut builder = Client::builder(address);
     if let Some(settings) = tls.settings() {
         builder = builder.tls(|tls| *tls = settings);
     }
-    let Some(timeout) = timeout else { return builder.connect() };
+    let Some(timeout) = timeout else { return builder.connect().map(ClosedClient::new) };
     let until = Instant::now() + timeout;
     let connect_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX).max(1);
     let client = builder.configure(|config| config.connect_timeout_ms = connect_ms).connect()?;
-    Ok(client.with_deadline(until))
+    Ok(ClosedClient::new(client.with_deadline(until)))
 }
 
 #[cfg(test)]

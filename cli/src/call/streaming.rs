@@ -13,29 +13,22 @@ use coreloop::stream::{Sink, SinkError, Stream};
 use super::argument;
 use crate::args::CallArgs;
 use crate::failure::Failure;
-use crate::line::{CLOSE_WAIT, Streams, connect_shared, encoded, shown};
+use crate::line::{Streams, connect_shared, encoded, shown};
 
 /// Calls the method and prints what comes, as it comes.
 pub fn run(args: &CallArgs, codec: Codec, streams: Streams) -> Result<(), Failure> {
     let failed = |error: CallError| Failure::call(&error);
     let mut client = connect_shared(&args.target.to_string(), args.timeout, &args.tls).map_err(failed)?;
     for (key, value) in &args.metadata {
-        client = client.with_metadata(key, value.as_bytes()).map_err(Failure::usage)?;
+        *client = client.with_metadata(key, value.as_bytes()).map_err(Failure::usage)?;
     }
-    let result = exchange(args, codec, streams, &client);
-    client.close(CLOSE_WAIT);
-    result
-}
-
-fn exchange(args: &CallArgs, codec: Codec, streams: Streams, client: &Client) -> Result<(), Failure> {
-    let failed = |error: CallError| Failure::call(&error);
     let began = Instant::now();
     let count = match (streams.receives, streams.sends) {
         (false, _) => {
             let argument = encoded(codec, argument(args.argument.as_deref())?)?;
             print_all(codec, client.server_stream_bytes(&args.method, codec, &argument).map_err(failed)?)?
         }
-        (true, false) => upload(args, codec, client)?,
+        (true, false) => upload(args, codec, &client)?,
         (true, true) => {
             let (sink, replies) = client.bidirectional_bytes(&args.method, codec).map_err(failed)?.split();
             let text = args.argument.clone();
