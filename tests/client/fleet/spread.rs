@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use super::{Numbered, Told, tally, url_of, which};
+use super::{Numbered, Told, call_times, url_of, which};
 use crate::common::eventually;
 use coreloop::client::{AttemptEnd, Balance, Balancer, Candidates, Client, PickFor};
 use coreloop::codec::Codec;
@@ -87,7 +87,7 @@ fn the_programs_own_balancing_decides_and_learns_the_ends() {
     let connected = || client.endpoints().iter().filter(|endpoint| endpoint.is_connected).count();
     eventually("each server has a connection", || connected() == 3);
     let (picks, ends) = (balancer.picks.load(Ordering::SeqCst), balancer.ends.load(Ordering::SeqCst));
-    tally(&client, 100);
+    call_times(&client, 100);
     assert_eq!(servers.iter().map(Numbered::calls).collect::<Vec<_>>(), [0, 0, 100]);
     // The end of the last one may be told after its caller has the answer.
     eventually("it learns every end", || balancer.ends.load(Ordering::SeqCst) == ends + 100);
@@ -99,7 +99,7 @@ fn the_programs_own_balancing_decides_and_learns_the_ends() {
 
     // The one that it prefers is not a candidate any more.
     servers.pop().unwrap().server.shutdown();
-    tally(&client, 100);
+    call_times(&client, 100);
     assert_eq!(servers[1].calls(), 100);
 }
 
@@ -126,7 +126,7 @@ fn one_way_calls_arrive_once_at_servers_that_run() {
     send(200);
     eventually("all have arrived", || calls(&servers).iter().sum::<usize>() == before + 200);
     // A call with an answer on each connection comes after all that were sent before.
-    tally(&client, 50);
+    call_times(&client, 50);
     assert_eq!(calls(&servers).iter().sum::<usize>(), before + 250);
     assert_eq!(client.fleet_stats().hedges, 0);
 }
