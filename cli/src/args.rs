@@ -199,7 +199,10 @@ pub struct EndpointsArgs {
     /// Give up if the resolver names no endpoint within this time.
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "10s")]
     pub timeout: Duration,
-    /// The URL of a resolver: static:a:1,b:2, consul://host:port/service, dns://…, file://…, etcd://….
+    #[command(flatten)]
+    pub tls: TlsArgs,
+    /// The URL of a resolver: static:a:1,b:2, consul://host:port/service, dns://…, file://…, etcd://…; with
+    /// `native+tls:` in front if the servers have TLS.
     #[arg(value_name = "URL")]
     pub url: String,
 }

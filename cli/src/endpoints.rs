@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::args::EndpointsArgs;
 use crate::failure::Failure;
-use crate::line::ClosedClient;
+use crate::line::{ClosedClient, builder};
 
 /// How long the first connections may take before the state is shown without them.
 const CONNECTING: Duration = Duration::from_secs(1);
@@ -25,7 +25,7 @@ pub fn run(args: &EndpointsArgs) -> Result<(), Failure> {
             *seen.lock().unwrap_or_else(PoisonError::into_inner) = Some(text.clone());
         }
     };
-    let client = Client::builder(&args.url).on_fleet_event(note).build().map_err(Failure::usage)?;
+    let client = builder(&args.url, &args.tls).on_fleet_event(note).build().map_err(Failure::usage)?;
     let client = ClosedClient::new(client);
     let mut views = resolved(&client, args.timeout, &why)?;
     let until = Instant::now() + CONNECTING;

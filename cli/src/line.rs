@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use coreloop::client::Scheme;
-use coreloop::client::{CallError, Client, Direct, Times};
+use coreloop::client::{CallError, Client, ClientBuilder, Direct, Times};
 use coreloop::codec::Codec;
 use coreloop::codec::gob::dynamic::{decode_json, encode_json};
 use coreloop::service::MethodInfo;
@@ -216,16 +216,22 @@ impl Drop for ClosedClient {
     }
 }
 
+/// Returns the builder of a client with the TLS settings of the command line.
+pub fn builder(address: &str, tls: &TlsArgs) -> ClientBuilder {
+    let builder = Client::builder(address);
+    match tls.settings() {
+        Some(settings) => builder.tls(|tls| *tls = settings),
+        None => builder,
+    }
+}
+
 /// Connects a client that threads share within the timeout, and leaves the rest of it to the call.
 pub fn connect_shared(
     address: &str,
     timeout: Option<Duration>,
     tls: &TlsArgs,
 ) -> Result<ClosedClient, CallError> {
-    let mut builder = Client::builder(address);
-    if let Some(settings) = tls.settings() {
-        builder = builder.tls(|tls| *tls = settings);
-    }
+    let builder = builder(address, tls);
     let Some(timeout) = timeout else { return builder.connect().map(ClosedClient::new) };
     let until = Instant::now() + timeout;
     let connect_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX).max(1);
