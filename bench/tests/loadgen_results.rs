@@ -7,12 +7,15 @@ mod support;
 
 use std::fs;
 use std::process::{Command, Stdio};
-use std::sync::{Mutex, mpsc};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 use std::time::Duration;
 
+use coreloop::config::Limits;
 use coreloop::{Server, Status, demo};
 use coreloop_bench::process::{self, CpuClock};
+use serde_json::Value;
 use support::{Fake, loadgen, spawn};
 
 const PROTOCOLS: [&str; 4] = ["native", "http", "jsonrpc", "gob"];
@@ -152,6 +155,65 @@ fn a_missing_method_is_an_error_before_any_load() {
         .output()
         .expect("it runs");
     assert!(String::from_utf8_lossy(&idle.stderr).contains("nearest: Echo.Echo"), "{idle:?}");
+}
+
+/// Runs `loadgen idle` with 200 connections against a server with the limits; returns what it prints, and its figures.
+fn idle(limits: impl FnOnce(&mut Limits), address_of: impl Fn(&Server) -> String) -> (String, Value, Server) {
+    let server = demo::services(Server::builder()).cores(1).listen("127.0.0.1:0");
+    let server = server.configure(|config| limits(&mut config.limits)).start().expect("it starts");
+    let folder = tempfile::tempdir().expect("a folder");
+    let json = folder.path().join("idle.json");
+    let ran = Command::new(env!("CARGO_BIN_EXE_loadgen"))
+        .args(["idle", &address_of(&server), "--connections", "200", "--threads", "2", "--every", "1s"])
+        .args(["--duration", "1s", "--quiet", "--json"])
+        .arg(&json)
+        .output()
+        .expect("it runs");
+    let figures = fs::read_to_string(json).expect("it is written");
+    let text = String::from_utf8(ran.stdout).expect("text");
+    (text, serde_json::from_str(&figures).expect("JSON"), server)
+}
+
+#[test]
+fn idle_connections_do_not_exceed_the_limit_of_silent_ones() {
+    for protocol in ["native", "http", "jsonrpc", "gob", "gob-http"] {
+        let (text, figures, server) = idle(
+            |limits| limits.silent_connections_max = 16,
+            |server| format!("{protocol}:{}", address_of(server)),
+        );
+        let connections = &figures["connections"];
+        assert_eq!((&connections["opened"], &connections["lost"]), (&200.into(), &0.into()), "{text}");
+        assert_eq!(figures["total"]["ok"], 200, "{text}");
+        assert_eq!(server.stats().closed("too_many_silent"), 0, "{protocol}");
+        server.shutdown();
+    }
+}
+
+#[test]
+fn idle_connections_that_the_server_closes_are_reported_with_the_limit() {
+    let (text, figures, _server) = idle(|limits| limits.connections_max = 100, address_of);
+    let connections = &figures["connections"];
+    assert!(connections["opened"].as_u64() <= Some(100), "{text}");
+    let refused = connections["lost_unanswered"].as_u64().zip(connections["attempts_failed"].as_u64());
+    let (unanswered, failed) = refused.expect("counts");
+    assert!(unanswered + failed >= 100 && connections["lost_at_rest"] == 0, "{text}");
+    let hint =
+        format!("{} times a connection was refused, or closed before its first call", unanswered + failed);
+    assert!(text.contains(&hint) && text.contains("limits.connections_max"), "{text}");
+    // A server that answers the method list on its first connection, and two calls on each other one; then it closes.
+    let seen = Arc::new(AtomicUsize::new(0));
+    let fake = Fake::start(move |mut connection| {
+        let is_first = seen.fetch_add(1, Ordering::Relaxed) == 0;
+        connection.answer(if is_first { u64::MAX } else { 2 });
+    });
+    let ran = Command::new(env!("CARGO_BIN_EXE_loadgen"))
+        .args(["idle", &fake.address, "--connections", "4", "--every", "1s", "--duration", "1s", "--quiet"])
+        .output()
+        .expect("it runs");
+    let text = String::from_utf8(ran.stdout).expect("text");
+    assert!(ran.stderr.is_empty(), "{:?}", String::from_utf8(ran.stderr));
+    assert!(text.contains("closed after its first call, without a call in flight"), "{text}");
+    assert!(text.contains("limits.idle_ms"), "{text}");
 }
 
 #[test]

@@ -92,6 +92,7 @@ impl<'a> Ask<'a> {
             seed: 1,
             watch: self.watch,
             trace_one_in: 0,
+            calls_first: false,
             deadline_steps: 0,
             list: None,
         };

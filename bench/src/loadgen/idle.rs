@@ -1,8 +1,8 @@
 //! `loadgen idle`: measures what many mostly idle connections cost the server.
 //!
-//! It is an open loop over a list. Each connection makes a first call, because a server may close connections that
-//! send nothing, and then one call per period. In addition it reads the server's memory before the connections, when
-//! all are connected, and at the end.
+//! It is an open loop over a list. Each connection makes a first call when it is opened, before further ones are, because a
+//! server may close connections that have sent nothing, and then one call per period. In addition it reads the server's
+//! memory before the connections, when each has made its first call, and at the end.
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -18,6 +18,7 @@ use super::outcome::Outcome;
 use super::run::{Live, Plan};
 use super::schedule::{Arrivals, Entry};
 use super::speech::{AddressProtocol, Speech};
+use super::tally::Connections;
 use super::target::Target;
 use super::tls::TlsOptions;
 use super::{Ending, cut_before_anything, ending_of, preflight, progress, text, units, watch_signals};
@@ -26,10 +27,6 @@ use crate::{console, process};
 
 /// Descriptors of this process that are not connections: its output, epolls, what the library opens.
 const DESCRIPTORS_ELSE: u64 = 64;
-/// First calls per second …
-const GREETINGS_PER_S: f64 = 5000.0;
-/// … but all of them within this many seconds.
-const GREETING_S_MAX: f64 = 5.0;
 /// Maximum calls of a run, because their list is in memory.
 const CALLS_MAX: f64 = 20e6;
 
@@ -46,7 +43,7 @@ pub struct Options {
     /// Each connection makes one call in this time; the calls of all connections are spread evenly over it.
     #[arg(long, default_value = "30s", value_parser = units::some_duration)]
     pub every: Duration,
-    /// How long the connections are kept open after each has made a first call, which is not measured.
+    /// How long the connections are kept open after each has been opened and has made a first call, which is not measured.
     #[arg(long, default_value = "60s", value_parser = units::some_duration)]
     pub duration: Duration,
     /// Process ID of the server: report its memory per connection and its CPU time.
@@ -92,7 +89,7 @@ pub struct Memory {
 pub struct Growth {
     /// Before the first connection.
     pub before: Memory,
-    /// When all were connected and few had made a call.
+    /// When all were connected and had made their first call.
     pub connected: Memory,
     /// At the end, with all connections still open.
     pub end: Memory,
@@ -121,7 +118,7 @@ pub fn run(options: &Options) -> Result<Ending, String> {
     let [json] = OutputFile::open_all([options.json.as_deref()])?;
     let stop = Arc::new(AtomicBool::new(false));
     let _signals = watch_signals(&stop)?;
-    let line = progress::Line::new(options.greeting() + options.duration, options.quiet, "calls");
+    let line = progress::Line::new(options.duration, options.quiet, "calls");
     let measured = measure(options, &stop, &mut |live| line.show(live));
     drop(line);
     let idle = match measured {
@@ -171,6 +168,7 @@ pub fn measure(
             units::time(options.every.as_nanos() as f64)
         ));
     }
+    outcome.verdict.remarks.extend(losses(&outcome.connections));
     let memory = match memory.map(|watched| watched.growth(outcome.connections.opened)) {
         Some(Err(why)) => {
             outcome.verdict.remarks.push(format!("The watched process's memory could not be read: {why}."));
@@ -183,31 +181,22 @@ pub fn measure(
 }
 
 impl Options {
-    /// Returns the duration of the first calls. A server closes connections that send nothing (coreloop's after 10
-    /// s), so the calls come soon, but are spread out.
-    fn greeting(&self) -> Duration {
-        let spread_s = (f64::from(self.connections) / GREETINGS_PER_S).clamp(0.1, GREETING_S_MAX);
-        Duration::from_secs_f64(spread_s).min(self.every)
-    }
-
-    /// Returns the first calls, then one round of calls per period.
+    /// Returns one round of calls per period. The first calls are not among them.
     fn entries(&self) -> Result<Arc<[Entry]>, String> {
         let (each, all) = (f64::from(self.connections), self.duration.as_secs_f64());
-        if each * (1.0 + all / self.every.as_secs_f64()) > CALLS_MAX {
+        if each * (all / self.every.as_secs_f64()).max(1.0) > CALLS_MAX {
             return Err(format!(
                 "that is more than {} calls: idle connections make fewer",
                 units::count(CALLS_MAX)
             ));
         }
-        let (greeting_ns, every_ns) = (self.greeting().as_nanos() as f64, self.every.as_nanos() as f64);
-        let end_ns = greeting_ns + all * 1e9;
-        let entry = |due_ns: f64, link| Entry { due_ns: due_ns as u64, link, request: 0, method: 0 };
-        let first = (0..self.connections).map(|link| entry(greeting_ns * f64::from(link) / each, link));
+        let (every_ns, end_ns) = (self.every.as_nanos() as f64, self.duration.as_nanos() as f64);
         let rounds = (0_u32..).flat_map(|round| (0..self.connections).map(move |link| (round, link)));
-        let later = rounds.map(|(round, link)| {
-            entry(greeting_ns + every_ns * (f64::from(round) + f64::from(link) / each), link)
+        let calls = rounds.map(|(round, link)| {
+            let due_ns = every_ns * (f64::from(round) + f64::from(link) / each);
+            Entry { due_ns: due_ns as u64, link, request: 0, method: 0 }
         });
-        Ok(first.chain(later.take_while(|entry| (entry.due_ns as f64) < end_ns)).collect())
+        Ok(calls.take_while(|entry| (entry.due_ns as f64) < end_ns).collect())
     }
 
     fn plan(&self, speaks: AddressProtocol, target: Target) -> Result<Plan, String> {
@@ -220,7 +209,7 @@ impl Options {
             depth: 1,
             rate: Some(f64::from(self.connections) / self.every.as_secs_f64()),
             arrivals: Arrivals::Fixed,
-            warmup: self.greeting(),
+            warmup: Duration::ZERO,
             duration: self.duration,
             drain: Duration::from_secs(5),
             deadlines_ns: Arc::from([]),
@@ -230,10 +219,32 @@ impl Options {
             seed: 1,
             watch: self.watch,
             trace_one_in: 0,
+            calls_first: true,
             deadline_steps: 0,
             list: Some(self.entries()?),
         })
     }
+}
+
+/// Returns at which stage connections were lost, and which limits of a server close them then.
+fn losses(connections: &Connections) -> Vec<String> {
+    let (unanswered, at_rest) =
+        (connections.lost_unanswered + connections.attempts_failed, connections.lost_at_rest);
+    let mut remarks = Vec::new();
+    if unanswered > 0 {
+        remarks.push(format!(
+            "{unanswered} times a connection was refused, or closed before its first call had an answer: servers limit \
+             connections (coreloop: limits.connections_max), and those that have sent nothing yet \
+             (limits.silent_connections_max)."
+        ));
+    }
+    if at_rest > 0 {
+        remarks.push(format!(
+            "{at_rest} times a connection was closed after its first call, without a call in flight: servers close \
+             connections that send nothing for a time (coreloop: limits.idle_ms), which must be longer than --every."
+        ));
+    }
+    remarks
 }
 
 /// Reads a process's memory while connections or streams are held; keeps the first error.
@@ -350,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn each_connection_calls_first_and_once_per_period() {
+    fn each_connection_calls_once_per_period() {
         let options = Options {
             address: String::new(),
             connections: 4,
@@ -370,9 +381,9 @@ mod tests {
         assert!(entries.is_sorted_by_key(|entry| entry.due_ns));
         let times: Vec<u64> =
             entries.iter().filter(|entry| entry.link == 1).map(|entry| entry.due_ns / 1_000_000).collect();
-        assert_eq!(times, [25, 100 + 500, 100 + 2500, 100 + 4500]);
+        assert_eq!(times, [500, 2500, 4500]);
         let last = entries.last().expect("some");
-        assert_eq!((entries.len(), last.link, last.due_ns), (4 + 10, 1, 4_600_000_000));
+        assert_eq!((entries.len(), last.link, last.due_ns), (10, 1, 4_500_000_000));
         let many = Options { connections: 1_000_000, every: Duration::from_millis(1), ..options };
         assert!(many.entries().is_err());
     }

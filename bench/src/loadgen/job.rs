@@ -50,6 +50,10 @@ pub struct Job<P> {
     pub depth: u32,
     /// The open loop's schedule; `None` for a closed loop.
     pub schedule: Option<Schedule>,
+    /// As in [`Plan`](super::run::Plan).
+    pub calls_first: bool,
+    /// Maximum number of connections being made at the same time.
+    pub connecting_max: usize,
     /// Selects the next method.
     pub picker: Picker,
     /// Selects the calls that are traced.

@@ -59,6 +59,8 @@ pub struct Link<P> {
     /// Requests that are not yet written to the socket.
     out: Vec<u8>,
     pause_ns: u64,
+    /// Whether a call was answered since it was connected.
+    has_answered: bool,
     /// How often it was connected; distinguishes events of an earlier socket from those of this one.
     generation: u32,
     /// Whether it is in the ring of connections with room for a call.
@@ -81,6 +83,7 @@ impl<P: Protocol> Link<P> {
             partial: Vec::new(),
             out: Vec::new(),
             pause_ns: PAUSE_NS,
+            has_answered: false,
             generation: 0,
             in_ring: false,
             is_dirty: false,
@@ -95,6 +98,7 @@ impl<P: Protocol> Link<P> {
         self.generation = self.generation.wrapping_add(1);
         self.socket = Some(socket);
         self.state = State::Connecting;
+        self.has_answered = false;
         Ok(fd)
     }
 
@@ -121,7 +125,6 @@ impl<P: Protocol> Link<P> {
 
     fn on_open(&mut self) {
         self.state = State::Open;
-        self.pause_ns = PAUSE_NS;
     }
 
     /// Reads the available part of the answer to the greeting.
@@ -160,6 +163,11 @@ impl<P: Protocol> Link<P> {
     /// Returns the generation of its socket.
     pub fn generation(&self) -> u32 {
         self.generation
+    }
+
+    /// Returns whether a call was answered since it was connected.
+    pub fn has_answered(&self) -> bool {
+        self.has_answered
     }
 
     /// Returns the number of calls without an answer.
@@ -212,6 +220,7 @@ impl<P: Protocol> Link<P> {
         let place = id & ((1 << PLACE_BITS) - 1);
         let slot = self.slots.get_mut(place as usize).filter(|slot| slot.id == id && slot.busy)?;
         slot.busy = false;
+        self.has_answered = true;
         // Advanced, so that a second reply to the same call is not taken for one to the next call.
         slot.id = slot.id.wrapping_add(1 << PLACE_BITS);
         self.in_flight -= 1;
@@ -321,7 +330,8 @@ impl<P: Protocol> Link<P> {
             }
             self.free.push(place as u32);
         }
-        let pause_ns = self.pause_ns;
+        // A server that accepts connections only to close them is not to be flooded with attempts.
+        let pause_ns = if self.has_answered { PAUSE_NS } else { self.pause_ns };
         self.pause_ns = (pause_ns * 2).min(PAUSE_NS_MAX);
         pause_ns
     }

@@ -10,8 +10,6 @@ use super::tally::{Tally, Timeline};
 use super::usage::{self, Marks};
 use crate::epoll::{Epoll, Event};
 
-/// Maximum number of connections being made at the same time: few enough not to overflow a backlog.
-const CONNECTING_MAX: usize = 64;
 /// Progress is reported after this number of connections.
 const TELL_CONNECTED: usize = 256;
 /// How long the first connections may take while none of them succeeds or fails.
@@ -168,7 +166,7 @@ pub trait Load: Sized {
     /// Begins to make a connection.
     fn begin_connect(&mut self, at: u32) -> io::Result<()>;
 
-    /// Handles an event of a connection that is being made. Returns whether that has ended.
+    /// Handles an event before the run. Returns whether it ended the making of a connection.
     fn on_connecting(&mut self, event: Event) -> bool;
 
     /// Returns whether a connection is open.
@@ -224,6 +222,8 @@ fn measure(
     let _ = told.send(ThreadReport::Ready(opened, tally.connections.first_trouble.clone()));
     let Ok(time) = timeline.recv() else { return Ok(None) };
     load.thread().time = time;
+    // The calls so far belong to no interval.
+    load.thread().tally.take_interval(0, None, 0);
     load.thread().wants_more = true;
     load.begin();
     let (opened, closed) = run_timeline(&mut load, told)?;
@@ -237,7 +237,7 @@ fn connect(load: &mut impl Load, told: &Sender<ThreadReport>) -> io::Result<()> 
     let (mut connecting, mut untold) = (0, 0);
     let mut last_news_ns = 0;
     while (!waiting.is_empty() || connecting > 0) && !load.thread().job.stop.is_set() {
-        while connecting < CONNECTING_MAX
+        while connecting < load.thread().job.connecting_max
             && let Some(&at) = waiting.front()
         {
             match load.begin_connect(at) {

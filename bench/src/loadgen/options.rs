@@ -238,6 +238,7 @@ impl Options {
             seed: self.seed,
             watch: self.watch,
             trace_one_in: self.trace.unwrap_or(0),
+            calls_first: false,
             deadline_steps: 0,
             list: None,
         })

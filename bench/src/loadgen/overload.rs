@@ -568,6 +568,7 @@ impl Options {
             seed: self.seed,
             watch: self.watch,
             trace_one_in: 0,
+            calls_first: false,
             list: None,
         }
     }

@@ -176,6 +176,7 @@ fn measure_recording(
         seed: 0,
         watch: options.watch,
         trace_one_in: 0,
+        calls_first: false,
         deadline_steps: 0,
         list: Some(entries(&recording, options.speed, connections)),
     };

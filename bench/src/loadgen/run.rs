@@ -21,6 +21,11 @@ use crate::histogram::Histogram;
 use crate::machine;
 use crate::process::{CpuClock, tree};
 
+/// Maximum number of connections that a thread makes at the same time: few enough not to overflow a backlog.
+const CONNECTING_MAX: usize = 64;
+/// That of all threads together where each connection makes a call first: as many have sent nothing yet, and coreloop's
+/// smallest profile allows 16 of them.
+const CALLING_FIRST_MAX: usize = 16;
 /// Timeout of the one connection attempt after a run with lost connections.
 const RECONNECT_PATIENCE: Duration = Duration::from_secs(1);
 
@@ -66,6 +71,9 @@ pub struct Plan {
     pub watch: Option<u32>,
     /// One call in this many is traced; its request has the index of its method, plus the number of methods. 0: none.
     pub trace_one_in: u64,
+    /// Each connection makes a call of the first method, which does not count, as soon as it is open, at the beginning before
+    /// further ones are opened: a server may close connections that have sent nothing. Open loop only.
+    pub calls_first: bool,
     /// The calls of the open loop as a list, in place of arrivals at a rate; their link numbers count over all
     /// connections.
     pub list: Option<Arc<[Entry]>>,
@@ -243,6 +251,11 @@ pub fn job<P: Clone>(plan: &Plan, protocol: &P, threads: usize, number: usize, s
         connections: share,
         depth: plan.depth,
         schedule,
+        calls_first: plan.calls_first,
+        connecting_max: match plan.calls_first {
+            true => (CALLING_FIRST_MAX / threads).max(1),
+            false => CONNECTING_MAX,
+        },
         picker: Picker::new(&plan.weights, plan.seed.wrapping_add(number as u64)),
         traces: TraceSampler::new(plan.trace_one_in, number, plan.weights.len()),
         methods: plan.weights.len(),

@@ -152,8 +152,12 @@ pub struct Connections {
     pub opened: u64,
     /// Attempts that failed, at the beginning or later.
     pub attempts_failed: u64,
-    /// Connections lost during the run.
+    /// Connections lost: during the run, and at the beginning before the first answer.
     pub lost: u64,
+    /// Those of them on which no call had been answered. Of runs of calls.
+    pub lost_unanswered: u64,
+    /// Those of them that had an answer and then no call in flight. Of runs of calls.
+    pub lost_at_rest: u64,
     /// Connections closed because the server requested it.
     pub drained: u64,
     /// Connections reopened after they were lost or closed.
@@ -169,6 +173,8 @@ impl Connections {
         self.opened += other.opened;
         self.attempts_failed += other.attempts_failed;
         self.lost += other.lost;
+        self.lost_unanswered += other.lost_unanswered;
+        self.lost_at_rest += other.lost_at_rest;
         self.drained += other.drained;
         self.reopened += other.reopened;
         if self.first_trouble.is_none() {

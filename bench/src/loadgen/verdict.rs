@@ -173,14 +173,21 @@ impl Verdict {
         let trouble = connections.first_trouble.as_deref().unwrap_or("no reason known");
         if connections.opened < connections.wanted {
             self.say(format!(
-                "{} of {} connections could not be made at first: {trouble}.",
+                "{} of {} connections were not open when the run began: {trouble}.",
                 connections.wanted - connections.opened,
                 connections.wanted
             ));
         }
         if connections.lost + connections.drained > 0 {
+            let (unanswered, at_rest) = (connections.lost_unanswered, connections.lost_at_rest);
+            let stages = match unanswered + at_rest {
+                0 => String::new(),
+                _ => {
+                    format!(" ({unanswered} before a first answer, {at_rest} later without a call in flight)")
+                }
+            };
             self.say(format!(
-                "{} connections were lost on the way, {} left because the server asked for it; {} were made again, \
+                "{} connections were lost on the way{stages}, {} left because the server asked for it; {} were made again, \
                  {} attempts failed ({trouble}).",
                 connections.lost, connections.drained, connections.reopened, connections.attempts_failed
             ));

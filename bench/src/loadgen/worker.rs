@@ -80,11 +80,21 @@ impl<P: Protocol> Load for Worker<P> {
     fn on_connecting(&mut self, event: Event) -> bool {
         let at = event.token as u32;
         let link = &mut self.links[at as usize];
-        if !matches!(link.state(), State::Connecting | State::Greeting) {
-            return false;
+        match link.state() {
+            State::Connecting | State::Greeting => {}
+            State::Open | State::Leaving if self.thread.job.calls_first => {
+                return self.on_first_call(at as usize, event);
+            }
+            State::Open | State::Leaving | State::Closed => return false,
         }
         match link.on_connected(event) {
             Ok(false) => return false,
+            Ok(true) if self.thread.job.calls_first => match self.call_first(at as usize) {
+                Ok(()) => return self.on_first_call(at as usize, event),
+                Err(error) => {
+                    self.lose(at as usize, &error);
+                }
+            },
             Ok(true) => self.enter_ring(at),
             Err(error) => {
                 self.thread.on_attempt_failed(&error);
@@ -269,9 +279,42 @@ impl<P: Protocol> Worker<P> {
             Some(_) => {
                 self.enter_ring(at as u32);
                 self.send_waiting(at);
+                if self.thread.job.calls_first
+                    && let Err(error) = self.call_first(at)
+                {
+                    self.on_broken(at, &error);
+                }
             }
             None => self.fill(at),
         }
+    }
+
+    /// Makes a call that does not count on a connection that has just been opened, unless one is in flight.
+    fn call_first(&mut self, at: usize) -> io::Result<()> {
+        let link = &mut self.links[at];
+        if link.state() != State::Open || link.in_flight() > 0 {
+            return Ok(());
+        }
+        let now_ns = self.thread.time.now_ns();
+        let (intended_ns, sent_ns) = (now_ns, now_ns);
+        link.begin_call(Call { intended_ns, sent_ns, method: 0, request: 0, counts: false, trace: 0 });
+        self.thread.tally.on_sent(1);
+        self.in_flight += 1;
+        link.flush()
+    }
+
+    /// Handles an event of a connection that is open before the run begins. Returns whether its first call has ended by it.
+    fn on_first_call(&mut self, at: usize, event: Event) -> bool {
+        let had_call = self.links[at].in_flight() > 0;
+        if let Err(error) = self.serve(at, event) {
+            self.lose(at, &error);
+        }
+        let link = &mut self.links[at];
+        if link.state() == State::Leaving && link.in_flight() == 0 {
+            self.thread.tally.connections.drained += 1;
+            link.close(|_| ());
+        }
+        had_call && link.in_flight() == 0
     }
 
     /// Reads until the socket is empty, then writes the calls that became due by that.
@@ -341,13 +384,22 @@ impl<P: Protocol> Worker<P> {
         if link.state() == State::Leaving && link.in_flight() == 0 {
             return self.leave(at);
         }
-        self.thread.tally.connections.lost += 1;
-        self.thread.tally.connections.first_trouble.get_or_insert_with(|| error.to_string());
+        let reopen_ns = self.lose(at, error);
+        self.reopen.push(Reverse((reopen_ns, at as u32)));
+    }
+
+    /// Counts and closes a broken connection. Returns when it is to be reopened.
+    fn lose(&mut self, at: usize, error: &io::Error) -> u64 {
+        let link = &mut self.links[at];
+        let connections = &mut self.thread.tally.connections;
+        connections.lost += 1;
+        connections.lost_unanswered += u64::from(!link.has_answered());
+        connections.lost_at_rest += u64::from(link.has_answered() && link.in_flight() == 0);
+        connections.first_trouble.get_or_insert_with(|| error.to_string());
         let now_ns = self.thread.time.now_ns();
         self.in_flight -= u64::from(link.in_flight());
         let tally = &mut self.thread.tally;
-        let pause_ns = link.close(|call| tally.on_lost(call, now_ns));
-        self.reopen.push(Reverse((now_ns + pause_ns, at as u32)));
+        now_ns + link.close(|call| tally.on_lost(call, now_ns))
     }
 
     /// Closes a connection at the server's request, once nothing is outstanding.
