@@ -47,29 +47,8 @@ read -r nginx_plain nginx_secured < <(python3 -c '
 import socket
 sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(2)]
 print(*(s.getsockname()[1] for s in sockets))')
-cat >"$folder/nginx.conf" <<CONF
-daemon off;
-worker_processes 1;
-pid $folder/nginx.pid;
-error_log stderr error;
-events { worker_connections 16384; }
-http {
-    access_log off;
-    default_type application/json;
-    keepalive_requests 1000000000;
-    client_body_temp_path $folder/body;
-    proxy_temp_path $folder/proxy;
-    fastcgi_temp_path $folder/fastcgi;
-    uwsgi_temp_path $folder/uwsgi;
-    scgi_temp_path $folder/scgi;
-    ssl_certificate $folder/cert.pem;
-    ssl_certificate_key $folder/key.pem;
-    ssl_protocols TLSv1.2 TLSv1.3;
-    server { listen 127.0.0.1:$nginx_plain backlog=4096; location / { return 200 "13"; } }
-    server { listen 127.0.0.1:$nginx_secured ssl backlog=4096; location / { return 200 "13"; } }
-}
-CONF
-taskset -c "$server_core" nginx -p "$folder" -e stderr -c "$folder/nginx.conf" 2>>"$folder/err" &
+taskset -c "$server_core" sh bench/peers/nginx/serve.sh "127.0.0.1:$nginx_plain" 1 \
+  "127.0.0.1:$nginx_secured" "$folder/cert.pem" "$folder/key.pem" 2>>"$folder/err" &
 servers+=($!)
 until openssl s_client -connect "127.0.0.1:$nginx_secured" </dev/null >/dev/null 2>&1; do
   kill -0 "${servers[-1]}"

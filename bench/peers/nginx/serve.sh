@@ -1,7 +1,15 @@
 #!/bin/sh
-# serve.sh ADDRESS WORKERS: nginx in the foreground with a body of two bytes, and nothing written for a call.
+# serve.sh ADDRESS WORKERS [TLS_ADDRESS CERTIFICATE KEY]: nginx in the foreground with a body of two bytes, and nothing
+# written for a call; at TLS_ADDRESS the same with TLS.
 set -eu
-home=$(cd .. && pwd)/target/nginx-${1##*:}
+home=$(cd "$(dirname "$0")/.." && pwd)/target/nginx-${1##*:}
+secured=
+if [ $# -gt 2 ]; then
+    secured="listen $3 ssl backlog=4096;
+        ssl_certificate $4;
+        ssl_certificate_key $5;
+        ssl_protocols TLSv1.2 TLSv1.3;"
+fi
 mkdir -p "$home"
 ulimit -n "$(ulimit -H -n)"
 cat > "$home/nginx.conf" <<CONF
@@ -22,6 +30,7 @@ http {
     scgi_temp_path $home/scgi;
     server {
         listen $1 backlog=4096;
+        $secured
         location / { return 200 "13"; }
     }
 }
