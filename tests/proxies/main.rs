@@ -14,5 +14,6 @@ mod header;
 mod programs;
 mod refused;
 mod served;
+mod streams;
 #[cfg(feature = "tls-core")]
 mod tls;
