@@ -62,7 +62,9 @@ fn both_spans(call: impl FnOnce(&Client)) -> [Arc<FinishedSpan>; 2] {
     assert_eq!((client.kind, server.kind), (SpanKind::Client, SpanKind::Server));
     assert_eq!((client.parent, server.parent), (None, Some(client.context.span_id)));
     assert_eq!((&client.name, client.code), (&server.name, server.code));
-    assert!(client.duration >= server.duration, "{client:?} {server:?}");
+    // A client that cancels a call has done with it before the server hears of it.
+    let is_longer = client.duration >= server.duration;
+    assert!(is_longer || client.code == Code::Cancelled, "{client:?} {server:?}");
     spans.try_into().unwrap()
 }
 
