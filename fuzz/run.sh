@@ -7,6 +7,9 @@
 # Before each target it prints which one it is, how long all have run, and how much is left. Inputs that were found earlier
 # are used again: a run goes on where the last one ended.
 #
+# All targets are one program, coreloop-fuzz: the environment variable FUZZ_TARGET names the target, FUZZ_TARGET=list prints
+# their names. To run one input again: FUZZ_TARGET=TARGET fuzz/target/HOST/release/coreloop-fuzz FILE.
+#
 # It needs a compiler and nothing else: nightly if it is installed, otherwise stable with RUSTC_BOOTSTRAP=1. The flags are
 # those that cargo-fuzz sets. New inputs are kept under fuzz/target/found; an input that crashes is written to
 # fuzz/artifacts/TARGET.
@@ -20,12 +23,6 @@ if [ "${1:-}" = --total ]; then
 else
     seconds=${1:-${SECONDS_EACH:-10}}
     [ $# -gt 0 ] && shift
-fi
-targets=${*:-$(sed -n 's/^name = "\(.*\)"$/\1/p' Cargo.toml | grep -v '^coreloop-fuzz$')}
-count=$(echo "$targets" | wc -w)
-if [ -n "$total" ]; then
-    seconds=$((total / count))
-    [ "$seconds" -gt 0 ] || { echo "--total: expected at least $count seconds, one for each target" >&2; exit 2; }
 fi
 
 if rustup toolchain list 2>/dev/null | grep -q '^nightly'; then
@@ -41,6 +38,21 @@ export RUSTFLAGS="-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4
 -Cllvm-args=-sanitizer-coverage-trace-compares --cfg fuzzing -Zsanitizer=address"
 # Named, so that build scripts and macros are built without the flags.
 cargo build --release --target "$host" --bins
+fuzzer=$CARGO_TARGET_DIR/$host/release/coreloop-fuzz
+
+known=$(FUZZ_TARGET=list "$fuzzer")
+targets=${*:-$known}
+for target in $targets; do
+    if ! echo "$known" | grep -qxF -e "$target"; then
+        echo "$target: expected a target, one of" $known >&2
+        exit 2
+    fi
+done
+count=$(echo "$targets" | wc -w)
+if [ -n "$total" ]; then
+    seconds=$((total / count))
+    [ "$seconds" -gt 0 ] || { echo "--total: expected at least $count seconds, one for each target" >&2; exit 2; }
+fi
 
 number=0
 began=$(date +%s)
@@ -50,7 +62,7 @@ for target in $targets; do
     mkdir -p "$found" "artifacts/$target"
     echo "== $target ($number of $count), $seconds s; $(($(date +%s) - began)) s so far, $(((count - number + 1) * seconds)) s left"
     # One allocation of 64 MiB or five seconds of work for 4 KiB of input is a fault like a panic.
-    "$CARGO_TARGET_DIR/$host/release/$target" -max_total_time="$seconds" -max_len=4096 -timeout=5 \
+    FUZZ_TARGET=$target "$fuzzer" -max_total_time="$seconds" -max_len=4096 -timeout=5 \
         -malloc_limit_mb=64 -rss_limit_mb=1024 -artifact_prefix="artifacts/$target/" -print_final_stats=1 \
         "$found" "corpus/$target" 2>&1 | tee "$found.log" | grep -E '^stat::(number_of_executed|peak_rss)|ERROR|panicked|Test unit' || true
     if ! grep -q '^Done' "$found.log"; then

@@ -1,4 +1,0 @@
-//! See `targets::endpoints`.
-#![no_main]
-
-libfuzzer_sys::fuzz_target!(|data: &[u8]| coreloop_fuzz::targets::endpoints(data));

@@ -1,4 +1,0 @@
-//! See `targets::jsonrpc`.
-#![no_main]
-
-libfuzzer_sys::fuzz_target!(|data: &[u8]| coreloop_fuzz::targets::jsonrpc(data));

@@ -1,4 +1,0 @@
-//! See `targets::metadata`.
-#![no_main]
-
-libfuzzer_sys::fuzz_target!(|data: &[u8]| coreloop_fuzz::targets::metadata(data));
