@@ -150,9 +150,14 @@ fn the_client_reports_no_errors_under_any_load() {
             "--by shared --connections 2 --depth 8",
             "--by loadgen --connections 3 --depth 4",
         ] {
-            let outcome = drive(server, load);
-            assert_eq!(outcome.errors, 0, "{load}: {:?}", outcome.first_error);
-            assert!(outcome.calls > 0 && outcome.client_cpu_ns > 0, "{load}");
+            // There are no calls in a window in which the machine ran neither side.
+            let outcome = loop {
+                let outcome = drive(server, load);
+                assert_eq!(outcome.errors, 0, "{load}: {:?}", outcome.first_error);
+                if outcome.calls > 0 && outcome.client_cpu_ns > 0 {
+                    break outcome;
+                }
+            };
             assert!(outcome.calls_in_all >= outcome.calls, "{load}");
         }
     });

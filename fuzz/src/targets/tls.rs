@@ -76,13 +76,17 @@ pub fn tls_pair(input: &[u8]) {
         change.at < sent && change.kind != TlsChangeKind::Flip(0)
     };
     let is_touched = changes.iter().any(touched);
+    // A connection that ends before its first byte, as those of health checks do, has no session that could be cut.
+    let has_no_session =
+        |change: &TlsChange| change.of_client && change.at == 0 && change.kind == TlsChangeKind::End;
+    let has_session = !changes.iter().any(has_no_session);
     for trace in &traces {
         assert!(words.starts_with(&trace.plaintext), "data that were not sent");
         if !is_touched {
             assert_eq!((trace.plaintext.len(), &trace.end), (words.len(), &Some(Ok(()))));
         }
         // A clean end is the word of the peer itself.
-        if trace.end == Some(Ok(())) {
+        if trace.end == Some(Ok(())) && (has_session || trace.is_established) {
             assert_eq!(trace.plaintext.len(), words.len(), "a truncation that was taken for an end");
         }
         assert!(trace.end.is_some(), "the end of the connection ends the session");
