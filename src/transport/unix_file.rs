@@ -109,9 +109,7 @@ struct Entry(File);
 #[cfg(any(target_os = "linux", target_os = "android"))]
 impl Entry {
     fn open(path: &Path) -> io::Result<Entry> {
-        use std::os::unix::fs::OpenOptionsExt;
-        let flags = libc::O_PATH | libc::O_NOFOLLOW;
-        Ok(Entry(fs::OpenOptions::new().read(true).custom_flags(flags).open(path)?))
+        Ok(Entry(coreloop_poller::os::fds::open_path(path)?.into()))
     }
 
     fn metadata(&self) -> io::Result<fs::Metadata> {

@@ -161,6 +161,26 @@ const CLOSE_ON_EXEC: libc::c_int = libc::MSG_CMSG_CLOEXEC;
 #[cfg(target_vendor = "apple")]
 const CLOSE_ON_EXEC: libc::c_int = 0;
 
+/// Opens a handle on a file that cannot be opened for reading, such as a socket's, without following a link at the end of the
+/// path (`O_PATH`). `std::fs::OpenOptions` cannot do this everywhere: where the C library is musl it takes `O_PATH` for a part
+/// of the access mode and removes it.
+///
+/// # Errors
+///
+/// `InvalidInput` for a path with a zero byte; errors of the kernel.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+pub fn open_path(path: &std::path::Path) -> io::Result<OwnedFd> {
+    use std::os::unix::ffi::OsStrExt;
+    let path = std::ffi::CString::new(path.as_os_str().as_bytes())?;
+    // SAFETY: the path ends with a zero byte and lives through the call.
+    let number = unsafe { libc::open(path.as_ptr(), libc::O_PATH | libc::O_NOFOLLOW | libc::O_CLOEXEC) };
+    if number < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the descriptor is new, and nothing else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
 /// Returns a duplicate of the descriptor with that number, which the process that started this one has left open.
 /// Both are closed in programs that this process starts.
 ///
