@@ -150,14 +150,12 @@ fn the_client_reports_no_errors_under_any_load() {
             "--by shared --connections 2 --depth 8",
             "--by loadgen --connections 3 --depth 4",
         ] {
-            // There are no calls in a window in which the machine ran neither side.
-            let outcome = loop {
-                let outcome = drive(server, load);
-                assert_eq!(outcome.errors, 0, "{load}: {:?}", outcome.first_error);
-                if outcome.calls > 0 && outcome.client_cpu_ns > 0 {
-                    break outcome;
-                }
-            };
+            // On a busy machine neither side may get to run in so short a window.
+            let outcome = (0..50)
+                .map(|_| drive(server, load))
+                .find(|outcome| outcome.errors > 0 || outcome.calls > 0 && outcome.client_cpu_ns > 0)
+                .expect("calls in one of 50 windows");
+            assert_eq!(outcome.errors, 0, "{load}: {:?}", outcome.first_error);
             assert!(outcome.calls_in_all >= outcome.calls, "{load}");
         }
     });

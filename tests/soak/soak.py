@@ -95,10 +95,14 @@ def generators(binary, address, rate, seconds, folder):
 
 def answered(figures):
     try:
-        total = json.loads(figures.read_text())["total"]
+        found = json.loads(figures.read_text())
+        total, connections = found["total"], found["connections"]
+        kinds = [f"{status} {count}" for status, count in total["errors_by_status"].items()]
+        if connections["lost"]:
+            kinds.append(f"{connections['lost']} connections lost, with {total['lost']} calls ({connections['first_trouble']})")
     except (OSError, ValueError, KeyError):
         return None
-    return total["ok"], total["errors"]
+    return total["ok"], ", ".join(kinds) or "none"
 
 
 def reload_now_and_then(server, folder, over, counts):

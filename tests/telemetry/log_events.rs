@@ -3,7 +3,7 @@
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::sync::{Arc, Mutex, Once};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use coreloop::client::Client;
 use coreloop::codec::Codec;
@@ -13,7 +13,7 @@ use log::kv::{self, Key, Value, VisitSource};
 use log::{Level, LevelFilter, Log, Metadata, Record};
 
 use crate::common::raw_server::unused_address;
-use crate::common::{PATIENCE, eventually, shared};
+use crate::common::{PATIENCE, shared};
 
 /// An event as the logger of this process has received it.
 #[derive(Clone, Debug)]
@@ -73,8 +73,14 @@ fn event(kind: &str, is_it: impl Fn(&Event) -> bool) -> Event {
         let events = EVENTS.lock().unwrap();
         events.iter().find(|event| event.field("kind") == kind && is_it(event)).cloned()
     };
-    eventually(kind, || find().is_some());
-    find().unwrap()
+    let until = Instant::now() + PATIENCE;
+    loop {
+        if let Some(event) = find() {
+            return event;
+        }
+        assert!(Instant::now() < until, "no such {kind} in {:?}", EVENTS.lock().unwrap());
+        std::thread::sleep(Duration::from_millis(1));
+    }
 }
 
 #[test]
@@ -174,7 +180,10 @@ fn the_logger_receives_that_the_collector_is_away_and_what_is_lost() {
 
     let _turn = shared();
     collect();
-    let address = unused_address();
+    // Bound, so that no other server gets the address, and not listening.
+    let collector = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    collector.bind(&std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    let address = collector.local_addr().unwrap().as_socket().unwrap().to_string();
     let mut config = OtlpConfig::default();
     config.endpoint = format!("http://{address}");
     config.interval_ms = 10;

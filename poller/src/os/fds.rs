@@ -250,6 +250,26 @@ mod tests {
 
     use super::*;
 
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    #[test]
+    fn a_handle_refers_to_the_entry_itself() {
+        use std::os::unix::fs::{FileTypeExt, symlink};
+
+        let folder = std::env::temp_dir().join(format!("coreloop-open-path-{}", std::process::id()));
+        std::fs::create_dir(&folder).expect("a new folder");
+        let (socket, link) = (folder.join("socket"), folder.join("link"));
+        let listener = std::os::unix::net::UnixListener::bind(&socket).expect("a free path");
+        symlink(&socket, &link).expect("a free path");
+        let kind =
+            |path| File::from(open_path(path).expect("it opens")).metadata().expect("metadata").file_type();
+        assert!(kind(&socket).is_socket());
+        assert!(kind(&link).is_symlink());
+        assert_eq!(open_path("a\0b".as_ref()).expect_err("no path").kind(), io::ErrorKind::InvalidInput);
+        assert_eq!(open_path(&folder.join("none")).expect_err("no file").kind(), io::ErrorKind::NotFound);
+        drop(listener);
+        std::fs::remove_dir_all(&folder).expect("it is ours");
+    }
+
     fn receive(from: &UnixStream, bytes_max: usize) -> (Vec<u8>, Vec<OwnedFd>) {
         let (mut bytes, mut fds) = (vec![0; bytes_max], Vec::new());
         let n = receive_with_fds(from.as_fd(), &mut bytes, &mut fds).expect("receives");
